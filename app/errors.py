@@ -1,7 +1,7 @@
 """The one error tree: what may be tried again (Transient) and what may not (Permanent).
 
-Errors are classed once, where a library's error is caught; every retry loop, HTTP reply and exit code looks at the class
-alone. A class's docstring is the message a user reads when the raiser gives no detail.
+Errors are classed once, where a library's error is caught; every retry loop, HTTP reply and exit code looks at the
+class alone. A class's docstring is the message a user reads when the raiser gives no detail.
 """
 
 from __future__ import annotations

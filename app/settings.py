@@ -26,15 +26,25 @@ class Settings(BaseSettings):
     environment: Literal["demo", "development", "production"] = Field(
         "development", description="Shown on every screen; production refuses chaos."
     )
-    database_url: str = Field("", description="Postgres, as postgresql://…; empty: the embedded one in demo, up and test.")
-    broker_url: str = Field("", description="Redis or Valkey, as redis://…; empty: the embedded one in demo, up and test.")
-    state_dir: Path = Field(PROJECT_ROOT / ".foretide", description="Embedded services' data, model files, the local token.")
+    database_url: str = Field(
+        "", description="Postgres, as postgresql://…; empty: the embedded one in demo, up and test."
+    )
+    broker_url: str = Field(
+        "", description="Redis or Valkey, as redis://…; empty: the embedded one in demo, up and test."
+    )
+    state_dir: Path = Field(
+        PROJECT_ROOT / ".foretide", description="Embedded services' data, model files, the local token."
+    )
     secret_key: str = Field("", description="At least 32 characters; encrypts site secrets and signs model files.")
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
-    port: int = Field(8000, description="Port that the API listens on; in demo and up another is chosen when it is in use.")
+    port: int = Field(
+        8000, description="Port that the API listens on; in demo and up another is chosen when it is in use."
+    )
     flower_port: int = Field(5555, description="Port of Flower, on loopback.")
     url: str = Field("", description="Base URL that the command line and SDK talk to; empty: the stack started here.")
-    token: str = Field("", description="Bearer token of the command line and SDK; empty: that of the stack started here.")
+    token: str = Field(
+        "", description="Bearer token of the command line and SDK; empty: that of the stack started here."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
 
     # Jobs (docs/guarantees.md)
@@ -45,11 +55,15 @@ class Settings(BaseSettings):
     retry_cap_s: float = Field(300.0, description="Ceiling of that back-off.")
     ring_again_s: float = Field(15.0, description="A ready row is rung again after this long, doubled each time.")
     ring_again_cap_s: float = Field(300.0, description="Ceiling of the time between two rings of a row.")
-    ring_timeout_s: float = Field(0.5, description="Time given to the broker when ringing; a dead one must not slow the API.")
+    ring_timeout_s: float = Field(
+        0.5, description="Time given to the broker when ringing; a dead one must not slow the API."
+    )
     queue_limit: int = Field(200_000, description="Unfinished jobs above which submissions are refused with 503.")
     soft_shutdown_s: float = Field(20.0, description="Time given to running tasks at SIGTERM.")
     tick_late_s: float = Field(75.0, description="A queue whose tick is older is degraded in /readyz.")
-    worker_slots: int = Field(2, description="Processes of a worker; the sweep rings at most four times as many messages a queue.")
+    worker_slots: int = Field(
+        2, description="Processes of a worker; the sweep rings at most four times as many messages a queue."
+    )
 
     # Periodic passes
     rollup_every_s: float = Field(60.0, description="Roll-up of accesses.")
@@ -63,7 +77,9 @@ class Settings(BaseSettings):
     # Migrations
     claim_batch: int = Field(64, description="Migrations that a worker claims at once.")
     migrate_concurrency: int = Field(8, description="Migrations that a task works on at the same time.")
-    growing_age_s: float = Field(5.0, description="A source modified more recently, by its server's clock, is still growing.")
+    growing_age_s: float = Field(
+        5.0, description="A source modified more recently, by its server's clock, is still growing."
+    )
     presign_ttl_s: int = Field(30, description="Lifetime of a presigned URL.")
     replica_cache_s: float = Field(5.0, description="How long a router may use a replica set that it has read.")
     grace_s: float = Field(60.0, description="Time between switch and delete; 86400 is advised outside the demo.")
@@ -75,14 +91,18 @@ class Settings(BaseSettings):
     s3_read_timeout_s: float = Field(30.0, description="Time given to a site for each read.")
 
     # Accesses
-    retention_days: int = Field(90, description="Accesses older than this are refused as too_old and their partitions dropped.")
+    retention_days: int = Field(
+        90, description="Accesses older than this are refused as too_old and their partitions dropped."
+    )
     future_skew_s: float = Field(300.0, description="An access further in the future than this is refused.")
     ingest_max_lines: int = Field(10_000, description="Lines of one ingest request.")
     ingest_max_bytes: int = Field(8 * 2**20, description="Bytes of one ingest request, after unpacking.")
 
     # API
     max_body_bytes: int = Field(2**20, description="Bytes of any other request body.")
-    rate_limit: str = Field("600 per minute", description="Requests a token may make, in the notation of Flask-Limiter.")
+    rate_limit: str = Field(
+        "600 per minute", description="Requests a token may make, in the notation of Flask-Limiter."
+    )
     cors_origins: str = Field("", description="Exact origins allowed by CORS, split by commas; empty: CORS is off.")
     site_networks: str = Field(
         "", description="Networks, as CIDR split by commas, in which site endpoints may lie beside public addresses."

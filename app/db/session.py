@@ -1,0 +1,63 @@
+"""The engine of this process and the only place that commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from app.errors import DatabaseUnavailable, SettingsError
+from app.settings import get_settings
+
+
+@lru_cache(maxsize=1)
+def engine() -> Engine:
+    """The connection pool of this process; forked children call `dispose` first. Raises SettingsError without a URL."""
+    settings = get_settings()
+    if not settings.database_url:
+        raise SettingsError("FORETIDE_DATABASE_URL is not set; start a stack with ./foretide up, or set it")
+    return create_engine(
+        settings.sqlalchemy_url,
+        pool_size=5,
+        max_overflow=15,
+        pool_pre_ping=True,
+        pool_timeout=5,
+        connect_args={"connect_timeout": 3, "options": "-c timezone=UTC -c lock_timeout=30s"},
+    )
+
+
+def dispose() -> None:
+    """Forget the pool without closing the parent's sockets: called first in a forked worker process."""
+    if engine.cache_info().currsize:
+        engine().dispose(close=False)
+        engine.cache_clear()
+
+
+@contextmanager
+def session_scope() -> Iterator[Session]:
+    """One transaction: commits at the end, rolls back on any error. Raises DatabaseUnavailable when it cannot connect.
+
+    No network call is made inside one; messages are rung after it.
+    """
+    session = Session(engine(), expire_on_commit=False)
+    try:
+        with session.begin():
+            yield session
+    except OperationalError as error:
+        raise DatabaseUnavailable from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable from error
+        raise
+    finally:
+        session.close()
+
+
+def check() -> None:
+    """Raises DatabaseUnavailable unless the database answers a query."""
+    with session_scope() as session:
+        session.execute(text("select 1"))

@@ -1,0 +1,214 @@
+"""Tables of what is known: sites, prices, objects, replicas, accesses, features, models, predictions, policies."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.tables_base import BYTEWISE, EMPTY, NOW, Base, Json
+from app.domain.states import (
+    ModelState,
+    ObjectState,
+    ReplicaState,
+    SiteState,
+)
+
+
+class PriceBook(Base):
+    """A dated list of prices; `book` has the form that app/domain/pricing.py reads."""
+
+    __tablename__ = "price_book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    source: Mapped[str]
+    as_of: Mapped[date]
+    book: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Site(Base):
+    """One bucket at an S3 endpoint."""
+
+    __tablename__ = "site"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    provider: Mapped[str]
+    region: Mapped[str]
+    endpoint_url: Mapped[str]
+    bucket: Mapped[str]
+    access_key: Mapped[str]
+    secret_key_encrypted: Mapped[bytes]
+    classes: Mapped[list[str]]
+    latency_ms: Mapped[float]
+    state: Mapped[SiteState] = mapped_column(server_default="probing")
+    reason: Mapped[str | None]
+    capabilities: Mapped[Json] = mapped_column(server_default=EMPTY)
+    probed_at: Mapped[datetime | None]
+    encryption_declared: Mapped[bool] = mapped_column(server_default="false")
+    allow_unguarded_delete: Mapped[bool] = mapped_column(server_default="false")
+    price_book_id: Mapped[int | None] = mapped_column(ForeignKey("price_book.id"))
+    version: Mapped[int] = mapped_column(server_default="1")
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Object(Base):
+    """A key in the catalogue; `version` is compared and swapped by every change of what is to be read."""
+
+    __tablename__ = "object"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(BYTEWISE, unique=True)
+    state: Mapped[ObjectState] = mapped_column(server_default="unknown")
+    version: Mapped[int] = mapped_column(server_default="1")
+    size: Mapped[int | None]
+    tags: Mapped[Json] = mapped_column(server_default=EMPTY)
+    tier: Mapped[str | None]
+    absent_scans: Mapped[int] = mapped_column(server_default="0")
+    moved_at: Mapped[datetime | None]
+    first_seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Replica(Base):
+    """One copy of an object. `pin` is what a HEAD answered: etag, version_id, size, last_modified, storage_class."""
+
+    __tablename__ = "replica"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"))
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id"), index=True)
+    storage_class: Mapped[str]
+    state: Mapped[ReplicaState]
+    is_origin: Mapped[bool] = mapped_column(server_default="false")
+    object_version: Mapped[int]
+    size: Mapped[int]
+    pin: Mapped[Json] = mapped_column(server_default=EMPTY)
+    sha256: Mapped[str | None]
+    class_since: Mapped[datetime] = mapped_column(server_default=NOW)
+    verified_at: Mapped[datetime | None]
+    draining_until: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    __table_args__ = (Index("uq_replica_object_id_site_id", "object_id", "site_id", unique=True),)
+
+
+class AccessBatch(Base):
+    """One ingested block; rolled up exactly once."""
+
+    __tablename__ = "access_batch"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    accepted: Mapped[int]
+    source: Mapped[str | None]
+    received_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    rolled_up_at: Mapped[datetime | None]
+    __table_args__ = (Index("ix_access_batch_open", "id", postgresql_where=text("rolled_up_at is null")),)
+
+
+class Access(Base):
+    """One read or write of an object; partitioned by day of `ts`, pruned by retention."""
+
+    __tablename__ = "access"
+    ts: Mapped[datetime] = mapped_column(primary_key=True)
+    batch_id: Mapped[int] = mapped_column(primary_key=True)
+    line: Mapped[int] = mapped_column(primary_key=True)
+    object_id: Mapped[int]
+    op: Mapped[str]
+    site_id: Mapped[int | None]
+    bytes: Mapped[int] = mapped_column(server_default="0")
+    status: Mapped[int | None]
+    event_id: Mapped[str | None]
+    region: Mapped[str | None]
+    client: Mapped[str | None]
+    partial_upload: Mapped[bool] = mapped_column(server_default="false")
+    __table_args__ = (
+        Index("uq_access_event_id_ts", "event_id", "ts", unique=True, postgresql_where=text("event_id is not null")),
+        Index("ix_access_object_id_ts", "object_id", "ts"),
+        Index("ix_access_batch_id", "batch_id", postgresql_using="brin"),
+        {"postgresql_partition_by": "RANGE (ts)"},
+    )
+
+
+class AccessHour(Base):
+    """Accesses of an object in one hour by readers of one region."""
+
+    __tablename__ = "access_hour"
+    object_id: Mapped[int] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    region: Mapped[str] = mapped_column(primary_key=True, server_default="")
+    reads: Mapped[int]
+    writes: Mapped[int]
+    bytes_read: Mapped[int]
+    partial_uploads: Mapped[int]
+    last_ts: Mapped[datetime]
+    __table_args__ = (Index("ix_access_hour_hour", "hour", postgresql_using="brin"),)
+
+
+class Feature(Base):
+    """The newest feature vector of an object, in the order of ml.features.NAMES."""
+
+    __tablename__ = "feature"
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), primary_key=True)
+    as_of: Mapped[datetime]
+    values: Mapped[list[float]]
+
+
+class ModelVersion(Base):
+    """One trained version of a model with what it was measured against."""
+
+    __tablename__ = "model_version"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[int]
+    state: Mapped[ModelState] = mapped_column(server_default="candidate")
+    algorithm: Mapped[str]
+    data_from: Mapped[datetime | None]
+    data_to: Mapped[datetime | None]
+    features: Mapped[list[str]]
+    params: Mapped[Json] = mapped_column(server_default=EMPTY)
+    metrics: Mapped[Json] = mapped_column(server_default=EMPTY)
+    baselines: Mapped[Json] = mapped_column(server_default=EMPTY)
+    libraries: Mapped[Json] = mapped_column(server_default=EMPTY)
+    reason: Mapped[str | None]
+    job_id: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    promoted_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("uq_model_version_name_version", "name", "version", unique=True),
+        Index("uq_model_version_champion", "name", unique=True, postgresql_where=text("state = 'champion'")),
+    )
+
+
+class ModelArtifact(Base):
+    """A model's bytes: `skops` (the fitted estimator) or `packed` (arrays as npz, scored without sklearn)."""
+
+    __tablename__ = "model_artifact"
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True)
+    format: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    hmac: Mapped[str]
+    body: Mapped[bytes]
+
+
+class Prediction(Base):
+    """The newest prediction of an object; written only when it changed."""
+
+    __tablename__ = "prediction"
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), primary_key=True)
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id"))
+    as_of: Mapped[datetime]
+    p_raw: Mapped[float]
+    p_hot: Mapped[float]
+    p_low: Mapped[float]
+    p_high: Mapped[float]
+    tier: Mapped[str]
+    reads_30d: Mapped[float]
+    bytes_30d: Mapped[float]
+
+
+class Policy(Base):
+    """A version of a policy document; the highest version of a name is in force."""
+
+    __tablename__ = "policy"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    document: Mapped[Json]
+    created_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)

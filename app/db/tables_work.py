@@ -1,0 +1,181 @@
+"""Tables of work: jobs, plans, moves, migrations, budgets."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.tables_base import EMPTY, NOW, Base, Json, Leased
+from app.domain.states import (
+    JobState,
+    MigrationState,
+    PlanState,
+)
+
+
+class Job(Leased, Base):
+    """What a user or a schedule submitted and what is polled."""
+
+    __tablename__ = "job"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    queue: Mapped[str]
+    state: Mapped[JobState] = mapped_column(server_default="queued")
+    args: Mapped[Json] = mapped_column(server_default=EMPTY)
+    progress: Mapped[Json] = mapped_column(server_default=EMPTY)
+    result: Mapped[Json | None]
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    created_by: Mapped[str | None]
+    request_id: Mapped[str | None]
+    rung_at: Mapped[datetime | None]
+    rings: Mapped[int] = mapped_column(server_default="0")
+    __table_args__ = (
+        Index("ix_job_ready", "queue", "priority", "id", postgresql_where=text("state in ('queued','waiting')")),
+        Index("ix_job_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        Index("ix_job_parent_id", "parent_id", postgresql_where=text("parent_id is not null")),
+        Index("ix_job_kind_state", "kind", "state", "id"),
+    )
+
+
+class IdempotencyKey(Base):
+    """The stored reply to a POST that started work."""
+
+    __tablename__ = "idempotency_key"
+    token_id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_sha256: Mapped[str]
+    status: Mapped[int | None]
+    body: Mapped[Json | None]
+    location: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW, index=True)
+
+
+class ScheduleSlot(Base):
+    """One firing of a periodic pass: unique, so that several beats do no harm."""
+
+    __tablename__ = "schedule_slot"
+    schedule: Mapped[str] = mapped_column(primary_key=True)
+    slot: Mapped[datetime] = mapped_column(primary_key=True)
+    job_id: Mapped[int | None]
+
+
+class QueueTick(Base):
+    """The last sign of life of a queue's workers."""
+
+    __tablename__ = "queue_tick"
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    ticked_at: Mapped[datetime]
+    worker: Mapped[str]
+
+
+class Plan(Base):
+    """A saved plan: what it would cost, beside its baselines, and why."""
+
+    __tablename__ = "plan"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
+    apply_job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
+    state: Mapped[PlanState]
+    version: Mapped[int] = mapped_column(server_default="1")
+    scope: Mapped[Json] = mapped_column(server_default=EMPTY)
+    as_of: Mapped[datetime]
+    inputs: Mapped[Json] = mapped_column(server_default=EMPTY)
+    cost_before: Mapped[Decimal]
+    cost_after: Mapped[Decimal]
+    baselines: Mapped[Json] = mapped_column(server_default=EMPTY)
+    one_off: Mapped[Decimal]
+    objects: Mapped[int]
+    moves: Mapped[int]
+    solver: Mapped[Json] = mapped_column(server_default=EMPTY)
+    infeasible: Mapped[list[Json] | None]
+    approved_by: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    finished_at: Mapped[datetime | None]
+
+
+class Move(Base):
+    """One planned change: a copy added, moved or removed, or a class changed in place."""
+
+    __tablename__ = "move"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id", ondelete="CASCADE"), index=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), index=True)
+    object_version: Mapped[int]
+    kind: Mapped[str]
+    from_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
+    from_class: Mapped[str | None]
+    to_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
+    to_class: Mapped[str | None]
+    bytes: Mapped[int]
+    one_off: Mapped[Decimal]
+    monthly_delta: Mapped[Decimal]
+    payback_days: Mapped[float | None]
+    reason: Mapped[str]
+    explanation: Mapped[Json] = mapped_column(server_default=EMPTY)
+
+
+class Migration(Leased, Base):
+    """The durable execution of one move."""
+
+    __tablename__ = "migration"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
+    plan_id: Mapped[int | None] = mapped_column(ForeignKey("plan.id"), index=True)
+    move_id: Mapped[int | None] = mapped_column(ForeignKey("move.id"))
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id"))
+    object_version: Mapped[int]
+    kind: Mapped[str]
+    state: Mapped[MigrationState] = mapped_column(server_default="queued")
+    from_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
+    to_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
+    to_class: Mapped[str | None]
+    intent_id: Mapped[str] = mapped_column(server_default=text("gen_random_uuid()::text"))
+    pin: Mapped[Json | None]
+    result_pin: Mapped[Json | None]
+    sha256: Mapped[str | None]
+    upload_id: Mapped[str | None]
+    bytes_total: Mapped[int]
+    bytes_done: Mapped[int] = mapped_column(server_default="0")
+    retries: Mapped[int] = mapped_column(server_default="0")
+    verified_at: Mapped[datetime | None]
+    switched_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index(
+            "uq_migration_active",
+            "object_id",
+            unique=True,
+            postgresql_where=text("state in ('queued','waiting','copying','verified','switched','draining')"),
+        ),
+        Index(
+            "ix_migration_ready",
+            "job_id",
+            "priority",
+            "id",
+            postgresql_where=text("state in ('queued','waiting','copying','verified','switched','draining')"),
+        ),
+        Index("ix_migration_state", "state", "id"),
+    )
+
+
+class MigrationPart(Base):
+    """The ledger of finished parts: a killed worker's successor goes on from here."""
+
+    __tablename__ = "migration_part"
+    migration_id: Mapped[int] = mapped_column(ForeignKey("migration.id", ondelete="CASCADE"), primary_key=True)
+    part_number: Mapped[int] = mapped_column(primary_key=True)
+    etag: Mapped[str]
+    size: Mapped[int]
+    sha256: Mapped[str]
+
+
+class Budget(Base):
+    """What moves may use in a day, reserved when claimed and settled at the switch; money in integer nano-dollars."""
+
+    __tablename__ = "budget"
+    day: Mapped[date] = mapped_column(primary_key=True)
+    unit: Mapped[str] = mapped_column(primary_key=True)
+    reserved: Mapped[int] = mapped_column(server_default="0")
+    spent: Mapped[int] = mapped_column(server_default="0")
