@@ -1,0 +1,47 @@
+"""The Celery application: `celery -A workers worker|beat|flower` and `foretide worker|beat|flower` find it here."""
+
+from __future__ import annotations
+
+import os
+
+# Prefork children share two cores: a library's own threads would only fight. Set before numpy is loaded anywhere.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from celery import signals
+
+from app import logs
+from app.db import session
+from app.queue import SCHEDULES, TaskName, producer, send
+from app.settings import get_settings
+
+app = producer()
+app.conf.imports = (
+    "workers.accesses",
+    "workers.control",
+    "workers.migrations",
+    "workers.models",
+    "workers.objects",
+    "workers.placement",
+    "workers.predictions",
+    "workers.routing",
+    "workers.runs",
+    "workers.sites",
+)
+
+
+@signals.setup_logging.connect
+def _configure_logs(**_: object) -> None:
+    logs.configure(get_settings().log_level)
+
+
+@signals.worker_process_init.connect
+def _after_fork(**_: object) -> None:
+    session.dispose()
+
+
+@signals.beat_init.connect
+def _catch_up(**_: object) -> None:
+    """A slot that passed while no beat ran is fired now: a daily pass must not starve under frequent restarts."""
+    for name in SCHEDULES:
+        send(TaskName.FIRE, name, True)
