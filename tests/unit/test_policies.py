@@ -1,0 +1,89 @@
+import pytest
+
+from app.domain.policies import POLICIES, Policies, Readers, Rules, validate
+from app.domain.states import Mode
+from app.errors import Invalid, NotFound
+
+SLA = {
+    "default": {"rf": 2},
+    "prefixes": [
+        {"prefix": "demo/", "sla_ms": 80, "readers": "routed"},
+        {"prefix": "demo/cold/", "rf": 1, "allow_restore": True},
+    ],
+}
+
+
+def test_without_a_policy_the_defaults_hold():
+    policies = Policies()
+    assert policies.rules("a") == Rules()
+    assert Rules().readers is Readers.DIRECT
+    assert policies.mode is Mode.OBSERVE
+    assert not policies.encryption_enforced
+
+
+def test_the_longest_prefix_wins_over_the_default():
+    policies = Policies({"sla": SLA})
+    assert policies.rules("x") == Rules(rf=2)
+    assert policies.rules("demo/a") == Rules(rf=2, sla_ms=80, readers=Readers.ROUTED)
+    assert policies.rules("demo/cold/a") == Rules(rf=1, allow_restore=True)
+
+
+def test_a_request_overrides_the_policy():
+    assert Policies({"sla": SLA}).rules("demo/a", rf=3, sla_ms=None).rf == 3
+    assert Policies({"sla": SLA}).rules("demo/a", rf=3, sla_ms=None).sla_ms == 80
+
+
+def test_residency_and_encryption_reach_the_rules():
+    policies = Policies(
+        {"residency": {"prefixes": [{"prefix": "eu/", "sites": ["aws-eu"]}]}, "security": {"enforce": True}}
+    )
+    assert policies.rules("eu/a").sites == {"aws-eu"}
+    assert policies.rules("us/a").sites is None
+    assert policies.rules("us/a").encrypted_only
+
+
+def test_the_setting_gives_the_first_value_of_encryption_and_the_policy_then_rules():
+    assert Policies(encryption_default=True).encryption_enforced
+    assert not Policies({"security": {"enforce": False}}, encryption_default=True).encryption_enforced
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "pointers"),
+    [
+        ("sla", {"default": {"rf": 0}}, {"/default/rf"}),
+        ("sla", {"default": {"rf": True, "sla_ms": -1}}, {"/default/rf", "/default/sla_ms"}),
+        ("sla", {"default": {"sla_ms": float("nan")}}, {"/default/sla_ms"}),
+        ("sla", {"prefixes": [{"rf": 1}]}, {"/prefixes/0/prefix"}),
+        ("sla", {"prefixes": [{"prefix": "a"}, {"prefix": "a"}]}, {"/prefixes/1/prefix"}),
+        ("sla", {"prefixes": [{"prefix": "a", "readers": "all"}]}, {"/prefixes/0/readers"}),
+        ("sla", {"prefixes": [3]}, {"/prefixes/0"}),
+        ("sla", {"default": [], "prefix": 1}, {"/default", "/prefix"}),
+        ("sla", {"default": {"preferences": {"aws-eu": "high"}}}, {"/default/preferences"}),
+        ("residency", {"default": {"sites": []}}, {"/default/sites"}),
+        ("security", {"enforce": "yes"}, {"/enforce"}),
+        ("security", [], {""}),
+        ("budget", {"usd_per_day": -1}, {"/usd_per_day"}),
+        ("retention", {"days": 0}, {"/days"}),
+        ("mode", {"mode": "wild"}, {"/mode"}),
+    ],
+)
+def test_a_wrong_document_names_its_fields(name, document, pointers):
+    with pytest.raises(Invalid) as caught:
+        validate(name, document)
+    assert {error.pointer for error in caught.value.errors} == pointers
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_an_empty_document_is_valid(name):
+    validate(name, {})
+
+
+def test_an_unknown_policy_is_not_found():
+    with pytest.raises(NotFound, match="security"):
+        validate("laws", {})
+
+
+def test_a_full_document_is_valid():
+    validate("sla", SLA)
+    validate("mode", {"mode": "paused", "reason": "audit"})
+    validate("budget", {"usd_per_day": 5, "bytes_per_day": None})
