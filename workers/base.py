@@ -90,6 +90,18 @@ class JobContext:
         self.done = True
         ring_all([bell])
 
+    @contextmanager
+    def postponing(self, reason: str, delay_s: float) -> Iterator[Session]:
+        """The last transaction of this attempt: the job waits for `delay_s` seconds, or until a child ends if sooner.
+
+        Children submitted in it cannot end before the job waits for them.
+        """
+        with session_scope() as session:
+            jobs.hold(session, self.id, self.fence)
+            yield session
+            jobs.postpone(session, self.id, self.fence, delay_s, reason=reason)
+        self.done = True
+
 
 class Lease:
     """Renews a claim in a thread of its own while the task works."""
@@ -152,8 +164,8 @@ def raw_task(name: TaskName) -> Callable[[Callable[..., None]], Any]:
 def job_task(name: TaskName) -> Callable[[Callable[[JobContext], Json | None]], Any]:
     """Registers a function as the task of a kind of job.
 
-    It gets the claimed job and returns its result; Waiting postpones the job, Transient errors are tried again with
-    back-off, permanent ones fail it, and an error nobody classed is tried again until the job is dead.
+    It gets the claimed job and returns its result. Transient errors are tried again with back-off, permanent ones fail
+    the job, and an error nobody classed is tried again until the job is dead.
     """
 
     def decorate(function: Callable[[JobContext], Json | None]) -> Any:
@@ -208,15 +220,8 @@ def work(job: Job, function: Callable[[JobContext], Json | None]) -> None:
                     pass
         except LeaseLost:
             raise
-        except Waiting as waiting:
-            _postpone(job, waiting)
         except Exception as error:
             _failed(job, error)
-
-
-def _postpone(job: Job, waiting: Waiting) -> None:
-    with session_scope() as session:
-        jobs.postpone(session, job.id, job.fence, waiting.delay_s, reason=waiting.reason)
 
 
 def _failed(job: Job, error: Exception) -> None:
