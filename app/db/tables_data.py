@@ -64,7 +64,6 @@ class Object(Base):
     size: Mapped[int | None]
     tags: Mapped[Json] = mapped_column(server_default=EMPTY)
     tier: Mapped[str | None]
-    absent_scans: Mapped[int] = mapped_column(server_default="0")
     moved_at: Mapped[datetime | None]
     first_seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
@@ -85,6 +84,8 @@ class Replica(Base):
     sha256: Mapped[str | None]
     class_since: Mapped[datetime] = mapped_column(server_default=NOW)
     verified_at: Mapped[datetime | None]
+    seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    absent_scans: Mapped[int] = mapped_column(server_default="0")
     draining_until: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
     __table_args__ = (Index("uq_replica_object_id_site_id", "object_id", "site_id", unique=True),)

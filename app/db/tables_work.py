@@ -15,6 +15,8 @@ from app.domain.states import (
     PlanState,
 )
 
+MIGRATION_ACTIVE = "state in ('queued','waiting','copying','verified','switched','draining') and after_id is null"
+
 
 class Job(Leased, Base):
     """What a user or a schedule submitted and what is polled."""
@@ -118,13 +120,14 @@ class Move(Base):
 
 
 class Migration(Leased, Base):
-    """The durable execution of one move."""
+    """The durable execution of one move; one that has `after_id` starts when that other of the same object has ended."""
 
     __tablename__ = "migration"
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
     plan_id: Mapped[int | None] = mapped_column(ForeignKey("plan.id"), index=True)
     move_id: Mapped[int | None] = mapped_column(ForeignKey("move.id"))
+    after_id: Mapped[int | None] = mapped_column(ForeignKey("migration.id"))
     object_id: Mapped[int] = mapped_column(ForeignKey("object.id"))
     object_version: Mapped[int]
     kind: Mapped[str]
@@ -147,15 +150,16 @@ class Migration(Leased, Base):
             "uq_migration_active",
             "object_id",
             unique=True,
-            postgresql_where=text("state in ('queued','waiting','copying','verified','switched','draining')"),
+            postgresql_where=text(MIGRATION_ACTIVE),
         ),
         Index(
             "ix_migration_ready",
             "job_id",
             "priority",
             "id",
-            postgresql_where=text("state in ('queued','waiting','copying','verified','switched','draining')"),
+            postgresql_where=text(MIGRATION_ACTIVE),
         ),
+        Index("ix_migration_after_id", "after_id", postgresql_where=text("after_id is not null")),
         Index("ix_migration_state", "state", "id"),
     )
 

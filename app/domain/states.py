@@ -31,6 +31,19 @@ class JobState(StrEnum):
     """Ended at a user's request."""
 
 
+class MoveKind(StrEnum):
+    """What a move changes."""
+
+    COPY = "copy"
+    """A replica is added; the one that it is copied from goes on serving."""
+    MOVE = "move"
+    """A replica is added, and the one that it is copied from goes after the grace unless its prefix is read directly."""
+    CLASS = "class"
+    """The storage class changes in place."""
+    REMOVE = "remove"
+    """A replica goes after the grace."""
+
+
 class MigrationState(StrEnum):
     """One object's move on its way."""
 
