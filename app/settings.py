@@ -32,6 +32,11 @@ class Settings(BaseSettings):
     broker_url: str = Field(
         "", description="Redis or Valkey, as redis://…; empty: the embedded one in demo, up and test."
     )
+    sites: str = Field(
+        "",
+        description="JSON list of sites, each as POST /v1/sites takes it; empty: the embedded ones in demo, up and test.",
+    )
+    components: str = Field("", description="JSON list of the parts that demo or up started; shown in /readyz.")
     state_dir: Path = Field(
         PROJECT_ROOT / ".foretide", description="Embedded services' data, model files, the local token."
     )

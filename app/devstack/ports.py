@@ -1,0 +1,53 @@
+"""Chooses free ports on loopback for the embedded parts: first step of starting a stack."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterable
+
+HOST = "127.0.0.1"
+# Below the usual range of ephemeral ports, so that no outgoing connection takes a port between its choice and its use.
+LOWEST, HIGHEST = 12_000, 22_000
+OFFSET = 10_000
+
+
+def is_free(port: int, host: str = HOST) -> bool:
+    """Whether a server could listen on this port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+class Ports:
+    """Hands out ports, none of them twice."""
+
+    def __init__(self, taken: Iterable[int] = ()) -> None:
+        """taken: ports that are spoken for, although nothing listens there yet."""
+        self._taken = set(taken)
+        self._random = random.SystemRandom()
+
+    def choose(self, wished: int | None = None, *, host: str = HOST) -> int:
+        """The wished port when it is free, else another. The port 0 wishes for any."""
+        if wished and self._take(wished, host=host):
+            return wished
+        return next(port for port in self._candidates() if self._take(port, host=host))
+
+    def choose_pair(self, wished: int | None = None) -> int:
+        """A port p such that p and p + OFFSET are both free: SeaweedFS looks for its gRPC servers there."""
+        if wished and self._take(wished, wished + OFFSET):
+            return wished
+        return next(port for port in self._candidates() if self._take(port, port + OFFSET))
+
+    def _candidates(self) -> Iterable[int]:
+        return iter(self._random.sample(range(LOWEST, HIGHEST), HIGHEST - LOWEST))
+
+    def _take(self, *ports: int, host: str = HOST) -> bool:
+        if any(port in self._taken or not is_free(port, host) for port in ports):
+            return False
+        self._taken.update(ports)
+        return True

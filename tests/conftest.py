@@ -1,0 +1,121 @@
+"""The real Postgres, Valkey and S3 sites that tests run on: started once a pytest process, when a test first asks.
+
+Ports, passwords and so every URL are chosen now, before any module of the project reads its settings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from app.db import schema, server
+from app.db import session as database_session
+from app.db.tables import Base
+from app.devstack.seaweed import RunningSite
+from app.devstack.stack import Stack
+from app.devstack.state import StateFolder, prepare
+from app.settings import Settings, get_settings
+
+# Short leases, so that what follows from a lapsed one can be awaited.
+FAST = {"FORETIDE_LEASE_S": "3", "FORETIDE_LEASE_RENEW_S": "1", "FORETIDE_SOFT_SHUTDOWN_S": "5"}
+
+STACK = Stack(StateFolder.fresh(prepare(get_settings().state_dir)))
+SERVER_URL = STACK.database_url
+DATABASE, TEMPLATE = f"test_{os.getpid()}", f"template_{os.getpid()}"
+
+
+def _url(database: str) -> str:
+    return make_url(SERVER_URL).set(database=database).render_as_string(hide_password=False)
+
+
+os.environ.update(STACK.environment() | FAST | {"FORETIDE_DATABASE_URL": _url(DATABASE)})
+get_settings.cache_clear()
+
+
+def pytest_unconfigure() -> None:
+    STACK.stop()
+
+
+@pytest.fixture(scope="session")
+def stack() -> Stack:
+    """Postgres, Valkey and three sites, running."""
+    return STACK.__enter__()  # pytest_unconfigure stops it, started or not
+
+
+@pytest.fixture(scope="session")
+def sites(stack: Stack) -> dict[str, RunningSite]:
+    """The running sites by name: endpoint, bucket and credentials of each."""
+    return {site.name: site for site in stack.sites}
+
+
+@pytest.fixture(scope="session")
+def _template(stack: Stack) -> Iterator[str]:
+    server.create_database(SERVER_URL, TEMPLATE)
+    url = Settings(database_url=_url(TEMPLATE)).sqlalchemy_url
+    if schema.head():
+        schema.upgrade(url)
+    else:
+        with create_engine(url, poolclass=NullPool).begin() as connection:
+            Base.metadata.create_all(connection)
+            connection.exec_driver_sql("CREATE TABLE access_default PARTITION OF access DEFAULT")
+    yield TEMPLATE
+    server.drop_database(SERVER_URL, TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def _fresh(_template: str) -> Iterator[Callable[[], None]]:
+    """Replaces the database by a new copy of the migrated template."""
+
+    def replace() -> None:
+        database_session.engine().dispose()
+        server.drop_database(SERVER_URL, DATABASE)
+        server.create_database(SERVER_URL, DATABASE, template=_template)
+
+    replace()
+    yield replace
+    database_session.engine().dispose()
+    server.drop_database(SERVER_URL, DATABASE)
+
+
+@pytest.fixture(scope="session")
+def database_url(_fresh: Callable[[], None]) -> str:
+    """The URL of this process's migrated database, which FORETIDE_DATABASE_URL names too."""
+    return _url(DATABASE)
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    """A session whose every change is rolled back after the test; `begin_nested` and `commit` stay inside."""
+    with database_session.engine().connect() as connection:
+        outer = connection.begin()
+        with Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint") as inner:
+            yield inner
+        outer.rollback()
+
+
+@pytest.fixture
+def clean_database(_fresh: Callable[[], None]) -> Iterator[str]:
+    """The URL of an empty, migrated database, for tests that commit; it is replaced after the test."""
+    yield _url(DATABASE)
+    _fresh()
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Settings]]:
+    """Sets settings for one test by name: configure(lease_s=1) sets FORETIDE_LEASE_S and returns the new settings."""
+
+    def apply(**values: object) -> Settings:
+        for name, value in values.items():
+            monkeypatch.setenv(f"FORETIDE_{name.upper()}", str(value))
+        get_settings.cache_clear()
+        return get_settings()
+
+    yield apply
+    monkeypatch.undo()
+    get_settings.cache_clear()
