@@ -5,6 +5,7 @@ Each is set by the environment variable FORETIDE_<NAME>; docs/settings.md lists 
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -34,7 +35,7 @@ class Settings(BaseSettings):
     )
     sites: str = Field(
         "",
-        description="JSON list of sites, each as POST /v1/sites takes it; empty: the embedded ones in demo, up and test.",
+        description="JSON list of sites, each as POST /v1/sites takes it; empty: embedded ones in demo, up and test.",
     )
     components: str = Field("", description="JSON list of the parts that demo or up started; shown in /readyz.")
     state_dir: Path = Field(
@@ -145,3 +146,8 @@ def get_settings() -> Settings:
         name = "_".join(str(part) for part in first["loc"]).upper()
         where = f"FORETIDE_{name}: " if name else ""
         raise SettingsError(where + first["msg"].removeprefix("Value error, ")) from None
+
+
+def environment_with(**changed: str) -> dict[str, str]:
+    """The environment for a child process: this process's own, with some variables changed."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **changed}

@@ -38,6 +38,11 @@ os.environ.update(STACK.environment() | FAST | {"FORETIDE_DATABASE_URL": _url(DA
 get_settings.cache_clear()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="as many repetitions as docs/guarantees.md promises")
+    parser.addoption("--budget", type=float, default=20.0, help="seconds that a repeated check may take")
+
+
 def pytest_unconfigure() -> None:
     STACK.stop()
 
@@ -119,3 +124,15 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Setting
     yield apply
     monkeypatch.undo()
     get_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether repeated checks run as often as docs/guarantees.md promises."""
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def budget_s(request: pytest.FixtureRequest) -> float:
+    """Seconds that a repeated check may take otherwise: it prints how often it has run."""
+    return float(request.config.getoption("--budget"))

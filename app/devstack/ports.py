@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 HOST = "127.0.0.1"
 # Below the usual range of ephemeral ports, so that no outgoing connection takes a port between its choice and its use.
@@ -43,8 +43,9 @@ class Ports:
             return wished
         return next(port for port in self._candidates() if self._take(port, port + OFFSET))
 
-    def _candidates(self) -> Iterable[int]:
-        return iter(self._random.sample(range(LOWEST, HIGHEST), HIGHEST - LOWEST))
+    def _candidates(self) -> Iterator[int]:
+        while True:
+            yield self._random.randrange(LOWEST, HIGHEST)
 
     def _take(self, *ports: int, host: str = HOST) -> bool:
         if any(port in self._taken or not is_free(port, host) for port in ports):

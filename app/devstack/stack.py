@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Self
 
+from app.devstack.guard import Orphaned
 from app.devstack.parts import Component, Part, address, embedded, external
 from app.devstack.ports import Ports
 from app.devstack.postgres import Postgres
@@ -18,7 +18,7 @@ from app.devstack.state import StateFolder, secret
 from app.devstack.valkey import Valkey
 from app.devstack.valkey import version as valkey_version
 from app.errors import BrokerUnavailable, DatabaseUnavailable
-from app.settings import PROJECT_ROOT, Settings, get_settings
+from app.settings import Settings, environment_with, get_settings
 
 LOOPBACK = "127.0.0.0/8"
 
@@ -63,8 +63,8 @@ class Stack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop every part."""
-        self.stop()
+        """Stop every part; at once when nobody waits for it."""
+        self.stop(hurry=kind is Orphaned)
 
     def stop(self, *, hurry: bool = False) -> None:
         """Stop the services, then the parts they need, and release the folder; in a hurry, or at Ctrl-C, by killing."""
@@ -81,16 +81,14 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """The environment of processes that use this stack: this process's own, with the parts' URLs and secrets."""
         networks = ",".join(part for part in (self.settings.site_networks, LOOPBACK) if part)
-        return {
-            **os.environ,
-            "PYTHONPATH": str(PROJECT_ROOT),
-            "FORETIDE_DATABASE_URL": self.database_url,
-            "FORETIDE_BROKER_URL": self.broker_url,
-            "FORETIDE_SECRET_KEY": self.secret_key,
-            "FORETIDE_SITES": json.dumps([site.as_dict() for site in self.sites]),
-            "FORETIDE_SITE_NETWORKS": networks,
-            "FORETIDE_COMPONENTS": json.dumps([asdict(component) for component in self.components]),
-        }
+        return environment_with(
+            FORETIDE_DATABASE_URL=self.database_url,
+            FORETIDE_BROKER_URL=self.broker_url,
+            FORETIDE_SECRET_KEY=self.secret_key,
+            FORETIDE_SITES=json.dumps([site.as_dict() for site in self.sites]),
+            FORETIDE_SITE_NETWORKS=networks,
+            FORETIDE_COMPONENTS=json.dumps([asdict(component) for component in self.components]),
+        )
 
     def serve(self, service: Child) -> Child:
         """Take over a child that works on this stack: it is stopped before the parts that it needs."""

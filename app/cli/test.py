@@ -1,0 +1,166 @@
+"""`foretide test`: runs the linters and the groups of the test suite, and says what was not run and how to run it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import click
+
+from app.devstack.guard import Orphaned, guarded
+from app.errors import ExitCode
+from app.settings import PROJECT_ROOT
+
+LINTERS: dict[str, tuple[str, ...]] = {
+    "ruff check": ("-m", "ruff", "check"),
+    "ruff format": ("-m", "ruff", "format", "--check"),
+    "mypy": ("-m", "mypy"),
+    "import contracts": ("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
+}
+PATHS: dict[str, tuple[str, ...]] = {
+    "unit": ("tests/unit", "tests/test_architecture.py", "tests/test_docs.py"),
+    "integration": ("tests/integration",),
+    "e2e": ("tests/e2e",),
+    "reliability": ("tests/reliability",),
+    "browser": ("tests/browser",),
+}
+GROUPS = ("lint", *PATHS)
+NO_TESTS = 5  # pytest's exit code
+REPORTED = ("tests", "failures", "errors", "skipped")  # counts of a JUnit report
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass
+class Outcome:
+    """What became of one group; `note` says why it has not run, or not wholly."""
+
+    group: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+    def line(self) -> str:
+        """The group's line of the summary."""
+        if self.note:
+            return f"{self.group:12} {self.note}"
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.group:12} {self.passed} passed, {self.failed} failed{skipped} in {self.seconds:.1f} s"
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("groups", nargs=-1, metavar="[lint|unit|integration|e2e|reliability|browser]... [-- PYTEST OPTIONS]")
+@click.option("--full", is_flag=True, help="As many repetitions as docs/guarantees.md promises; takes hours.")
+def test(groups: tuple[str, ...], full: bool) -> int:
+    """Run the linters and the test suite: the groups named, else all of them.
+
+    What follows -- goes to pytest, as in: foretide test unit -- -k pricing
+    """
+    chosen, extra = _split(groups)
+    return guarded(lambda: run(chosen, [*(["--full"] if full else []), *extra]))
+
+
+def run(groups: tuple[str, ...], pytest_arguments: list[str]) -> int:
+    """Run groups in order and print the summary; the exit code."""
+    outcomes = []
+    for group in groups:
+        click.secho(f"== {group}", bold=True)
+        outcome = lint() if group == "lint" else pytest_group(group, pytest_arguments)
+        outcomes.append(outcome)
+        click.echo(outcome.line())
+    click.secho("== summary", bold=True)
+    for outcome in outcomes:
+        click.echo(outcome.line())
+    for group in GROUPS:
+        if group not in groups:
+            click.echo(f"{group:12} not asked for; run it with: ./foretide test {group}")
+    passed, failed, skipped = (sum(getattr(o, name) for o in outcomes) for name in ("passed", "failed", "skipped"))
+    click.echo(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return ExitCode.FAILED if failed else ExitCode.OK
+
+
+def lint() -> Outcome:
+    """Run every linter; each counts as one test."""
+    outcome = Outcome("lint")
+    begun = time.monotonic()
+    for name, arguments in LINTERS.items():
+        good = _python(*arguments) == 0
+        click.echo(f"{name}: {'passed' if good else 'FAILED'}")
+        outcome.passed += good
+        outcome.failed += not good
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+def pytest_group(group: str, arguments: list[str]) -> Outcome:
+    """Run one group by pytest; its counts are read from pytest's own report."""
+    if reason := missing(group):
+        return Outcome(group, note=f"not run: {reason}")
+    paths = [path for path in PATHS[group] if (PROJECT_ROOT / path).exists()]
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        status = _python("-m", "pytest", *paths, f"--junitxml={report}", *arguments)
+        outcome = read_report(group, report)
+    outcome.seconds = time.monotonic() - begun
+    if status == NO_TESTS:
+        outcome.note = "no tests" if not arguments else "no tests selected"
+    elif status != 0 and not outcome.failed:
+        outcome.failed += 1  # pytest itself broke off
+    return outcome
+
+
+def read_report(group: str, report: Path) -> Outcome:
+    """Counts of a JUnit report; all 0 when there is none."""
+    outcome = Outcome(group)
+    if report.exists():
+        for suite in ElementTree.parse(report).iter("testsuite"):  # noqa: S314 - our own pytest wrote it
+            tests, failures, errors, skipped = (int(suite.get(name, "0")) for name in REPORTED)
+            outcome.failed += failures + errors
+            outcome.skipped += skipped
+            outcome.passed += tests - failures - errors - skipped
+    return outcome
+
+
+def missing(group: str) -> str | None:
+    """What a group needs that is not here, and how to get it; None when nothing is missing."""
+    if group == "browser":
+        if not any(map(shutil.which, CHROMIUM)):
+            return "no chromium; run it with: apt install chromium && ./foretide test browser"
+        if importlib.util.find_spec("playwright") is None:
+            return "no playwright; run it with: .venv/bin/python -m pip install playwright && ./foretide test browser"
+    return None
+
+
+def _split(words: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
+    """The groups that stand first, else all of them; what follows them is pytest's."""
+    named = tuple(takewhile(lambda word: word in GROUPS, words))
+    extra = list(words[len(named) :])
+    if extra and not extra[0].startswith("-"):
+        raise click.UsageError(f"there is no group {extra[0]}; the groups are {', '.join(GROUPS)}")
+    return named or GROUPS, extra
+
+
+def _python(*arguments: str) -> int:
+    """Run this Python at the project's root; its exit code. It ends in order when we are asked to end."""
+    sys.stdout.flush()
+    with subprocess.Popen([sys.executable, *arguments], cwd=PROJECT_ROOT) as process:  # noqa: S603
+        try:
+            return process.wait()
+        except Orphaned:
+            process.kill()
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+            raise
