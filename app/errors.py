@@ -116,6 +116,12 @@ class SiteUnavailable(Unavailable):
     slug = "site-unavailable"
 
 
+class SiteFaulty(Transient):
+    """The site answered with an error of its own."""
+
+    slug = "site-faulty"
+
+
 class SourceChanged(Transient):
     """The source changed while it was copied; the copy was given up and will be started anew."""
 
@@ -283,6 +289,12 @@ class ConditionFailed(Permanent):
 
     slug = "condition-failed"
     status = 412
+
+
+class NotEnoughData(Permanent):
+    """There are too few accesses to learn from."""
+
+    slug = "not-enough-data"
 
 
 class ArtifactRefused(Permanent):

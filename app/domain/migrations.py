@@ -1,0 +1,336 @@
+"""The migration protocol's decisions: whether a move may start, what a failure means, when a source may be deleted.
+
+Everything here is decided from values that the engine (workers/migrations.py) has just read; docs/guarantees.md has the
+protocol that they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from app.domain.jobs import RetryPolicy
+from app.domain.pins import Pin
+from app.domain.policies import Readers, Rules
+from app.domain.sites import Capabilities
+from app.domain.states import JobState, MigrationState, MoveKind, ObjectState, ReplicaState, SiteState
+from app.errors import (
+    Blocked,
+    Cancelled,
+    ChecksumMismatch,
+    ForetideError,
+    SiteUnavailable,
+    Skipped,
+    Transient,
+)
+
+MAX_PARTS = 10_000
+MIN_PART = 5 * 2**20
+MAX_MISMATCHES = 2
+RECHECK_S = 3600.0
+"""How often a source whose delete is not allowed yet is looked at again."""
+SITE_WAIT_S = 15.0
+"""How long a move waits for a site that does not answer, if the site's next probe does not end the wait sooner."""
+
+COPIES = frozenset({MoveKind.COPY, MoveKind.MOVE})
+SWITCHED = frozenset({MigrationState.SWITCHED, MigrationState.DRAINING})
+EARLY = frozenset({MigrationState.QUEUED, MigrationState.WAITING, MigrationState.COPYING, MigrationState.VERIFIED})
+COPIED = frozenset({MigrationState.SWITCHED, MigrationState.DRAINING, MigrationState.DONE, MigrationState.ROLLED_BACK})
+
+
+# -- May it start? ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SiteFacts:
+    """A site as a move sees it."""
+
+    name: str
+    state: SiteState
+    capabilities: Capabilities
+    encrypted: bool
+    allow_unguarded_delete: bool = False
+
+
+@dataclass(frozen=True)
+class ReplicaFacts:
+    """A replica as a move sees it; `ours`: Foretide wrote it, so Foretide may overwrite it."""
+
+    state: ReplicaState
+    storage_class: str
+    current: bool
+    """Holds the object's current version."""
+    ours: bool
+    pin: Pin | None
+
+
+@dataclass(frozen=True)
+class MoveFacts:
+    """What is known of a move when a worker takes it up."""
+
+    kind: MoveKind
+    object_state: ObjectState
+    to_class: str | None
+    rules: Rules
+    source: SiteFacts
+    source_replica: ReplicaFacts | None
+    destination: SiteFacts | None = None
+    destination_replica: ReplicaFacts | None = None
+
+
+def admit(move: MoveFacts) -> None:
+    """Returns when the move may start. Raises Skipped, Blocked or SiteUnavailable with the reason why it may not."""
+    if move.object_state is ObjectState.GONE:
+        raise Skipped("its owner deleted the object", reason="object_gone")
+    source = move.source_replica
+    if source is None or source.state is not ReplicaState.SERVING or not source.current:
+        raise Skipped(f"{move.source.name} no longer holds the object's current version", reason="source_not_serving")
+    if move.rules.pinned:
+        raise Blocked("a policy pins the object where it is", reason="pinned")
+    _answers(move.source)
+    if move.kind in COPIES:
+        _admit_copy(move)
+    elif move.kind is MoveKind.CLASS:
+        _admit_class(move, source)
+    elif move.rules.readers is Readers.DIRECT:
+        raise Blocked("readers use this copy's address directly", reason="readers_direct")
+
+
+def _admit_copy(move: MoveFacts) -> None:
+    to, there = move.destination, move.destination_replica
+    if to is None:
+        raise Blocked("the move names no destination", reason="no_destination")
+    if there and there.state is ReplicaState.SERVING and there.current:
+        raise Skipped(f"{to.name} holds the object already", reason="already_there")
+    if there and there.state is ReplicaState.DRAINING:
+        raise Skipped(f"{to.name} still holds a copy that is being removed", reason="destination_draining")
+    if move.rules.encrypted_only and not to.encrypted:
+        raise Blocked(f"{to.name} is not encrypted and the policy demands it", reason="destination_not_encrypted")
+    if move.rules.sites is not None and to.name not in move.rules.sites:
+        raise Blocked(f"a policy keeps the object away from {to.name}", reason="residency")
+    _answers(to)
+    if to.state is not SiteState.READY:
+        raise Blocked(f"{to.name} is {to.state} and receives nothing", reason="destination_not_ready")
+    _keeps(to, move.to_class)
+
+
+def _admit_class(move: MoveFacts, source: ReplicaFacts) -> None:
+    if source.storage_class == move.to_class:
+        raise Skipped(f"the object is in class {move.to_class} already", reason="already_there")
+    _keeps(move.source, move.to_class)
+    if not move.source.capabilities.conditional_copy:
+        raise Blocked(f"{move.source.name} ignores the condition of a copy in place", reason="no_conditional_copy")
+
+
+def _keeps(site: SiteFacts, storage_class: str | None) -> None:
+    if storage_class not in site.capabilities.classes:
+        raise Blocked(f"{site.name} does not keep class {storage_class}", reason="class_not_kept")
+
+
+def _answers(site: SiteFacts) -> None:
+    if site.state is SiteState.UNREACHABLE:
+        raise SiteUnavailable(f"{site.name} does not answer; waiting for its next good probe")
+
+
+def is_growing(last_modified: datetime, server_date: datetime | None, age_s: float) -> bool:
+    """Whether an object was written so recently, by its own server's clock, that it may still be written.
+
+    The first filter only (source 004's five seconds); the pin is the guard. A server without a Date is not judged.
+    """
+    return server_date is not None and server_date - last_modified < timedelta(seconds=age_s)
+
+
+def part_size(size: int, least: int) -> int:
+    """Bytes a part, so that at most 10,000 parts suffice: `least`, or more in whole MiB."""
+    least = max(least, MIN_PART)
+    needed = -(-size // MAX_PARTS)
+    return least if needed <= least else -(-needed // 2**20) * 2**20
+
+
+# -- What does a failure mean? ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setback:
+    """What becomes of a migration whose attempt ended with an error."""
+
+    state: MigrationState
+    reason: str
+    delay_s: float = 0.0
+    counts: bool = True
+    """Whether it counts as one of the attempts after which the migration is dead."""
+
+
+def after_failure(
+    error: Exception, attempts: int, retries: int, mismatches: int, policy: RetryPolicy, jitter: float
+) -> Setback:
+    """What becomes of a migration before its switch after `attempts` counted and `retries` earlier ends of attempts.
+
+    mismatches: how many of them were checksum mismatches; the second ends the migration. A site that does not answer at
+    all is no fault of the object: such waits do not count, so that an outage never uses the attempts up.
+    """
+    if isinstance(error, Cancelled):
+        return Setback(MigrationState.CANCELLED, error.reason, counts=False)
+    if isinstance(error, Skipped | Blocked):
+        state = MigrationState.SKIPPED if isinstance(error, Skipped) else MigrationState.BLOCKED
+        return Setback(state, error.reason, counts=False)
+    if isinstance(error, ForetideError) and not isinstance(error, Transient):
+        return Setback(MigrationState.FAILED, error.reason)
+    if isinstance(error, SiteUnavailable):
+        return Setback(MigrationState.WAITING, error.reason, wait_for_site_s(retries, policy, jitter), counts=False)
+    reason = error.reason if isinstance(error, ForetideError) else "unexpected_error"
+    if isinstance(error, ChecksumMismatch) and mismatches + 1 >= MAX_MISMATCHES:
+        return Setback(MigrationState.FAILED, reason)
+    if attempts + 1 >= policy.max_attempts:
+        return Setback(MigrationState.DEAD, reason)
+    retry_after = error.retry_after_s if isinstance(error, Transient) else None
+    return Setback(MigrationState.WAITING, reason, policy.delay_s(attempts + 1, jitter, retry_after))
+
+
+def wait_for_site_s(retries: int, policy: RetryPolicy, jitter: float) -> float:
+    """Seconds to wait for a site that does not answer: backs off, but never past SITE_WAIT_S."""
+    return min(SITE_WAIT_S, policy.delay_s(retries + 1, jitter))
+
+
+# -- May the source be deleted? ---------------------------------------------------------------------------------------
+
+
+def drains_source(kind: MoveKind, rules: Rules) -> bool:
+    """Whether the switch takes the source out of service: never where readers use its address directly."""
+    return kind is MoveKind.REMOVE or (kind is MoveKind.MOVE and rules.readers is Readers.ROUTED)
+
+
+class DeleteAction(StrEnum):
+    """What is to be done about a source after the switch."""
+
+    DELETE = "delete"
+    """All conditions hold."""
+    GONE = "gone"
+    """It does not exist any more."""
+    WAIT = "wait"
+    """Something that may change by itself forbids it."""
+    KEEP = "keep"
+    """It stays until an operator decides; it is reported."""
+    REVERSE = "reverse"
+    """It is the newest version or the last good copy: the switch is undone."""
+
+
+@dataclass(frozen=True)
+class DeleteFacts:
+    """Everything that a delete of a source depends on, read just before it."""
+
+    rules: Rules
+    now: datetime
+    grace_until: datetime
+    pinned: Pin
+    source_now: Pin | None
+    source_draining: bool
+    destination_pinned: Pin | None
+    """The verified copy that took the source's place; None when a replica is removed without one."""
+    destination_now: Pin | None
+    verified_elsewhere: int
+    """Serving replicas of the current version at other sites."""
+    locked: bool
+    site: SiteFacts
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the site can refuse to delete another version, or keep it, or the operator waived that."""
+        can = self.site.capabilities
+        return can.conditional_delete or can.versioning or self.site.allow_unguarded_delete
+
+
+@dataclass(frozen=True)
+class DeleteVerdict:
+    """What to do, why, and each condition as it was found (for the audit log)."""
+
+    action: DeleteAction
+    reason: str
+    conditions: Mapping[str, Any]
+
+
+def may_delete(facts: DeleteFacts) -> DeleteVerdict:
+    """Whether the source may go now: only when every condition of the protocol holds at once."""
+    source_same = facts.source_now is not None and facts.source_now.same_object(facts.pinned)
+    destination_same = facts.destination_pinned is None or (
+        facts.destination_now is not None and facts.destination_now.same_object(facts.destination_pinned)
+    )
+    conditions: dict[str, Any] = {
+        "grace_over": facts.now >= facts.grace_until,
+        "readers_routed": facts.rules.readers is Readers.ROUTED,
+        "not_pinned": not facts.rules.pinned,
+        "source_unchanged": source_same,
+        "source_draining": facts.source_draining,
+        "destination_unchanged": destination_same,
+        "verified_elsewhere": facts.verified_elsewhere,
+        "rf": facts.rules.rf,
+        "not_locked": not facts.locked,
+        "guarded": facts.guarded,
+        "source_pin": facts.pinned.as_json(),
+    }
+    action, reason = _judge(facts, source_same=source_same, destination_same=destination_same)
+    return DeleteVerdict(action, reason, conditions)
+
+
+def _judge(facts: DeleteFacts, *, source_same: bool, destination_same: bool) -> tuple[DeleteAction, str]:
+    if facts.now < facts.grace_until:
+        return DeleteAction.WAIT, "grace"
+    if facts.source_now is None:
+        return DeleteAction.GONE, "source_gone"
+    if facts.destination_pinned is not None and facts.destination_now is None:
+        return DeleteAction.REVERSE, "destination_lost"
+    if not source_same:
+        if not destination_same:
+            return DeleteAction.KEEP, "both_changed"
+        return DeleteAction.REVERSE, "source_changed_after_switch"
+    if facts.rules.readers is Readers.DIRECT:
+        return DeleteAction.KEEP, "readers_direct"
+    if not facts.source_draining:
+        return DeleteAction.KEEP, "source_not_draining"
+    if not destination_same:
+        return DeleteAction.KEEP, "destination_changed"
+    if facts.rules.pinned:
+        return DeleteAction.KEEP, "pinned"
+    if facts.locked:
+        return DeleteAction.KEEP, "object_lock"
+    if not facts.guarded:
+        return DeleteAction.KEEP, "no_guarded_delete"
+    if facts.verified_elsewhere < max(1, facts.rules.rf):
+        return DeleteAction.WAIT, "too_few_replicas"
+    return DeleteAction.DELETE, "all_conditions_hold"
+
+
+# -- What came of the job? --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A job's migrations: `verified` were copied, proven and switched, `open` have not got so far or ended."""
+
+    planned: int
+    verified: int
+    skipped: int
+    blocked: int
+    failed: int
+    cancelled: int
+    open: int
+    retried: int
+    """How many needed more than one attempt."""
+    reasons: Mapping[str, int]
+    """How often each reason stands in those that were skipped, blocked or failed."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the job's result."""
+        return asdict(self)
+
+    @property
+    def outcome(self) -> JobState | None:
+        """The job's end: None while moves are open. What waits for its grace does not keep a job open."""
+        if self.open:
+            return None
+        if self.failed:
+            return JobState.FAILED
+        return JobState.CANCELLED if self.cancelled and not self.verified else JobState.SUCCEEDED

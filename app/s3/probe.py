@@ -1,0 +1,232 @@
+"""What a site can do, found by acting and acting again: a server may accept a condition and ignore it.
+
+Everything is written under PREFIX and removed again. Runs when a site is registered and in the periodic probe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+from app.domain.sites import Capabilities
+from app.errors import (
+    ChecksumMismatch,
+    ConditionFailed,
+    Permanent,
+    SiteFaulty,
+    SourceChanged,
+)
+from app.s3 import multipart, objects
+from app.s3.client import Bucket
+from app.s3.objects import Carried, Target
+
+PREFIX = ".foretide-probe/"
+INTENT = "probe"
+FIRST, SECOND = b"foretide probe, first", b"foretide probe, second"
+CARRIED = Carried(
+    {"content_type": "text/x-foretide", "content_encoding": "identity", "cache_control": "max-age=7"}, {"probe": "a b"}
+)
+READS = 5
+
+
+def ping(bucket: Bucket) -> float:
+    """Milliseconds of one small request, the cheapest that needs bucket and credentials.
+
+    Raises BucketMissing, AccessDenied or SiteUnavailable.
+    """
+    started = time.perf_counter()
+    bucket.call("list_objects_v2", Prefix=PREFIX, MaxKeys=1)
+    return (time.perf_counter() - started) * 1000
+
+
+def probe(bucket: Bucket, classes: Sequence[str]) -> Capabilities:
+    """Finds out what the site does. classes: the storage classes that are to be tried.
+
+    Raises BucketMissing, AccessDenied, SiteUnavailable or what else keeps the site from being used at all.
+    """
+    ping(bucket)
+    trial = _Trial(bucket, f"{PREFIX}{uuid.uuid4().hex}/")
+    try:
+        return trial.run(classes)
+    finally:
+        trial.clean_up()
+
+
+@dataclass
+class _Trial:
+    bucket: Bucket
+    folder: str
+
+    def run(self, classes: Sequence[str]) -> Capabilities:
+        encrypted, checksum = self._plain()
+        head = objects.head(self.bucket, self._key("plain"))
+        now = datetime.now(UTC)
+        versioning = self._setting("get_bucket_versioning").get("Status") == "Enabled"
+        return Capabilities(
+            conditional_put=self._refuses_put("put"),
+            conditional_complete=self._refuses_complete("complete"),
+            conditional_delete=self._refuses_delete("delete"),
+            conditional_get=self._refuses_get(),
+            conditional_copy=self._refuses_copy("copy"),
+            checksum_sha256=checksum,
+            metadata=head.carried.headers == CARRIED.headers and head.carried.metadata == CARRIED.metadata,
+            tags=self._keeps_tags("tags"),
+            versioning=versioning,
+            object_lock=bool(self._setting("get_object_lock_configuration", "ObjectLockConfiguration")),
+            encrypted=encrypted or self._default_encryption(),
+            classes=tuple(name for name in classes if self._keeps_class(name)),
+            clock_offset_s=round((head.server_date - now).total_seconds(), 1) if head.server_date else 0.0,
+            latency_ms=round(median(ping(self.bucket) for _ in range(READS)), 2),
+            warnings=self._warnings(),
+        )
+
+    def _key(self, name: str) -> str:
+        return self.folder + name
+
+    def _put(
+        self,
+        key: str,
+        body: bytes,
+        carried: Carried = CARRIED,
+        *,
+        storage_class: str = "STANDARD",
+        conditional: bool = False,
+        replaces: str | None = None,
+        checksum: bool = False,
+    ) -> None:
+        target = Target(key, storage_class, INTENT, replaces, conditional, checksum)
+        objects.put(self.bucket, target, body, hashlib.sha256(body).hexdigest(), carried)
+
+    def _plain(self) -> tuple[bool, bool]:
+        """Whether a PUT is encrypted unasked, and whether a SHA-256 sent along is checked and kept."""
+        key, wrong = self._key("plain"), hashlib.sha256(SECOND).hexdigest()
+        self._put(key, FIRST)
+        answer = self.bucket.call("put_object", writes=True, Key=key, Body=FIRST, Metadata={"probe": "x"})
+        encrypted = bool(answer.get("ServerSideEncryption"))
+        try:
+            target = Target(key, "STANDARD", INTENT, conditional=False, checksum=True)
+            objects.put(self.bucket, target, FIRST, wrong, CARRIED)
+        except (ChecksumMismatch, Permanent):
+            self._put(key, FIRST, checksum=True)
+            kept = objects.head(self.bucket, key).sha256
+            return encrypted, kept == hashlib.sha256(FIRST).hexdigest()
+        self._put(key, FIRST)
+        return encrypted, False
+
+    def _refuses_put(self, name: str) -> bool:
+        key = self._key(name)
+        self._put(key, FIRST)
+        none_match = _refused(lambda: self._put(key, SECOND, conditional=True))
+        match = _refused(lambda: self._put(key, SECOND, conditional=True, replaces="0" * 32))
+        return none_match and match
+
+    def _refuses_complete(self, name: str) -> bool:
+        target = Target(self._key(name), "STANDARD", INTENT)
+        self._put(target.key, FIRST)
+        try:
+            upload_id = multipart.begin(self.bucket, target, CARRIED)
+        except Permanent:
+            return False
+        try:
+            etag = multipart.send_part(self.bucket, target.key, upload_id, 1, SECOND)
+            return _refused(lambda: multipart.complete(self.bucket, target, upload_id, [etag]))
+        finally:
+            multipart.abort(self.bucket, target.key, upload_id)
+
+    def _refuses_delete(self, name: str) -> bool:
+        key = self._key(name)
+        self._put(key, FIRST)
+        old = objects.head(self.bucket, key).pin
+        self._put(key, SECOND)
+        return _refused(lambda: objects.delete(self.bucket, key, old, conditional=True))
+
+    def _refuses_get(self) -> bool:
+        key, wrong = self._key("plain"), f'"{"0" * 32}"'
+        return _refused(lambda: self.bucket.call("get_object", Key=key, IfMatch=wrong))
+
+    def _refuses_copy(self, name: str) -> bool:
+        key = self._key(name)
+        self._put(key, FIRST)
+        found = objects.head(self.bucket, key)
+        self._put(key, SECOND)
+        return _refused(lambda: objects.change_class(self.bucket, key, found, CARRIED, "STANDARD", INTENT))
+
+    def _keeps_tags(self, name: str) -> bool:
+        wanted = Carried(tags={"probe": "a b"})
+        with _unsupported() as supported:
+            self._put(self._key(name), FIRST, wanted)
+            supported.append(objects.tags(self.bucket, self._key(name)) == wanted.tags)
+        return supported == [True]
+
+    def _keeps_class(self, storage_class: str) -> bool:
+        """PUT, HEAD, CopyObject in place, HEAD and the listing must all agree on the class."""
+        key = self._key(f"class-{storage_class}")
+        with _unsupported() as agreed:
+            self._put(key, FIRST, storage_class=storage_class)
+            agreed.append(objects.head(self.bucket, key).pin.storage_class == storage_class)
+            self._put(key, FIRST)
+            if storage_class != "STANDARD":
+                found = objects.head(self.bucket, key)
+                objects.change_class(self.bucket, key, found, CARRIED, storage_class, INTENT)
+            agreed.append(objects.head(self.bucket, key).pin.storage_class == storage_class)
+            listed = [line for page in objects.pages(self.bucket, key) for line in page if line.key == key]
+            agreed.append([line.pin.storage_class for line in listed] == [storage_class])
+        return agreed == [True, True, True]
+
+    def _setting(self, operation: str, field: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """What the bucket says of itself; empty when there is nothing, or the site does not know the question."""
+        try:
+            answer = self.bucket.call(operation, **parameters)
+        except (Permanent, SiteFaulty):
+            return {}
+        return dict(answer.get(field) or {}) if field else answer
+
+    def _default_encryption(self) -> bool:
+        rules = self._setting("get_bucket_encryption", "ServerSideEncryptionConfiguration")
+        return bool(rules.get("Rules"))
+
+    def _warnings(self) -> tuple[str, ...]:
+        found = []
+        if self._setting("get_bucket_lifecycle_configuration").get("Rules"):
+            found.append("the bucket has lifecycle rules, which may move or delete what Foretide has placed")
+        if self._setting("get_bucket_replication", "ReplicationConfiguration").get("Rules"):
+            found.append("the bucket has replication rules, which make copies that Foretide does not know")
+        return tuple(found)
+
+    def clean_up(self) -> None:
+        """Removes all that the trial wrote, every version of it."""
+        versions = self._setting("list_object_versions", None, Prefix=self.folder)
+        entries = [*versions.get("Versions", []), *versions.get("DeleteMarkers", [])]
+        for entry in entries:
+            self.bucket.call("delete_object", writes=True, Key=entry["Key"], VersionId=entry["VersionId"])
+        for page in objects.pages(self.bucket, self.folder):
+            for line in page:
+                self.bucket.call("delete_object", writes=True, Key=line.key)
+
+
+def _refused(act: Callable[[], object]) -> bool:
+    """Whether the site refuses an act whose condition does not hold."""
+    try:
+        act()
+    except (ConditionFailed, SourceChanged):
+        return True
+    except (Permanent, SiteFaulty):
+        return False  # the site does not know the condition at all
+    return False
+
+
+@contextmanager
+def _unsupported() -> Iterator[list[bool]]:
+    """Collects findings; stops quietly where the site refuses to do the thing at all."""
+    findings: list[bool] = []
+    try:
+        yield findings
+    except (Permanent, SiteFaulty):
+        findings.append(False)
