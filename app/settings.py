@@ -6,6 +6,7 @@ Each is set by the environment variable FORETIDE_<NAME>; docs/settings.md lists 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -47,6 +48,8 @@ class Settings(BaseSettings):
         8000, description="Port that the API listens on; in demo and up another is chosen when it is in use."
     )
     flower_port: int = Field(5555, description="Port of Flower, on loopback.")
+    flower_user: str = Field("foretide", description="User of Flower.")
+    flower_password: str = Field("", description="Password of Flower; empty: one is made and printed.")
     url: str = Field("", description="Base URL that the command line and SDK talk to; empty: the stack started here.")
     token: str = Field(
         "", description="Bearer token of the command line and SDK; empty: that of the stack started here."
@@ -98,6 +101,9 @@ class Settings(BaseSettings):
     s3_read_timeout_s: float = Field(30.0, description="Time given to a site for each read.")
 
     # Accesses
+    clock_offset_s: float = Field(
+        0.0, description="Added to the clock by which accesses are judged, so that a replayed trace ends now."
+    )
     retention_days: int = Field(
         90, description="Accesses older than this are refused as too_old and their partitions dropped."
     )
@@ -151,3 +157,9 @@ def get_settings() -> Settings:
 def environment_with(**changed: str) -> dict[str, str]:
     """The environment for a child process: this process's own, with some variables changed."""
     return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **changed}
+
+
+def adopt(changed: Mapping[str, str]) -> None:
+    """Change variables of this process and read the settings anew: it belongs to a stack from now on."""
+    os.environ.update(changed)
+    get_settings.cache_clear()

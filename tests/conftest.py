@@ -9,14 +9,11 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
 
 from app.db import schema, server
 from app.db import session as database_session
-from app.db.tables import Base
 from app.devstack.seaweed import RunningSite
 from app.devstack.stack import Stack
 from app.devstack.state import StateFolder, prepare
@@ -34,8 +31,7 @@ def _url(database: str) -> str:
     return make_url(SERVER_URL).set(database=database).render_as_string(hide_password=False)
 
 
-os.environ.update(STACK.environment() | FAST | {"FORETIDE_DATABASE_URL": _url(DATABASE)})
-get_settings.cache_clear()
+STACK.adopt(**FAST, FORETIDE_DATABASE_URL=_url(DATABASE))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,13 +58,7 @@ def sites(stack: Stack) -> dict[str, RunningSite]:
 @pytest.fixture(scope="session")
 def _template(stack: Stack) -> Iterator[str]:
     server.create_database(SERVER_URL, TEMPLATE)
-    url = Settings(database_url=_url(TEMPLATE)).sqlalchemy_url
-    if schema.head():
-        schema.upgrade(url)
-    else:
-        with create_engine(url, poolclass=NullPool).begin() as connection:
-            Base.metadata.create_all(connection)
-            connection.exec_driver_sql("CREATE TABLE access_default PARTITION OF access DEFAULT")
+    schema.upgrade(Settings(database_url=_url(TEMPLATE)).sqlalchemy_url)
     yield TEMPLATE
     server.drop_database(SERVER_URL, TEMPLATE)
 

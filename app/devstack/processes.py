@@ -1,7 +1,7 @@
 """Starts, awaits and stops child processes so that none outlives its starter: used by every embedded part.
 
-The kernel sends a child its death signal when the *thread* that started it ends, so children are started by the main
-thread alone; they boot side by side all the same, since only their readiness is awaited.
+The kernel sends a child its death signal when the *thread* that started it ends, so children are started by threads
+that last: the main one and the supervisor's. They boot side by side all the same: only their readiness is awaited.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Child:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=before_exec,  # noqa: PLW1509 - started by the main thread only, see above
+                    preexec_fn=before_exec,  # noqa: PLW1509 - it takes no lock
                 )
             except (OSError, subprocess.SubprocessError) as error:
                 raise PartFailed(f"{command.name} cannot be run: {error}") from error
@@ -99,6 +99,11 @@ class Child:
     def alive(self) -> bool:
         """Whether the child still runs."""
         return self._process.poll() is None
+
+    @property
+    def status(self) -> int | None:
+        """How it ended: its exit code, or less than 0 for the signal; None while it runs."""
+        return self._process.poll()
 
     def await_ready(self, ready: Callable[[], bool], timeout_s: float = 30.0) -> None:
         """Wait until `ready` says yes. Raises PartFailed with the end of the log when the child ends or time is up."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Self
@@ -14,11 +14,13 @@ from app.devstack.ports import Ports
 from app.devstack.postgres import Postgres
 from app.devstack.processes import Child
 from app.devstack.seaweed import SITES, Seaweed, SiteSpec, choose_ports, external_sites
+from app.devstack.services import ALL, Endpoints, Name, Service
 from app.devstack.state import StateFolder, secret
+from app.devstack.supervisor import Supervisor
 from app.devstack.valkey import Valkey
 from app.devstack.valkey import version as valkey_version
 from app.errors import BrokerUnavailable, DatabaseUnavailable
-from app.settings import Settings, environment_with, get_settings
+from app.settings import Settings, adopt, environment_with, get_settings
 
 LOOPBACK = "127.0.0.0/8"
 
@@ -27,7 +29,8 @@ LOOPBACK = "127.0.0.0/8"
 class Stack:
     """A context manager: entering starts every part side by side, leaving stops them in order.
 
-    It is entered by the main thread (see app.devstack.processes). URLs, `sites` and `environment()` are known before;
+    It is entered by the main thread (see app.devstack.processes). Database modules are imported where they are used:
+    the servers boot meanwhile. URLs, `sites` and `environment()` are known before;
     `components` is filled while it starts.
     """
 
@@ -40,7 +43,8 @@ class Stack:
         """Choose ports and secrets, those of the last start if they are kept, so that every URL is known."""
         self._ports = Ports()
         self._kept = self.state.remembered()
-        self._services: list[Child] = []
+        self._services: list[Service] = []
+        self._supervisor: Supervisor | None = None
         self.secret_key = self.settings.secret_key or self._secret("secret_key")
         postgres = None if self.settings.database_url else self._postgres()
         valkey = None if self.settings.broker_url else self._valkey()
@@ -68,32 +72,63 @@ class Stack:
 
     def stop(self, *, hurry: bool = False) -> None:
         """Stop the services, then the parts they need, and release the folder; in a hurry, or at Ctrl-C, by killing."""
+        if self._supervisor:
+            self._supervisor.pause()
         parts = [part.child for part in self._parts if part.child]
+        services = [service.child for service in self._services if service.child]
         try:
             if not hurry:
-                stop_all(self._services)
+                stop_all(services)
                 stop_all(parts)
         finally:
-            for child in (*self._services, *parts):
+            for child in (*services, *parts):
                 child.kill()
+            if self._supervisor:
+                self._supervisor.release()
             self.state.release()
 
-    def environment(self) -> dict[str, str]:
-        """The environment of processes that use this stack: this process's own, with the parts' URLs and secrets."""
+    def adopt(self, **changed: str) -> None:
+        """Make this stack's URLs and secrets the settings of this process, and so of the children it starts later."""
         networks = ",".join(part for part in (self.settings.site_networks, LOOPBACK) if part)
-        return environment_with(
-            FORETIDE_DATABASE_URL=self.database_url,
-            FORETIDE_BROKER_URL=self.broker_url,
-            FORETIDE_SECRET_KEY=self.secret_key,
-            FORETIDE_SITES=json.dumps([site.as_dict() for site in self.sites]),
-            FORETIDE_SITE_NETWORKS=networks,
-            FORETIDE_COMPONENTS=json.dumps([asdict(component) for component in self.components]),
-        )
+        variables = {
+            "FORETIDE_DATABASE_URL": self.database_url,
+            "FORETIDE_BROKER_URL": self.broker_url,
+            "FORETIDE_SECRET_KEY": self.secret_key,
+            "FORETIDE_SITES": json.dumps([site.as_dict() for site in self.sites]),
+            "FORETIDE_SITE_NETWORKS": networks,
+            "FORETIDE_COMPONENTS": json.dumps([asdict(component) for component in self.components]),
+        }
+        adopt(variables | changed)
 
-    def serve(self, service: Child) -> Child:
-        """Take over a child that works on this stack: it is stopped before the parts that it needs."""
-        self._services.append(service)
-        return service
+    def serve(self, names: Sequence[Name] = ALL) -> Endpoints:
+        """Bring the schema up to date, then start and await Foretide's own processes; this process has adopted first.
+
+        The API and Flower take the ports of the settings, or others when those are in use. Raises PartFailed.
+        """
+        from app.db import schema
+
+        settings = get_settings()
+        schema.upgrade(settings.sqlalchemy_url)
+        endpoints = Endpoints(
+            port=self._port("api", settings.port),
+            flower_port=self._port("flower", settings.flower_port),
+            flower_user=settings.flower_user,
+            flower_password=settings.flower_password or self._secret("flower", 12),
+            token=self._token(),
+        )
+        self.state.remember(self._kept)
+        environment = environment_with(**endpoints.variables(), FORETIDE_STATE_DIR=str(self.state.path))
+        started = [Service(name, self.state.folder("services"), environment) for name in names]
+        self._services += started
+        for service in started:
+            service.start()
+        for service in started:
+            service.await_ready()
+        return endpoints
+
+    def supervise(self, say: Callable[[str], None]) -> None:
+        """From now on start again what dies; `say` is told of it."""
+        self._supervisor = Supervisor([*self._parts, *self._services], say)
 
     def _start(self) -> None:
         for part in self._parts:
@@ -120,17 +155,19 @@ class Stack:
 
     def _postgres(self) -> Postgres:
         durable = not self.state.temporary
-        return Postgres(self.state.folder("postgres"), self.port("postgres"), self._secret("postgres"), durable=durable)
+        return Postgres(
+            self.state.folder("postgres"), self._port("postgres"), self._secret("postgres"), durable=durable
+        )
 
     def _valkey(self) -> Valkey:
-        return Valkey(self.state.folder("valkey"), self.port("valkey"), self._secret("valkey"))
+        return Valkey(self.state.folder("valkey"), self._port("valkey"), self._secret("valkey"))
 
     def _seaweed(self, spec: SiteSpec) -> Seaweed:
         ports = self._kept[spec.name] = choose_ports(self._ports, self._kept.get(spec.name, {}))
         keys = (self._secret(f"{spec.name} access key", 12), self._secret(f"{spec.name} secret key"))
         return Seaweed(spec, self.state.folder(spec.name), ports, keys)
 
-    def port(self, name: str, wished: int | None = None) -> int:
+    def _port(self, name: str, wished: int | None = None) -> int:
         """A free port: the wished one, else the one of the last start, else any."""
         kept: dict[str, int] = self._kept.setdefault("ports", {})
         kept[name] = self._ports.choose(wished or kept.get(name))
@@ -139,6 +176,18 @@ class Stack:
     def _secret(self, name: str, length: int = 32) -> str:
         kept: dict[str, str] = self._kept.setdefault("secrets", {})
         return kept.setdefault(name, secret(length))
+
+    def _token(self) -> str:
+        """An administrator's token: that of the last start while it is valid, else a new one."""
+        from app.db import tokens
+        from app.db.session import session_scope
+        from app.domain.roles import Role
+
+        kept: dict[str, str] = self._kept.setdefault("secrets", {})
+        with session_scope() as session:
+            if "token" not in kept or not tokens.find(session, tokens.digest(kept["token"])):
+                kept["token"] = tokens.create(session, "devstack", Role.ADMIN)[1]
+        return kept["token"]
 
 
 def stop_all(children: list[Child]) -> None:

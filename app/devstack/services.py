@@ -1,0 +1,104 @@
+"""Foretide's own processes over a stack: the API, a worker, beat and Flower."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from app.devstack.ports import HOST
+from app.devstack.processes import Child, Command, PartFailed
+from app.settings import PROJECT_ROOT, get_settings
+
+Name = Literal["api", "worker", "beat", "flower"]
+VERBS: dict[Name, str] = {"api": "serve", "worker": "worker", "beat": "beat", "flower": "flower"}
+ALL: tuple[Name, ...] = ("api", "worker", "beat", "flower")
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where Foretide's own processes answer, and to whom."""
+
+    port: int
+    flower_port: int
+    flower_user: str
+    flower_password: str
+    token: str
+
+    @property
+    def url(self) -> str:
+        """The API's."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def flower_url(self) -> str:
+        """Flower's."""
+        return f"http://{HOST}:{self.flower_port}"
+
+    def variables(self) -> dict[str, str]:
+        """The settings by which the processes take these ports and this password."""
+        return {
+            "FORETIDE_HOST": HOST,
+            "FORETIDE_PORT": str(self.port),
+            "FORETIDE_FLOWER_PORT": str(self.flower_port),
+            "FORETIDE_FLOWER_USER": self.flower_user,
+            "FORETIDE_FLOWER_PASSWORD": self.flower_password,
+        }
+
+
+@dataclass
+class Service:
+    """One process; `environment` holds the settings by which it finds the stack and its own port."""
+
+    name: Name
+    folder: Path
+    environment: Mapping[str, str]
+    child: Child | None = None
+
+    def start(self) -> None:
+        """Start the process. Raises PartFailed."""
+        self.child = Child(
+            Command(
+                name=self.name,
+                argv=(sys.executable, "-P", "-m", "app", VERBS[self.name]),
+                cwd=PROJECT_ROOT,
+                log=self.folder / f"{self.name}.log",
+                env=self.environment,
+                stop_s=get_settings().soft_shutdown_s + 5.0 if self.name == "worker" else 5.0,
+            )
+        )
+
+    def await_ready(self) -> None:
+        """Wait until it does its work. Raises PartFailed."""
+        if self.child is None:
+            raise PartFailed(f"{self.name} was not started")
+        self.child.await_ready(self._ready, timeout_s=60.0)
+
+    def _ready(self) -> bool:
+        if self.name == "api":
+            return answers(int(self.environment["FORETIDE_PORT"]), "/readyz")
+        if self.name == "flower":
+            return answers(int(self.environment["FORETIDE_FLOWER_PORT"]), "/healthcheck")
+        return self.name == "beat" or worker_answers()
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether a GET on loopback is answered with 200."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def worker_answers() -> bool:
+    """Whether a worker answers a ping through the broker."""
+    from app.queue import producer
+
+    return bool(producer().control.broadcast("ping", reply=True, limit=1, timeout=0.5))

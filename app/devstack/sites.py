@@ -1,0 +1,34 @@
+"""Registers a stack's sites with its API, as an operator would by `foretide sites add`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.devstack.seaweed import RunningSite
+from app.devstack.services import Endpoints
+
+PROBE_TIMEOUT_S = 60.0
+
+
+def register(endpoints: Endpoints, sites: Sequence[RunningSite]) -> None:
+    """Register the sites that are not known yet, and await their probes. Raises what made a probe fail."""
+    from app.client import Client
+
+    with Client(endpoints.url, endpoints.token) as client:
+        known = {site["name"]: site for site in client.sites()}
+        jobs = [client.add_site(site.as_dict()) for site in sites if site.name not in known]
+        for site in sites:
+            if site.name in known and known[site.name]["endpoint_url"] != site.endpoint_url:
+                _readdress(site)
+                jobs.append(client.probe_site(site.name))
+        for job in jobs:
+            client.wait(job, timeout_s=PROBE_TIMEOUT_S)
+
+
+def _readdress(site: RunningSite) -> None:
+    """Note the new address of a site whose port was in use at this start."""
+    from app.db import sites
+    from app.db.session import session_scope
+
+    with session_scope() as session:
+        sites.change(session, site.name, endpoint_url=site.endpoint_url)
