@@ -1,0 +1,208 @@
+"""Where each object's copies should lie: the exact closed form, the payback gate and the moves that follow.
+
+Cost is separable by site once the set of sites is known: every copy takes its site's cheapest class, and one of them is
+read. So each feasible set costs the sum of its sites' cheapest copies plus the least that reading from one adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.domain.placement_problem import Costs, Item
+from app.domain.placement_sets import Structure, structure
+from app.domain.pricing import MONTH_DAYS
+
+CLOSED = 1e30
+"""Stands for infinity in sums, so that nothing becomes not-a-number; no bill comes near it."""
+
+
+@dataclass(frozen=True)
+class ReplicaSet:
+    """Copies at pairs (columns of Costs), `primary` being the one that is read."""
+
+    columns: tuple[int, ...]
+    primary: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Dollars over the horizon, by what they are paid for. `end`: early deletion that would be left at its end."""
+
+    storage: float
+    requests: float
+    retrieval: float
+    egress: float
+    sla_penalty: float
+    move: float
+    early_deletion: float
+    end: float
+
+    @property
+    def serve(self) -> float:
+        """What grows with the reads."""
+        return self.requests + self.retrieval + self.egress + self.sla_penalty
+
+    @property
+    def recurring(self) -> float:
+        """What would come again in the next horizon."""
+        return self.storage + self.serve
+
+    @property
+    def one_off(self) -> float:
+        """What changing to this set costs now."""
+        return self.move + self.early_deletion
+
+    @property
+    def total(self) -> float:
+        """The objective."""
+        return self.recurring + self.one_off + self.end
+
+
+def split(costs: Costs, row: int, chosen: ReplicaSet) -> Split:
+    """The cost of a set for the object of that row, by component."""
+    columns = list(chosen.columns)
+    kept = {costs.pairs[column].site for column in columns if costs.keeps[row, column]}
+    left = [fee for site, fee in enumerate(costs.leave[row]) if site not in kept]
+    return Split(
+        storage=float(costs.storage[row, columns].sum()),
+        requests=float(costs.requests[row, chosen.primary]),
+        retrieval=float(costs.retrieval[row, chosen.primary]),
+        egress=float(costs.egress[row, chosen.primary]),
+        sla_penalty=float(costs.penalty[row, chosen.primary]),
+        move=float(costs.move[row, columns].sum()),
+        early_deletion=float(sum(left)),
+        end=float(costs.end[row, columns].sum()),
+    )
+
+
+def structures(costs: Costs) -> list[Structure]:
+    """Each object's structure; objects that share rules and sites share the very same one."""
+    known: dict[tuple[int, tuple[tuple[str, bool], ...]], Structure] = {}
+    result = []
+    for item in costs.problem.items:
+        key = (id(item.rules), tuple((held.site, held.origin) for held in item.held))
+        if key not in known:
+            known[key] = structure(item, costs.problem.sites)
+        result.append(known[key])
+    return result
+
+
+def solve(costs: Costs) -> list[ReplicaSet | None]:
+    """The cheapest feasible set of every object, today's included; None where there is none. Exact."""
+    result: list[ReplicaSet | None] = [None] * len(costs.problem.items)
+    batches: dict[Structure, list[int]] = {}
+    for row, shape in enumerate(structures(costs)):
+        batches.setdefault(shape, []).append(row)
+    for shape, rows in batches.items():
+        for row, chosen in zip(rows, _solve_batch(costs, shape, np.array(rows)), strict=True):
+            result[row] = chosen
+    return result
+
+
+def _solve_batch(costs: Costs, shape: Structure, rows: np.ndarray) -> list[ReplicaSet | None]:
+    sets = shape.sets
+    if not sets:
+        return [None] * len(rows)
+    sites = len(costs.problem.sites)
+    hold, serve = np.full((len(rows), sites), CLOSED), np.full((len(rows), sites), CLOSED)
+    hold_at, serve_at = np.zeros((len(rows), sites), int), np.zeros((len(rows), sites), int)
+    for site in range(sites):
+        columns = np.array([index for index, pair in enumerate(costs.pairs) if pair.site == site], int)
+        if not len(columns):
+            continue
+        held = np.minimum(costs.hold[np.ix_(rows, columns)], CLOSED)
+        served = np.minimum(held + costs.serve[np.ix_(rows, columns)], CLOSED)
+        hold_at[:, site], serve_at[:, site] = columns[held.argmin(axis=1)], columns[served.argmin(axis=1)]
+        hold[:, site], serve[:, site] = held.min(axis=1), served.min(axis=1)
+    member = np.zeros((len(sets), sites))
+    for index, chosen in enumerate(sets):
+        member[index, list(chosen)] = 1.0
+    base = hold @ member.T
+    reading = [[site for site in chosen if site in shape.primaries] for chosen in sets]
+    extra = np.stack([(serve[:, at] - hold[:, at]).min(axis=1) for at in reading], axis=1)
+    total = base + extra
+    best = total.argmin(axis=1)
+    return [
+        None
+        if total[row, best[row]] >= CLOSED / 2
+        else _build(sets[best[row]], reading[best[row]], serve[row] - hold[row], hold_at[row], serve_at[row])
+        for row in range(len(rows))
+    ]
+
+
+def _build(
+    chosen: Sequence[int],
+    reading: Sequence[int],
+    extra: np.ndarray,
+    hold_at: np.ndarray,
+    serve_at: np.ndarray,
+) -> ReplicaSet:
+    reader = min(reading, key=lambda site: float(extra[site]))
+    columns = tuple(int(serve_at[site] if site == reader else hold_at[site]) for site in chosen)
+    return ReplicaSet(columns, int(serve_at[reader]))
+
+
+def today(costs: Costs, row: int, shape: Structure) -> ReplicaSet:
+    """The copies that stand, read from the one that serves most cheaply among those that readers may use."""
+    columns = tuple(int(column) for column in np.flatnonzero(costs.keeps[row]))
+    reading = [column for column in columns if costs.pairs[column].site in shape.primaries] or list(columns)
+    return ReplicaSet(columns, min(reading, key=lambda column: float(costs.serve[row, column])))
+
+
+def breaches(costs: Costs, row: int, shape: Structure) -> tuple[str, ...]:
+    """The rules that today's copies break, by name; empty when they may stay."""
+    closed = [costs.why_not[row][column] for column in np.flatnonzero(costs.keeps[row])]
+    broken = [reason for reason in dict.fromkeys(closed) if reason]
+    if not shape.held_is_enough:
+        item = costs.problem.items[row]
+        sites = costs.problem.sites
+        providers = {sites[site].provider for site in shape.held}
+        if shape.fast is not None and not shape.fast & set(shape.held):
+            broken.append("sla")
+        if len(shape.held) < item.rules.rf:
+            broken.append("rf")
+        elif item.rules.diversity and len(providers) < item.rules.rf:
+            broken.append("diversity")
+    return tuple(broken)
+
+
+def monthly(value: float, costs: Costs) -> float:
+    """Dollars over the horizon as dollars a month."""
+    return value * MONTH_DAYS / costs.horizon_days
+
+
+def saving_probability(item: Item, fixed: float, per_demand: float, horizon_days: float) -> float:
+    """P(fixed + per_demand·z > 0), z being the demand relative to its mean: Gamma with mean 1.
+
+    Its variance is that of the rate (1 / shape) and of the count in the horizon (1 / expected reads).
+    """
+    if abs(per_demand) < 1e-15 or item.demand.reads <= 0:
+        return 1.0 if fixed + per_demand > 0 else 0.0
+    shape = 1 / (1 / max(item.demand.shape, 1e-9) + 1 / (item.demand.reads * horizon_days))
+    edge = -fixed / per_demand
+    below = gamma_cdf(shape, shape * edge) if edge > 0 else 0.0
+    return 1 - below if per_demand > 0 else below
+
+
+def gamma_cdf(shape: float, x: float) -> float:
+    """The regularised lower incomplete gamma function: its series, or Wilson and Hilferty's form for large shapes."""
+    if x <= 0:
+        return 0.0
+    if shape > 200:
+        deviation = ((x / shape) ** (1 / 3) - (1 - 1 / (9 * shape))) * 3 * math.sqrt(shape)
+        return 0.5 * math.erfc(-deviation / math.sqrt(2))
+    if x > shape + 40 * math.sqrt(shape) + 100:
+        return 1.0
+    term = math.exp(shape * math.log(x) - x - math.lgamma(shape + 1))
+    total, step = term, 0
+    while term > total * 1e-12 or step < x - shape:
+        step += 1
+        term *= x / (shape + step)
+        total += term
+        if term == 0.0:
+            break
+    return min(1.0, total)

@@ -1,0 +1,213 @@
+"""The placement problem as a mixed integer program, solved by PuLP with HiGHS: the reference, and coupled problems.
+
+Loaded by workers only. The same prices and feasible region as app/domain/placement.py; objects may share limits on
+money, bytes and moves, which the closed form cannot hold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pulp
+
+from app.domain.placement import ReplicaSet, breaches, split, structures, today
+from app.domain.placement_problem import Costs
+from app.domain.placement_sets import Structure
+from app.domain.pricing import GB
+
+CHUNK = 200
+"""Objects in one program when nothing couples them; measured: the least time an object lies near here."""
+SCALE = 1e4
+"""Costs are brought to this size, far above the solver's tolerances: bills of nano-dollars are decided exactly too."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What all moves together may use; None: no limit."""
+
+    usd: float | None = None
+    bytes: float | None = None
+    moves: float | None = None
+
+    def bind(self) -> bool:
+        """Whether there is any."""
+        return any(limit is not None for limit in (self.usd, self.bytes, self.moves))
+
+
+@dataclass(frozen=True)
+class MilpResult:
+    """The sets found (None: infeasible), their summed cost over the horizon and how the solver ended."""
+
+    chosen: tuple[ReplicaSet | None, ...]
+    objective: float
+    status: str
+    gap: float
+    seconds: float
+    programs: int
+
+
+@dataclass(frozen=True)
+class _Object:
+    """The variables of one object, each with its cost: copies that are read or just kept, by column, and staying."""
+
+    row: int
+    read: dict[int, tuple[Any, float]]
+    kept: dict[int, tuple[Any, float]]
+    stay: tuple[Any, float, ReplicaSet] | None
+
+    @property
+    def terms(self) -> list[tuple[Any, float]]:
+        """Every variable with its cost."""
+        return [*self.read.values(), *self.kept.values(), *([] if self.stay is None else [self.stay[:2]])]
+
+    @property
+    def scale(self) -> float:
+        """Brings the largest cost to SCALE."""
+        largest = max(abs(cost) for _, cost in self.terms)
+        return SCALE / largest if largest > 0 else 1.0
+
+
+def solve_milp(costs: Costs, limits: Limits | None = None, rows: Sequence[int] | None = None) -> MilpResult:
+    """The cheapest feasible set of each object of `rows` (all by default), proven optimal: the gap asked for is zero.
+
+    Without limits objects are solved in chunks, those with equal costs once. An object without any feasible set is
+    None; when the limits leave no room for what the rules demand, status is "infeasible" and so is every object.
+    """
+    started = time.perf_counter()
+    wanted = range(len(costs.problem.items)) if rows is None else rows
+    shapes = structures(costs)
+    chosen: dict[int, ReplicaSet | None] = {}
+    alike = _alike(costs, shapes, wanted) if limits is None else {row: [row] for row in wanted}
+    leaders = [row for row in alike if _has_room(costs, shapes[row], row)]
+    step = CHUNK if limits is None else max(1, len(leaders))
+    statuses, gaps = ["optimal"], [0.0]
+    for start in range(0, len(leaders), step):
+        status, gap, found = _program(costs, shapes, leaders[start : start + step], limits)
+        statuses.append(status)
+        gaps.append(gap)
+        chosen.update({member: value for row, value in found.items() for member in alike[row]})
+    result = tuple(chosen.get(row) for row in wanted)
+    total = sum(split(costs, row, at).total for row, at in zip(wanted, result, strict=True) if at is not None)
+    status = next((entry for entry in statuses if entry != "optimal"), "optimal")
+    return MilpResult(result, total, status, max(gaps), time.perf_counter() - started, len(gaps) - 1)
+
+
+def _has_room(costs: Costs, shape: Structure, row: int) -> bool:
+    """Whether some feasible set has an open pair at each of its sites."""
+    return any(all(_open(costs, row, site) for site in chosen) for chosen in shape.sets)
+
+
+def _open(costs: Costs, row: int, site: int) -> list[int]:
+    return [
+        index for index, pair in enumerate(costs.pairs) if pair.site == site and np.isfinite(costs.hold[row, index])
+    ]
+
+
+def _alike(costs: Costs, shapes: Sequence[Structure], rows: Sequence[int]) -> dict[int, list[int]]:
+    """Objects whose rules and costs are the same, by the first of them."""
+    first: dict[tuple[Structure, bytes, bytes], int] = {}
+    groups: dict[int, list[int]] = {}
+    for row in rows:
+        key = (shapes[row], costs.hold[row].tobytes(), costs.serve[row].tobytes())
+        groups.setdefault(first.setdefault(key, row), []).append(row)
+    return groups
+
+
+def _program(
+    costs: Costs, shapes: Sequence[Structure], rows: Sequence[int], limits: Limits | None
+) -> tuple[str, float, dict[int, ReplicaSet]]:
+    """One program over some objects: its status, its gap and the sets found."""
+    program = pulp.LpProblem("placement", pulp.LpMinimize)
+    objects = [_variables(program, costs, shapes[row], row) for row in rows]
+    scales = [entry.scale for entry in objects]
+    if limits is not None:  # objects that compete for a limit are weighed in one currency
+        scales = [min(scales)] * len(scales)
+    program += pulp.lpSum(
+        scale * cost * variable for scale, entry in zip(scales, objects, strict=True) for variable, cost in entry.terms
+    )
+    for entry in objects:
+        for constraint in _constraints(costs, shapes[entry.row], entry):
+            program += constraint
+    for constraint in () if limits is None else _coupling(costs, objects, limits):
+        program += constraint
+    program.solve(pulp.HiGHS(msg=False, gapRel=0.0, gapAbs=0.0, threads=1, dual_feasibility_tolerance=1e-10))
+    status = pulp.LpStatus[program.status].lower()
+    if program.status != pulp.LpStatusOptimal:
+        return status, float("inf"), {}
+    return status, float(program.solverModel.getInfo().mip_gap), {entry.row: _read_off(entry) for entry in objects}
+
+
+def _variables(program: Any, costs: Costs, shape: Structure, row: int) -> _Object:
+    usable = [column for site in (*shape.forced, *shape.free) for column in _open(costs, row, site)]
+    reading = [column for column in usable if costs.pairs[column].site in shape.primaries]
+    several = len(shape.forced) + shape.add > 1
+    now = None if breaches(costs, row, shape) else today(costs, row, shape)
+    hold, serve = costs.hold[row], costs.serve[row]
+    lowest = min(float(hold[column] + serve[column]) for column in reading)
+    read = {column: float(hold[column] + serve[column]) - lowest for column in reading}
+    kept = {column: float(hold[column]) for column in usable} if several else {}
+    stay = None if now is None else float(hold[list(now.columns)].sum() + serve[now.primary]) - lowest
+    return _Object(
+        row,
+        {column: (_binary(program, "read", row, column), cost) for column, cost in read.items()},
+        {column: (_binary(program, "kept", row, column), cost) for column, cost in kept.items()},
+        None if stay is None or now is None else (_binary(program, "stay", row, 0), stay, now),
+    )
+
+
+def _binary(program: Any, kind: str, row: int, column: int) -> Any:
+    return program.add_variable(f"{kind}_{row}_{column}", cat=pulp.LpBinary)
+
+
+def _constraints(costs: Costs, shape: Structure, entry: _Object) -> Iterator[Any]:
+    """The feasible region of one object: `go` is 1 unless it stays as today."""
+    go = 1 if entry.stay is None else 1 - entry.stay[0]
+    at: dict[int, list[Any]] = {site: [] for site in (*shape.forced, *shape.free)}
+    for column, (variable, _) in (*entry.read.items(), *entry.kept.items()):
+        at[costs.pairs[column].site].append(variable)
+    yield pulp.lpSum(variable for variable, _ in entry.read.values()) == go
+    for site in shape.forced:
+        yield pulp.lpSum(at[site]) == go
+    for site in shape.free:
+        yield pulp.lpSum(at[site]) <= 1
+    yield pulp.lpSum(variable for site in shape.free for variable in at[site]) == shape.add * go
+    for group in shape.exclusive:
+        yield pulp.lpSum(variable for site in group for variable in at[site]) <= 1
+    if shape.fast is not None:
+        yield pulp.lpSum(variable for site in shape.fast if site in at for variable in at[site]) >= go
+
+
+def _coupling(costs: Costs, objects: Sequence[_Object], limits: Limits) -> Iterator[Any]:
+    """What all moves together may use. A copy brought in counts as a move of the object's bytes."""
+    usd, bytes_moved, moves = [], [], []
+    for entry in objects:
+        row = entry.row
+        size = costs.problem.items[row].size
+        for column, (variable, _) in (*entry.read.items(), *entry.kept.items()):
+            site = costs.pairs[column].site
+            spared = costs.leave[row, site] if costs.keeps[row, column] else 0.0
+            usd.append(float(costs.move[row, column] - spared) * variable)
+            if not costs.keeps[row, column]:
+                bytes_moved.append(size / GB * variable)
+                moves.append(variable)
+        leaving = float(costs.base[row])
+        usd.append(leaving * (1 if entry.stay is None else 1 - entry.stay[0]))
+    if limits.usd is not None:
+        yield pulp.lpSum(usd) <= limits.usd
+    if limits.bytes is not None:
+        yield pulp.lpSum(bytes_moved) <= limits.bytes / GB
+    if limits.moves is not None:
+        yield pulp.lpSum(moves) <= limits.moves
+
+
+def _read_off(entry: _Object) -> ReplicaSet:
+    """The set that the solver chose for one object."""
+    if entry.stay is not None and entry.stay[0].value() > 0.5:
+        return entry.stay[2]
+    primary = next(column for column, (variable, _) in entry.read.items() if variable.value() > 0.5)
+    others = [column for column, (variable, _) in entry.kept.items() if variable.value() > 0.5]
+    return ReplicaSet(tuple(sorted((primary, *others))), primary)
