@@ -8,6 +8,7 @@ from types import TracebackType
 
 import click
 
+from app.cli.output import safe
 from app.cli.root import cli
 from app.errors import ExitCode, ForetideError
 
@@ -22,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except ForetideError as error:
-        print(f"error: {error.detail}", file=sys.stderr)
+        print(f"error: {safe(error.detail)}", file=sys.stderr)
+        for field in error.errors:
+            print(f"  {safe(field.pointer)}: {safe(field.detail)}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130

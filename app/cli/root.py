@@ -21,6 +21,27 @@ VERBS: dict[str, Verb] = {
     "test": Verb("app.cli.test:test", "Run the linters and the test suite."),
     "doctor": Verb("app.cli.doctor:doctor", "Say what is wrong and how to mend it."),
     "db": Verb("app.cli.db:db", "Bring the database's schema up to date."),
+    "alerts": Verb("app.cli.alerts:alerts", "List, acknowledge and resolve alerts."),
+    "audit": Verb("app.cli.audit:audit", "Show who changed what."),
+    "beat": Verb("app.cli.worker:beat", "Run Celery beat, which rings the periodic passes."),
+    "bench": Verb("app.cli.bench:bench", "Measure against peers and bars."),
+    "completion": Verb("app.cli.completion:completion", "Print a shell's completion script."),
+    "explain": Verb("app.cli.explain:explain", "Show why an object is where it is."),
+    "flower": Verb("app.cli.worker:flower", "Run Flower behind a password on loopback."),
+    "ingest": Verb("app.cli.ingest:ingest", "Send accesses from a file or a pipe."),
+    "jobs": Verb("app.cli.jobs:jobs", "Follow, stop and retry what was submitted."),
+    "migrate": Verb("app.cli.migrate:migrate", "Watch moves under way, retry or cancel them."),
+    "mode": Verb("app.cli.mode:mode", "Show or set how far the optimizer may go by itself."),
+    "models": Verb("app.cli.models:models", "List, show and train models."),
+    "objects": Verb("app.cli.objects:objects", "List the catalogue, show an object, take an inventory."),
+    "plan": Verb("app.cli.plan:plan", "Make a plan; list, show, approve and apply plans."),
+    "policy": Verb("app.cli.policy:policy", "Show and set the rules that plans and moves obey."),
+    "predict": Verb("app.cli.predict:predict", "Score rows of features with the model that serves."),
+    "route": Verb("app.cli.route:route", "Ask where a read goes, and read."),
+    "runs": Verb("app.cli.runs:runs", "Run the whole cycle, or a part, and watch its steps."),
+    "sites": Verb("app.cli.sites:sites", "Register, probe and remove the buckets in which objects live."),
+    "tokens": Verb("app.cli.tokens:tokens", "List, create and revoke the API's tokens."),
+    "worker": Verb("app.cli.worker:worker", "Run a Celery worker, or check that workers consume."),
 }
 
 
@@ -28,8 +49,8 @@ class LazyGroup(click.Group):
     """A group that knows its commands' names and help without importing them."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The verbs, in the order of a newcomer's day."""
-        return list(VERBS)
+        """The verbs in alphabetical order."""
+        return sorted(VERBS)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, imported now; None when there is none."""
@@ -43,7 +64,7 @@ class LazyGroup(click.Group):
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the overview."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+            formatter.write_dl([(name, verb.help) for name, verb in sorted(VERBS.items())])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

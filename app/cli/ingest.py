@@ -1,0 +1,84 @@
+"""`foretide ingest`: sends accesses from a file or a pipe and reports each line that was refused."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from app.cli.output import json_option, print_json, safe
+from app.cli.session import connect
+from app.errors import ExitCode
+
+if TYPE_CHECKING:
+    from app.client import IngestReport
+
+SHOWN = 20
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def ingest_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --strict and --json."""
+    strict = click.option("--strict", is_flag=True, help="Refuse a whole block of 5,000 lines for one bad line.")
+    return json_option(strict(command))
+
+
+@click.group()
+def ingest() -> None:
+    """Send accesses from a file or a pipe."""
+
+
+@ingest.command()
+@click.argument("file", type=click.File("rb"))
+@ingest_options
+def ndjson(file: IO[bytes], strict: bool, as_json: bool) -> ExitCode:
+    """Send FILE (- for stdin), plain or gzip: one access a line, as POST /v1/accesses takes it."""
+    return _send(_unpacked(file), strict=strict, as_json=as_json)
+
+
+@ingest.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@ingest_options
+def parquet(file: Path, strict: bool, as_json: bool) -> ExitCode:
+    """Send FILE, Parquet or CSV with ts, object, op, bytes and optional size, region."""
+    from app.lab.traces import read_trace
+
+    trace = read_trace(file)
+    for rejected in trace.rejected:
+        click.echo(f"line {rejected.line}: {safe(rejected.detail)}", err=True)
+    lines = (line for block in trace.ndjson(file.stem) for line in block.splitlines())
+    sent = _send(lines, strict=strict, as_json=as_json)
+    return ExitCode.PARTIAL if trace.rejected_total else sent
+
+
+def _unpacked(file: IO[bytes]) -> Iterable[bytes]:
+    import io
+
+    buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var]
+    return gzip.open(buffered) if buffered.peek(2)[:2] == GZIP_MAGIC else buffered
+
+
+def _send(lines: Iterable[str | bytes | Mapping[str, Any]], *, strict: bool, as_json: bool) -> ExitCode:
+    """Sends and reports; refused lines make it exit code 7."""
+    with connect() as client:
+        report = client.ingest(lines, strict=strict, on_block=_tell)
+    if as_json:
+        print_json(vars(report))
+    else:
+        click.echo(f"accepted {report.accepted}, duplicates {report.duplicates}, rejected {report.rejected}")
+    for error in report.errors[:SHOWN]:
+        click.echo(f"line {error['line']}: {safe(error['pointer'])} {safe(error['detail'])}", err=True)
+    if len(report.errors) > SHOWN:
+        click.echo(f"… and {len(report.errors) - SHOWN} more; --json lists them all", err=True)
+    return ExitCode.PARTIAL if report.rejected else ExitCode.OK
+
+
+def _tell(report: IngestReport) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{report.lines:,} lines", nl=False, err=True)
+    elif report.lines % 100_000 < 5000:
+        click.echo(f"{report.lines} lines", err=True)

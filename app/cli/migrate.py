@@ -1,0 +1,84 @@
+"""`foretide migrate`: the moves under way, why one waits or failed, and how to try it again."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import click
+
+from app.cli.output import Columns, Json, json_option, print_item, print_rows, size, when_of
+from app.cli.session import agreed, connect, yes_options
+from app.domain.states import MigrationState
+
+
+def _done(item: Json) -> str:
+    return f"{size(item.get('bytes_done'))} of {size(item.get('bytes_total'))}"
+
+
+COLUMNS: Columns = {
+    "ID": "id",
+    "STATE": "state",
+    "REASON": "reason",
+    "KIND": "kind",
+    "KEY": "key",
+    "FROM": "from_site",
+    "TO": "to_site",
+    "CLASS": "to_class",
+    "BYTES": _done,
+    "RETRIES": "retries",
+}
+FIELDS: Columns = {
+    **COLUMNS,
+    "ATTEMPTS": "attempts",
+    "VERIFIED": when_of("verified_at"),
+    "SWITCHED": when_of("switched_at"),
+    "FINISHED": when_of("finished_at"),
+    "SHA-256": "sha256",
+    "PROBLEM": "problem",
+}
+
+
+@click.group()
+def migrate() -> None:
+    """Watch moves under way, retry or cancel them."""
+
+
+@migrate.command("list")
+@click.option("--state", type=click.Choice([state.value for state in MigrationState]), help="Only those in this state.")
+@click.option("--plan", "plan_id", type=int, help="Only those of this plan.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@json_option
+def list_migrations(limit: int, as_json: bool, **filters: str | int | None) -> None:
+    """List migrations, newest first."""
+    with connect() as client:
+        nothing = "No migration matches. Next: foretide plan"
+        print_rows(islice(client.migrations(**filters), limit), COLUMNS, as_json=as_json, nothing=nothing)
+
+
+@migrate.command()
+@click.argument("migration_id", type=int)
+@json_option
+def show(migration_id: int, as_json: bool) -> None:
+    """Show a migration."""
+    with connect() as client:
+        print_item(client.migration(migration_id), FIELDS, as_json=as_json)
+
+
+@migrate.command()
+@click.argument("migration_id", type=int)
+@json_option
+def retry(migration_id: int, as_json: bool) -> None:
+    """Give a migration that ended without its copy all its attempts again."""
+    with connect() as client:
+        print_item(client.change_migration(migration_id, "retry"), FIELDS, as_json=as_json)
+
+
+@migrate.command()
+@click.argument("migration_id", type=int)
+@yes_options
+def cancel(migration_id: int, yes: bool, dry_run: bool) -> None:
+    """Stop a migration before its switch; the source stays what is read."""
+    with connect() as client:
+        found = client.migration(migration_id)
+        if agreed(f"cancel migration {migration_id} ({found['state']})", yes=yes, dry_run=dry_run):
+            click.echo(f"migration {migration_id} {client.change_migration(migration_id, 'cancel')['state']}")

@@ -1,0 +1,70 @@
+"""`foretide objects`: lists the catalogue, shows an object's replicas, takes an inventory."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import click
+
+from app.cli.output import Columns, Json, json_option, print_item, print_rows, size_of
+from app.cli.session import connect, finish, wait_options
+from app.errors import NotFound
+
+
+def where(item: Json) -> str:
+    """The object's replicas in a few words: site, class, and the state unless it serves."""
+    told = []
+    for replica in item.get("replicas") or []:
+        state = "" if replica["state"] == "serving" else f" ({replica['state']})"
+        told.append(f"{replica['site']}/{replica['storage_class']}{state}")
+    return ", ".join(told)
+
+
+COLUMNS: Columns = {
+    "ID": "id",
+    "KEY": "key",
+    "SIZE": size_of("size"),
+    "STATE": "state",
+    "TIER": "tier",
+    "REPLICAS": where,
+}
+FIELDS: Columns = {**COLUMNS, "VERSION": "version", "TAGS": "tags", "PREDICTION": "prediction"}
+
+
+@click.group()
+def objects() -> None:
+    """List the catalogue, show an object, take an inventory."""
+
+
+@objects.command("list")
+@click.option("--site", help="Only those with a replica there.")
+@click.option("--tier", type=click.Choice(["hot", "warm", "cold"]), help="Only those that are read so.")
+@click.option("--prefix", help="Only keys that begin so.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@json_option
+def list_objects(limit: int, as_json: bool, **filters: str | None) -> None:
+    """List objects with their replicas."""
+    with connect() as client:
+        nothing = "No object matches. Next: foretide objects scan"
+        print_rows(islice(client.objects(**filters), limit), COLUMNS, as_json=as_json, nothing=nothing)
+
+
+@objects.command()
+@click.argument("key")
+@json_option
+def show(key: str, as_json: bool) -> None:
+    """Show the object of this key."""
+    with connect() as client:
+        found = next(client.objects(key=key), None)
+        if found is None:
+            raise NotFound(f"there is no object {key}")
+        print_item(client.object(found["id"]), FIELDS, as_json=as_json)
+
+
+@objects.command()
+@click.option("--site", help="Only this site; without it, all.")
+@wait_options
+def scan(site: str | None, wait: bool, timeout: float | None, as_json: bool) -> None:
+    """List the buckets and bring the catalogue up to date."""
+    with connect() as client:
+        finish(client, client.scan(site), wait=wait, timeout=timeout, as_json=as_json)

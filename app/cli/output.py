@@ -1,0 +1,126 @@
+"""What commands print: JSON for programs, tables on a terminal, fields elsewhere; hostile names are escaped."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+
+Json = dict[str, Any]
+Cell = str | Callable[[Json], object]
+"""What a column shows of an item: the name of a field or a function of the item."""
+Columns = Mapping[str, Cell]
+"""What a listing or an item shows, by title."""
+
+ESCAPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories that move the cursor, reorder text or show nothing."""
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --json: nothing but JSON on stdout."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")(command)
+
+
+def safe(value: object) -> str:
+    """The value as text that cannot steer a terminal: control, bidirectional and invisible characters are escaped."""
+    if value is None:
+        return "–"
+    return "".join(_escape(c) if unicodedata.category(c) in ESCAPED else c for c in str(value))
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
+
+
+def print_rows(items: Iterable[Json], columns: Columns, *, as_json: bool, nothing: str) -> None:
+    """A listing; nothing: what to say, and which command is next, when it is empty."""
+    if as_json:
+        print_json(list(items))
+        return
+    rows = [[safe(_cell(item, cell)) for cell in columns.values()] for item in items]
+    if not rows:
+        click.echo(nothing, err=True)
+    elif sys.stdout.isatty():
+        _table(list(columns), rows)
+    else:
+        for row in [list(columns), *rows]:
+            click.echo("\t".join(row))
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    Console().print(table)
+
+
+def print_item(item: Json, fields: Columns, *, as_json: bool) -> None:
+    """One thing, a line a field."""
+    if as_json:
+        print_json(item)
+        return
+    width = max(map(len, fields))
+    for title, cell in fields.items():
+        click.echo(f"{title:<{width}}  {safe(_cell(item, cell))}")
+
+
+def _cell(item: Json, cell: Cell) -> object:
+    if callable(cell):
+        return cell(item)
+    value = item.get(cell)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+def money(value: object) -> str:
+    """Dollars with as many digits as a small amount needs; – when unknown."""
+    if value is None:
+        return "–"
+    amount = float(str(value))
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}" if abs(amount) >= 1 or amount == 0 else f"${amount:.4g}"
+
+
+def money_of(field: str) -> Cell:
+    """A column of dollars."""
+    return lambda item: money(item.get(field))
+
+
+def size(count: int | None) -> str:
+    """Bytes in binary units; – when unknown."""
+    if count is None:
+        return "–"
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def size_of(field: str) -> Cell:
+    """A column of bytes."""
+    return lambda item: size(item.get(field))
+
+
+def when_of(field: str) -> Cell:
+    """A column of times, in this machine's zone, to the second."""
+
+    def shown(item: Json) -> str | None:
+        value = item.get(field)
+        return f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M:%S}" if value else None
+
+    return shown

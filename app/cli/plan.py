@@ -1,0 +1,178 @@
+"""`foretide plan`: what would be moved, what it saves and why; applies exactly what was shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli.output import Columns, Json, json_option, money, money_of, print_json, print_rows, safe, size, when_of
+from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
+from app.errors import ExitCode
+
+if TYPE_CHECKING:
+    from app.client import Client
+
+COLUMNS: Columns = {
+    "ID": "id",
+    "STATE": "state",
+    "MOVES": "moves",
+    "OBJECTS": "objects",
+    "NOW": money_of("cost_before"),
+    "PLANNED": money_of("cost_after"),
+    "ONE-OFF": money_of("one_off"),
+    "MADE": when_of("created_at"),
+}
+SIGNS = {"copy": "+", "move": "~", "class": "~", "remove": "-"}
+
+
+def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what a plan is made of, and how to wait for it."""
+    for option in (
+        click.option("--detailed-exitcode", is_flag=True, help="Exit with 20 when the plan holds changes."),
+        click.option("--horizon-days", type=click.IntRange(min=1), help="What a move must pay back within."),
+        click.option(
+            "--sla-ms", type=click.FloatRange(min=0, min_open=True), help="Latency that one replica must meet."
+        ),
+        click.option("--rf", type=click.IntRange(min=1), help="Replicas of each object."),
+        click.option("--key", "keys", multiple=True, help="Only this object; may be given again."),
+        click.option("--prefix", help="Only objects whose keys begin so."),
+    ):
+        command = option(command)
+    return wait_options(command)
+
+
+@click.group(invoke_without_command=True)
+@scope_options
+@click.pass_context
+def plan(ctx: click.Context, /, **given: Any) -> ExitCode | None:
+    """Make a plan; or list, show, approve and apply plans."""
+    return None if ctx.invoked_subcommand else _create(**given)
+
+
+@plan.command()
+@scope_options
+def create(**given: Any) -> ExitCode:
+    """Make a plan and show it; nothing is moved."""
+    return _create(**given)
+
+
+def _create(
+    *, wait: bool, timeout: float | None, as_json: bool, detailed_exitcode: bool, keys: tuple[str, ...], **scope: Any
+) -> ExitCode:
+    with connect() as client:
+        job = follow(client, client.make_plan(keys=list(keys) or None, **scope), wait=wait, timeout=timeout)
+        if not wait:
+            print_json(job) if as_json else click.echo(f"job {job['id']} {job['state']}")
+            return ExitCode.OK
+        return _show(client, job["result"]["plan_id"], as_json=as_json, detailed_exitcode=detailed_exitcode)
+
+
+@plan.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@json_option
+def list_plans(limit: int, as_json: bool) -> None:
+    """List plans, newest first."""
+    with connect() as client:
+        nothing = "There are no plans yet. Next: foretide plan"
+        print_rows(islice(client.plans(), limit), COLUMNS, as_json=as_json, nothing=nothing)
+
+
+@plan.command()
+@click.argument("plan_id", type=int)
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 20 when the plan holds changes.")
+@json_option
+def show(plan_id: int, detailed_exitcode: bool, as_json: bool) -> ExitCode:
+    """Show a plan's moves, each with its money and its reason."""
+    with connect() as client:
+        return _show(client, plan_id, as_json=as_json, detailed_exitcode=detailed_exitcode)
+
+
+@plan.command()
+@click.argument("plan_id", type=int)
+@json_option
+def changes(plan_id: int, as_json: bool) -> None:
+    """List a plan's moves."""
+    with connect() as client:
+        if as_json:
+            print_json(list(client.changes(plan_id)))
+        else:
+            _print_moves(client.changes(plan_id))
+
+
+@plan.command()
+@click.argument("plan_id", type=int)
+@yes_options
+def approve(plan_id: int, yes: bool, dry_run: bool) -> None:
+    """Approve a plan as it stands."""
+    with connect() as client:
+        found, etag = client.plan(plan_id)
+        if agreed(f"approve plan {plan_id}: {_totals(found)}", yes=yes, dry_run=dry_run):
+            click.echo(f"plan {plan_id} {client.approve_plan(plan_id, etag)['state']}")
+
+
+@plan.command()
+@click.argument("plan_id", type=int)
+@yes_options
+@wait_options
+def apply(plan_id: int, yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool) -> None:
+    """Carry out exactly this plan; refused when the world has changed since it was made."""
+    with connect() as client:
+        found, etag = client.plan(plan_id)
+        if agreed(f"apply plan {plan_id}: {_totals(found)}", yes=yes, dry_run=dry_run):
+            finish(client, client.apply_plan(plan_id, etag), wait=wait, timeout=timeout, as_json=as_json)
+
+
+@plan.command()
+@click.argument("plan_id", type=int)
+@yes_options
+def cancel(plan_id: int, yes: bool, dry_run: bool) -> None:
+    """Cancel a plan; what has been moved stays where it is."""
+    with connect() as client:
+        found, etag = client.plan(plan_id)
+        if agreed(f"cancel plan {plan_id} ({found['state']})", yes=yes, dry_run=dry_run):
+            click.echo(f"plan {plan_id} {client.cancel_plan(plan_id, etag)['state']}")
+
+
+def _show(client: Client, plan_id: int, *, as_json: bool, detailed_exitcode: bool) -> ExitCode:
+    found, _ = client.plan(plan_id)
+    moves = list(client.changes(plan_id))
+    if as_json:
+        print_json({**found, "changes": moves})
+    else:
+        click.echo(f"Plan {plan_id} ({found['state']}), as of {found['as_of']}")
+        _print_moves(moves)
+        for conflict in found.get("infeasible") or []:
+            click.echo(f"  ! {safe(conflict.get('detail') or conflict)}")
+        click.echo(f"\n{_totals(found)}")
+        for name, cost in (found.get("baselines") or {}).items():
+            click.echo(f"  beside: {safe(name)} {money(cost)} a month")
+        if moves and found["state"] in ("ready", "approved"):
+            click.echo(f"Next: foretide plan apply {plan_id}", err=True)
+    return ExitCode.CHANGES if detailed_exitcode and moves else ExitCode.OK
+
+
+def _print_moves(moves: Iterable[Json]) -> None:
+    for move in moves:
+        sign = SIGNS.get(move["kind"], "~")
+        payback = move.get("payback_days")
+        back = f", back in {payback:.1f} days" if payback is not None else ""
+        click.echo(
+            f"  {sign} {safe(move['key'])}  {_end(move, 'from')} → {_end(move, 'to')}  ({size(move.get('bytes'))})"
+        )
+        click.echo(
+            f"      {money(move['monthly_delta'])} a month, {money(move['one_off'])} once{back}: {safe(move['reason'])}"
+        )
+
+
+def _end(move: Json, side: str) -> str:
+    site = move.get(f"{side}_site")
+    return f"{safe(site)}/{safe(move.get(f'{side}_class'))}" if site else "nowhere"
+
+
+def _totals(found: Json) -> str:
+    before, after = float(found["cost_before"]), float(found["cost_after"])
+    costs = f"{money(before)} → {money(after)} a month, {money(found['one_off'])} once"
+    return f"{found['moves']} moves of {found['objects']} objects, {costs}"

@@ -1,0 +1,79 @@
+"""`foretide policy`: shows and replaces the rules that plans and moves obey."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from app.cli.output import Json, print_json
+from app.cli.session import agreed, connect, yes_options
+from app.domain.policies import POLICIES
+
+NAME = click.Choice([name for name in POLICIES if name != "mode"])
+
+
+@click.group()
+def policy() -> None:
+    """Show and set the rules that plans and moves obey."""
+
+
+@policy.command()
+@click.argument("name", type=NAME)
+def show(name: str) -> None:
+    """Print a policy's document as JSON."""
+    with connect() as client:
+        print_json(client.policy(name)[0])
+
+
+@policy.command("set")
+@click.argument("name", type=NAME)
+@click.argument("fields", nargs=-1, required=True, metavar="DOCUMENT | FIELD=VALUE…")
+@yes_options
+def set_policy(name: str, fields: tuple[str, ...], yes: bool, dry_run: bool) -> None:
+    """Replace a policy by a JSON document, or change some of its fields (dots go deeper: default.rf=2)."""
+    with connect() as client:
+        document, etag = client.policy(name)
+        changed = _parse(fields[0]) if fields[0].lstrip().startswith("{") else _changed(document, fields)
+        if agreed(f"set the {name} policy to {json.dumps(changed)}", yes=yes, dry_run=dry_run):
+            print_json(client.set_policy(name, changed, etag))
+
+
+@policy.command()
+@click.option("--enforce/--no-enforce", required=True, help="Refuse moves to sites that do not encrypt.")
+@yes_options
+def security(enforce: bool, yes: bool, dry_run: bool) -> None:
+    """Say whether copies may only go to encrypted sites."""
+    with connect() as client:
+        document, etag = client.policy("security")
+        effect = "refuse moves to sites that do not encrypt" if enforce else "allow moves to sites that do not encrypt"
+        if agreed(effect, yes=yes, dry_run=dry_run):
+            print_json(client.set_policy("security", {**document, "enforce": enforce}, etag))
+
+
+def _parse(text: str) -> Json:
+    try:
+        document: Json = json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"the document is not JSON: {error}") from error
+    return document
+
+
+def _changed(document: Json, fields: tuple[str, ...]) -> Json:
+    """A copy of the document with each FIELD=VALUE set; a value that is not JSON is a text."""
+    changed: Json = json.loads(json.dumps(document))
+    for field in fields:
+        path, equals, text = field.partition("=")
+        if not equals:
+            raise click.UsageError(f"{field}: FIELD=VALUE is expected")
+        *outer, last = path.split(".")
+        place = changed
+        for part in outer:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise click.UsageError(f"{path}: {part} has no fields")
+        try:
+            place[last] = json.loads(text)
+        except ValueError:
+            place[last] = text
+    return changed

@@ -1,0 +1,118 @@
+"""`foretide sites`: registers, probes and removes the buckets in which objects live."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+import click
+
+from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, when_of
+from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
+from app.errors import ExitCode
+
+COLUMNS: Columns = {
+    "NAME": "name",
+    "STATE": "state",
+    "PROVIDER": "provider",
+    "REGION": "region",
+    "CLASSES": lambda site: ", ".join(site.get("classes") or []),
+    "ENDPOINT": "endpoint_url",
+    "BUCKET": "bucket",
+    "REASON": "reason",
+}
+FIELDS: Columns = {
+    **COLUMNS,
+    "LATENCY MS": "latency_ms",
+    "PROBED AT": when_of("probed_at"),
+    "CAPABILITIES": "capabilities",
+}
+
+
+@click.group()
+def sites() -> None:
+    """Register, probe and remove the buckets in which objects live."""
+
+
+@sites.command("list")
+@json_option
+def list_sites(as_json: bool) -> None:
+    """List the sites with their states."""
+    with connect() as client:
+        nothing = "There are no sites yet. Next: foretide sites add"
+        print_rows(client.sites(), COLUMNS, as_json=as_json, nothing=nothing)
+
+
+@sites.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show a site and what its probe found."""
+    with connect() as client:
+        print_item(client.site(name), FIELDS, as_json=as_json)
+
+
+@sites.command()
+@click.argument("name")
+@click.option("--provider", required=True, help="aws, gcp, azure, r2 or another name; its price book is used.")
+@click.option("--region", required=True, help="The provider's name of the region.")
+@click.option("--endpoint-url", required=True, help="URL of the S3 endpoint.")
+@click.option("--bucket", required=True, help="A bucket that exists.")
+@click.option("--access-key", required=True, help="Id of the access key.")
+@click.option("--secret-key", help="Its secret; others on this machine can see it: better is the next one.")
+@click.option("--secret-key-file", type=click.File(), help="A file with the secret, - for stdin.")
+@click.option("--class", "classes", multiple=True, help="A storage class that may be used; may be given again.")
+@click.option("--latency-ms", type=click.FloatRange(min=0), help="Usual time to the first byte, before it is measured.")
+@wait_options
+def add(
+    name: str,
+    secret_key: str | None,
+    secret_key_file: TextIO | None,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+    **given: object,
+) -> ExitCode:
+    """Register a site, wait for its probe and show what the probe found."""
+    if secret_key_file:
+        secret_key = secret_key_file.read().strip()
+    if not secret_key:
+        secret_key = click.prompt("Secret key", hide_input=True, err=True)
+    site: Json = {"name": name, "secret_key": secret_key} | {k: v for k, v in given.items() if v not in (None, ())}
+    with connect() as client:
+        added = client.add_site(site)
+        if wait:
+            follow(client, client.job(added["job_id"]), wait=True, timeout=timeout)
+            added = client.site(name)
+        print_item(added, FIELDS, as_json=as_json)
+    if added["state"] not in ("ready", "probing"):
+        click.echo(f"{name} is not used before its probe passes: {added.get('reason')}", err=True)
+        return ExitCode.FAILED
+    return ExitCode.OK
+
+
+@sites.command()
+@click.argument("name")
+@wait_options
+def probe(name: str, wait: bool, timeout: float | None, as_json: bool) -> None:
+    """Probe a site again."""
+    with connect() as client:
+        finish(client, client.probe_site(name), wait=wait, timeout=timeout, as_json=as_json)
+
+
+@sites.command()
+@click.argument("name")
+@yes_options
+def remove(name: str, yes: bool, dry_run: bool) -> None:
+    """Forget a site; refused while it holds the last replica of an object."""
+    with connect() as client:
+        client.site(name)
+        if agreed(f"forget the site {name}; its bucket is not touched", yes=yes, dry_run=dry_run):
+            client.remove_site(name)
+
+
+@sites.command()
+@click.argument("name")
+def prices(name: str) -> None:
+    """Print a site's price book as JSON, with its source and date."""
+    with connect() as client:
+        print_json(client.prices(name))

@@ -1,0 +1,341 @@
+"""The Python SDK over the HTTP API, used by the command line: submit, poll, page, read.
+
+    with Client() as client:
+        job = client.wait(client.make_plan(prefix="logs/"))
+
+Every method raises the classes of app.errors that the API's problems stand for. Replies are the API's own JSON.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from app.domain.states import JOB_FINAL
+from app.errors import SettingsError, WaitTimeout
+from app.settings import get_settings
+from app.transport import WAIT_S, Json, Retry, Transport, given, job_error
+
+BLOCK_LINES = 5000
+BLOCK_BYTES = 4 * 2**20
+
+
+@dataclass
+class IngestReport:
+    """What became of the lines; `errors` carry the line numbers of the whole input, the first of them 1."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    errors: list[Json] = field(default_factory=list)
+
+    @property
+    def lines(self) -> int:
+        """How many lines have been sent."""
+        return self.accepted + self.duplicates + self.rejected
+
+    def add(self, reply: Json, first_line: int) -> None:
+        """Counts the reply to a block whose first line has this number."""
+        self.accepted += reply["accepted"]
+        self.duplicates += reply["duplicates"]
+        self.rejected += reply["rejected"]
+        self.errors += [{**error, "line": error["line"] + first_line - 1} for error in reply["errors"]]
+
+
+class Client:
+    """One API and one token: those given, else FORETIDE_URL and FORETIDE_TOKEN, else those of the running stack."""
+
+    def __init__(self, url: str | None = None, token: str | None = None, *, retry: Retry | None = None) -> None:
+        """Raises SettingsError when no URL is given and no stack runs here."""
+        url, token = _address(url, token)
+        self._api = Transport(url, token, retry or Retry())
+
+    def __enter__(self) -> Self:
+        """The client itself; leaving closes its connections."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Closes the connections."""
+        self._api.close()
+
+    # -- Sites and objects
+
+    def sites(self) -> Iterator[Json]:
+        """Every site."""
+        return self._api.pages("/sites")
+
+    def site(self, name: str) -> Json:
+        """One site with its state and what its probe found."""
+        return self._api.get(f"/sites/{_part(name)}")
+
+    def add_site(self, site: Json) -> Json:
+        """Registers a site, given as POST /v1/sites takes it; it is used only after its probe has passed."""
+        return self._api.start("/sites", site)
+
+    def probe_site(self, name: str) -> Json:
+        """Starts a probe; the job."""
+        return self._api.start(f"/sites/{_part(name)}:probe")
+
+    def remove_site(self, name: str) -> None:
+        """Forgets a site. Raises Conflict while it holds a last replica."""
+        self._api.change("DELETE", f"/sites/{_part(name)}")
+
+    def prices(self, name: str) -> Json:
+        """The site's price book."""
+        return self._api.get(f"/sites/{_part(name)}/prices")
+
+    def objects(self, **filters: Any) -> Iterator[Json]:
+        """Objects by site, tier, prefix, key."""
+        return self._api.pages("/objects", **filters)
+
+    def object(self, object_id: int) -> Json:
+        """One object with its replicas."""
+        return self._api.get(f"/objects/{object_id}")
+
+    def scan(self, site: str | None = None) -> Json:
+        """Starts an inventory of one site or of all; the job."""
+        return self._api.start("/objects:scan", given({"site": site}))
+
+    # -- Models and placement
+
+    def models(self) -> Iterator[Json]:
+        """Every model with its champion."""
+        return self._api.pages("/models")
+
+    def model_version(self, name: str, version: int) -> Json:
+        """One version with its metrics beside its baselines."""
+        return self._api.get(f"/models/{_part(name)}/versions/{version}")
+
+    def train(self, name: str = "tier") -> Json:
+        """Starts training; the job."""
+        return self._api.start(f"/models/{_part(name)}:train")
+
+    def predict(self, rows: list[Json], name: str = "tier") -> Json:
+        """Predictions for up to 1,000 rows of features. Raises TooLarge above."""
+        return self._api.change("POST", f"/models/{_part(name)}:predict", {"rows": rows})
+
+    def explanation(self, key: str) -> Json:
+        """Why the object is where it is: every candidate set with its cost split and what rules it out."""
+        return self._api.get("/explanation", key=key)
+
+    def plans(self) -> Iterator[Json]:
+        """Plans, newest first."""
+        return self._api.pages("/plans")
+
+    def plan(self, plan_id: int) -> tuple[Json, str]:
+        """A plan and its ETag, which `apply_plan` takes."""
+        return self._api.document(f"/plans/{plan_id}")
+
+    def changes(self, plan_id: int) -> Iterator[Json]:
+        """The plan's moves."""
+        return self._api.pages(f"/plans/{plan_id}/changes")
+
+    def make_plan(self, **scope: Any) -> Json:
+        """Starts a plan over `prefix` or `keys` with `rf`, `sla_ms`, `horizon_days`; the job."""
+        return self._api.start("/plans", given(scope))
+
+    def approve_plan(self, plan_id: int, etag: str) -> Json:
+        """Approves exactly the plan that was read."""
+        return self._api.change("POST", f"/plans/{plan_id}:approve", {}, etag=etag)
+
+    def apply_plan(self, plan_id: int, etag: str) -> Json:
+        """Starts the plan's migrations; the job. Raises PreconditionFailed or, naming what drifted, PlanStale."""
+        return self._api.start(f"/plans/{plan_id}:apply", etag=etag)
+
+    def cancel_plan(self, plan_id: int, etag: str) -> Json:
+        """Cancels a plan; what was switched stays."""
+        return self._api.change("POST", f"/plans/{plan_id}:cancel", {}, etag=etag)
+
+    # -- Migrations, routing and rules
+
+    def migrations(self, **filters: Any) -> Iterator[Json]:
+        """Migrations by state, newest first."""
+        return self._api.pages("/migrations", **filters)
+
+    def migration(self, migration_id: int) -> Json:
+        """One migration."""
+        return self._api.get(f"/migrations/{migration_id}")
+
+    def change_migration(self, migration_id: int, verb: str) -> Json:
+        """verb: retry or cancel."""
+        return self._api.start(f"/migrations/{migration_id}:{verb}")
+
+    def decide_route(self, key: str, region: str | None = None, sla_ms: float | None = None) -> Json:
+        """Which replica a read should go to, why, and what else there was."""
+        return self._api.change("POST", "/routing/decisions", given({"key": key, "region": region, "sla_ms": sla_ms}))
+
+    def endpoints(self) -> Iterator[Json]:
+        """What routing knows of each site."""
+        return self._api.pages("/routing/endpoints")
+
+    def policy(self, name: str) -> tuple[Json, str]:
+        """A policy document and its ETag."""
+        return self._api.document(f"/policies/{_part(name)}")
+
+    def set_policy(self, name: str, document: Json, etag: str) -> Json:
+        """Replaces the policy that was read."""
+        return self._api.change("PUT", f"/policies/{_part(name)}", document, etag=etag)
+
+    def mode(self) -> Json:
+        """observe, approve, auto or paused, with who set it and why."""
+        return self._api.get("/mode")
+
+    def set_mode(self, mode: str, reason: str | None = None) -> Json:
+        """Sets the mode."""
+        return self._api.change("PUT", "/mode", given({"mode": mode, "reason": reason}))
+
+    # -- Watching
+
+    def alerts(self, **filters: Any) -> Iterator[Json]:
+        """Alerts, newest first."""
+        return self._api.pages("/alerts", **filters)
+
+    def change_alert(self, alert_id: int, verb: str) -> Json:
+        """verb: ack or resolve."""
+        return self._api.change("POST", f"/alerts/{alert_id}:{verb}", {})
+
+    def tokens(self) -> Iterator[Json]:
+        """Every token without its secret."""
+        return self._api.pages("/tokens")
+
+    def create_token(self, name: str, role: str, expires_in_days: int | None = None) -> Json:
+        """A new token, shown this once."""
+        body = {"name": name, "role": role, "expires_in_days": expires_in_days}
+        return self._api.change("POST", "/tokens", given(body))
+
+    def revoke_token(self, token_id: int) -> None:
+        """Ends a token at once."""
+        self._api.change("DELETE", f"/tokens/{token_id}")
+
+    def audit(self, **filters: Any) -> Iterator[Json]:
+        """Who changed what, newest first."""
+        return self._api.pages("/audit", **filters)
+
+    def runs(self) -> Iterator[Json]:
+        """Runs, newest first."""
+        return self._api.pages("/runs")
+
+    def run(self, run_id: int) -> Json:
+        """A run and its steps as a graph."""
+        return self._api.get(f"/runs/{run_id}")
+
+    def start_run(self, first: str | None = None, last: str | None = None) -> Json:
+        """Starts the whole cycle, or from and to a step; the job."""
+        return self._api.start("/runs", given({"from": first, "to": last}))
+
+    # -- Jobs
+
+    def job(self, job_id: int, *, wait_s: int | None = None) -> Json:
+        """The job; wait_s: seconds that the API may wait for it to change."""
+        return self._api.get(f"/jobs/{job_id}", wait=wait_s)
+
+    def jobs(self, **filters: Any) -> Iterator[Json]:
+        """Jobs by kind and state, newest first."""
+        return self._api.pages("/jobs", **filters)
+
+    def change_job(self, job_id: int, verb: str) -> Json:
+        """verb: cancel or retry."""
+        return self._api.start(f"/jobs/{job_id}:{verb}")
+
+    def wait(
+        self, job: Json | int, *, timeout_s: float | None = None, on_change: Callable[[Json], None] | None = None
+    ) -> Json:
+        """The job when it has succeeded. Raises what ended it otherwise, and WaitTimeout when the time is over.
+
+        on_change: called with the job at first and each time the API has answered anew.
+        """
+        job_id = job if isinstance(job, int) else int(job["id"])
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        now = self.job(job_id)
+        while True:
+            if on_change:
+                on_change(now)
+            if now["state"] in JOB_FINAL:
+                break
+            left = WAIT_S if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(f"job {job_id} is still {now['state']} after {timeout_s:g} s; it goes on")
+            now = self.job(job_id, wait_s=max(1, min(WAIT_S, int(left))))
+        if error := job_error(now):
+            raise error
+        return now
+
+    # -- Accesses and reads
+
+    def ingest(
+        self,
+        lines: Iterable[str | bytes | Mapping[str, Any]],
+        *,
+        strict: bool = False,
+        on_block: Callable[[IngestReport], None] | None = None,
+    ) -> IngestReport:
+        """Sends access lines (NDJSON text or mappings) in blocks, each committed before the next is sent.
+
+        strict: the API refuses a whole block for one bad line. on_block: called with the counts so far.
+        """
+        report = IngestReport()
+        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+        query = {"strict": "true"} if strict else {}
+        first_line = 1
+        for block in _blocks(lines):
+            body = gzip.compress(b"\n".join(block), compresslevel=1)
+            response = self._api.send("POST", "/accesses", content=body, headers=dict(headers), params=query)
+            report.add(response.json(), first_line)
+            first_line += len(block)
+            if on_block:
+                on_block(report)
+        return report
+
+    @contextmanager
+    def read(self, key: str, *, region: str | None = None) -> Iterator[Iterator[bytes]]:
+        """The object's bytes from the replica that the API chose, as they arrive; the outcome is reported back."""
+        started = time.monotonic()
+        chosen = self._api.send("GET", "/read", params=given({"key": key, "region": region}))
+        decision = chosen.headers.get("Foretide-Decision")
+        with self._api.fetch(chosen.headers["Location"]) as answer:
+            latency_ms = (time.monotonic() - started) * 1000
+            yield answer.iter_raw()
+            outcome = {"latency_ms": latency_ms, "status": answer.status_code, "bytes": answer.num_bytes_downloaded}
+        if decision:
+            self._api.change("POST", f"/routing/decisions/{decision}/outcome", outcome)
+
+
+def _address(url: str | None, token: str | None) -> tuple[str, str]:
+    settings = get_settings()
+    url, token = url or settings.url, token or settings.token
+    if url:
+        return url, token
+    note = settings.state_dir / "current.json"
+    try:
+        running = json.loads(note.read_text())
+    except (OSError, ValueError):
+        raise SettingsError("no stack is running here; start one with ./foretide up, or set FORETIDE_URL") from None
+    return str(running["url"]), token or str(running["token"])
+
+
+def _part(name: str) -> str:
+    """A name as one part of a path."""
+    return quote(name, safe="")
+
+
+def _blocks(lines: Iterable[str | bytes | Mapping[str, Any]]) -> Iterator[list[bytes]]:
+    """Lines as bytes, so many at a time that no request passes the API's limits."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        data = line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+        data = data.rstrip(b"\r\n")
+        if block and (len(block) == BLOCK_LINES or size + len(data) > BLOCK_BYTES):
+            yield block
+            block, size = [], 0
+        block.append(data)
+        size += len(data) + 1
+    if block:
+        yield block

@@ -1,0 +1,146 @@
+"""What commands print, where no API is needed for it."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from app.__main__ import main
+from app.cli.output import money, print_rows, safe, size
+from app.cli.policy import _changed
+from app.cli.root import VERBS, cli
+from app.cli.session import agreed
+from app.errors import ExitCode
+from app.settings import PROJECT_ROOT
+
+HOSTILE = {
+    "\x1b[2Jgone": "\\x1b[2Jgone",
+    "a\u202etxt.exe": "a\\u202etxt.exe",
+    "line\nbreak\rtab\t": "line\\nbreak\\rtab\\t",
+    "zero\u200bwidth": "zero\\u200bwidth",
+    "lone\ud800surrogate": "lone\\ud800surrogate",
+    "<script>é🙂 [red]": "<script>é🙂 [red]",
+    "\u2066isolate\u2069": "\\u2066isolate\\u2069",
+    "c1\x9bcsi": "c1\\x9bcsi",
+}
+
+
+@pytest.mark.parametrize(("name", "shown"), HOSTILE.items())
+def test_hostile_names_are_escaped(name, shown):
+    assert safe(name) == shown
+
+
+def test_what_is_unknown_is_a_dash_and_never_a_zero():
+    assert (safe(None), money(None), size(None)) == ("–", "–", "–")
+
+
+def test_small_and_large_money():
+    assert [money(v) for v in ("1234.5", "-0.0001234", "0", 412.1)] == ["$1,234.50", "-$0.0001234", "$0.00", "$412.10"]
+
+
+def test_sizes():
+    assert [size(v) for v in (0, 1023, 1024, 5 * 2**30)] == ["0 B", "1023 B", "1.0 KiB", "5.0 GiB"]
+
+
+def test_without_a_terminal_rows_are_lines_of_fields(capsys):
+    print_rows([{"key": "a\nb", "n": 1}], {"KEY": "key", "N": "n"}, as_json=False, nothing="none")
+    assert capsys.readouterr().out == "KEY\tN\na\\nb\t1\n"
+
+
+def test_json_is_all_that_stands_on_stdout(capsys):
+    print_rows([{"key": "ü\x1b"}], {"KEY": "key"}, as_json=True, nothing="none")
+    assert json.loads(capsys.readouterr().out) == [{"key": "ü\x1b"}]
+    print_rows([], {"KEY": "key"}, as_json=True, nothing="none")
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_on_a_terminal_a_table_shows_hostile_names_whole_and_harmless():
+    code = (
+        "from app.cli.output import print_rows;"
+        "print_rows([{'k': '\\x1b[31m[bold]x[/bold]'}], {'KEY': 'k'}, as_json=False, nothing='')"
+    )
+    controller, terminal = pty.openpty()
+    subprocess.run([sys.executable, "-c", code], stdout=terminal, check=True, cwd=PROJECT_ROOT)
+    os.close(terminal)
+    shown = os.read(controller, 10_000).decode()
+    os.close(controller)
+    assert "\\x1b[31m[bold]x[/bold]" in shown
+    assert "\x1b[31m" not in shown
+
+
+def test_without_a_terminal_and_yes_it_fails_rather_than_hangs():
+    @click.command()
+    def command():
+        agreed("delete it", yes=False)
+
+    result = CliRunner().invoke(command)
+    assert result.exit_code == ExitCode.USAGE
+    assert "--yes" in result.stderr
+
+
+def test_dry_run_says_what_would_be_done_and_yes_does_not_ask(capsys):
+    assert not agreed("delete it", yes=True, dry_run=True)
+    assert "Would delete it" in capsys.readouterr().err
+    assert agreed("delete it", yes=True)
+
+
+def test_policy_fields_are_set_by_path():
+    before = {"default": {"rf": 1}}
+    assert _changed(before, ("default.rf=2", "default.readers=routed")) == {"default": {"rf": 2, "readers": "routed"}}
+    assert before == {"default": {"rf": 1}}
+    with pytest.raises(click.UsageError):
+        _changed(before, ("rf",))
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_each_verb_loads_and_has_help_in_one_line(verb):
+    context = click.Context(cli)
+    command = cli.get_command(context, verb)
+    assert command is not None
+    assert command.help, verb
+    assert "\n" not in VERBS[verb].help
+    for name, below in getattr(command, "commands", {}).items():
+        assert below.help, f"{verb} {name}"
+
+
+def test_the_overview_is_sorted_and_quick():
+    started = time.monotonic()
+    shown = subprocess.run(
+        [sys.executable, "-m", "app", "--help"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+    )
+    assert time.monotonic() - started < 2, "half a second on an idle machine; nothing heavy is imported for it"
+    listed = [line.split()[0] for line in shown.stdout.split("Commands:\n")[1].splitlines()]
+    assert listed == sorted(VERBS)
+
+
+def test_help_loads_no_library_that_it_does_not_need():
+    code = "import sys; from app.__main__ import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    assert not {"httpx", "rich", "pydantic", "sqlalchemy", "celery", "numpy"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["no-such-verb"], 2),
+        (["jobs", "show"], 2),
+        (["jobs", "show", "x"], 2),
+        (["--help"], 0),
+        (["jobs", "--help"], 0),
+    ],
+)
+def test_usage_errors_exit_with_2(arguments, code, capsys):
+    assert main(arguments) == code
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_names_the_command(shell, capsys):
+    assert main(["completion", shell]) == 0
+    assert "_FORETIDE_COMPLETE" in capsys.readouterr().out
