@@ -34,15 +34,6 @@ CHAIN_S = 1.0
 PROGRESS_EVERY_S = 0.5
 
 
-class Waiting(Exception):  # not an error: the job has more to do later
-    """Raised by a task whose job has to wait: for `delay_s` seconds, or until a child ends if that is sooner."""
-
-    def __init__(self, reason: str, delay_s: float) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.delay_s = delay_s
-
-
 class JobContext:
     """What a task may know and do about the job it works on."""
 

@@ -55,6 +55,20 @@ def readable(session: Session, key: str) -> Readable:
     return Readable(rows[0].Object.id, key, {row.Site.name: (row.Site, row.Replica) for row in rows})
 
 
+def some_serving(session: Session, per_site: int) -> list[tuple[str, Site, Replica]]:
+    """Up to `per_site` randomly chosen serving replicas of each site, with their keys."""
+    rank = func.row_number().over(partition_by=Replica.site_id, order_by=func.random())
+    ranked = select(Replica.id, rank.label("n")).where(Replica.state == ReplicaState.SERVING).subquery()
+    rows = session.execute(
+        select(Object.key, Site, Replica)
+        .join(Replica, Replica.object_id == Object.id)
+        .join(ranked, ranked.c.id == Replica.id)
+        .join(Site, Site.id == Replica.site_id)
+        .where(ranked.c.n <= per_site, Replica.object_version == Object.version)
+    )
+    return [(row.key, row.Site, row.Replica) for row in rows]
+
+
 def healths(session: Session) -> dict[int, SiteHealth]:
     """Health by site id, from at most the last 100 samples of the last five minutes."""
     rank = func.row_number().over(partition_by=EndpointSample.site_id, order_by=EndpointSample.ts.desc())
@@ -70,8 +84,9 @@ def healths(session: Session) -> dict[int, SiteHealth]:
 
 
 def add_samples(session: Session, rows: Iterable[Json]) -> int:
-    """Adds samples (site_id, ts, source, ok, latency_ms, load, in_flight, error); returns how many."""
-    found = [{"load": None, "in_flight": None, "error": None, "latency_ms": None} | row for row in rows]
+    """Adds samples (site_id, source, ok and perhaps ts, latency_ms, load, in_flight, error); returns how many."""
+    absent: Json = {"ts": func.now(), "load": None, "in_flight": None, "error": None, "latency_ms": None}
+    found = [absent | row for row in rows]
     if found:
         session.execute(insert(EndpointSample).values(found))
     return len(found)
@@ -110,5 +125,4 @@ def save_outcome(session: Session, decision_id: str, outcome: Json) -> None:
     if site_id is None:
         raise NotFound(f"there is no decision {decision_id}")
     ok = outcome["status"] < 500
-    sample = {"site_id": site_id, "source": "read", "ok": ok, "latency_ms": outcome["latency_ms"]}
-    add_samples(session, [sample | {"ts": func.now()}])
+    add_samples(session, [{"site_id": site_id, "source": "read", "ok": ok, "latency_ms": outcome["latency_ms"]}])

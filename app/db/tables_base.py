@@ -6,7 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Date, DateTime, LargeBinary, MetaData, Numeric, String, Text, text
+from sqlalchemy import BigInteger, Date, DateTime, Enum, LargeBinary, MetaData, Numeric, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -51,10 +51,19 @@ class Base(DeclarativeBase):
         list[Json]: JSONB,
         list[str]: ARRAY(Text),
         list[float]: ARRAY(DOUBLE_PRECISION),
-        **dict.fromkeys(
-            (JobState, MigrationState, ReplicaState, ObjectState, PlanState, SiteState, ModelState, AlertState),
-            String(16),
-        ),
+        **{
+            kind: Enum(kind, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
+            for kind in (
+                AlertState,
+                JobState,
+                MigrationState,
+                ModelState,
+                ObjectState,
+                PlanState,
+                ReplicaState,
+                SiteState,
+            )
+        },
     }
 
 
