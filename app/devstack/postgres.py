@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from app.devstack import identity
@@ -52,13 +53,17 @@ class Postgres:
     name = "state"
     setting = "FORETIDE_DATABASE_URL"
 
-    def __init__(self, folder: Path, port: int, password: str, *, durable: bool) -> None:
-        """folder: holds the data and the log; durable: initdb waits for the disk, as data that is kept deserves."""
+    def __init__(
+        self, folder: Path, port: int, password: str, *, durable: bool, prepare: Callable[[], None] | None = None
+    ) -> None:
+        """folder: holds the data and the log; durable: initdb waits for the disk, as data that is kept deserves;
+        prepare: makes the process an ordinary user, by default as app.devstack.identity finds best.
+        """
         self.child: Child | None = None
         self._folder, self._port, self._password, self._durable = folder, port, password, durable
         self._data, self._initialised = folder / "data", folder / "initialised"
         self._bin = binaries()
-        self._prepare = identity.unprivileged()
+        self._prepare = prepare or identity.unprivileged()
 
     @property
     def url(self) -> str:

@@ -143,9 +143,9 @@ def choose_ports(ports: Ports, wished: Mapping[str, int]) -> dict[str, int]:
 
 
 def external_sites(text: str) -> list[RunningSite]:
-    """The sites of FORETIDE_SITES. Raises SettingsError when it is not a list of sites."""
+    """The sites of FORETIDE_SITES; none when it is empty. Raises SettingsError when it is not a list of sites."""
     try:
-        return [RunningSite(**site) for site in json.loads(text)]
+        return [RunningSite(**site) for site in json.loads(text or "[]")]
     except (ValueError, TypeError) as error:
         fields = ", ".join(field.name for field in fields_of(RunningSite))
         raise SettingsError(f"FORETIDE_SITES must be a JSON list of objects with {fields}: {error}") from None
