@@ -140,6 +140,12 @@ class UnknownOutcome(Transient):
     slug = "unknown-outcome"
 
 
+class OverBudget(Transient):
+    """The day's budget for moves is used up; the move waits for the next day."""
+
+    slug = "over-budget"
+
+
 class LeaseLost(Transient):
     """Another worker has taken this work over; nothing more is written here."""
 

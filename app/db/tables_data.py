@@ -98,6 +98,8 @@ class AccessBatch(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     accepted: Mapped[int]
     source: Mapped[str | None]
+    ts_min: Mapped[datetime | None]
+    ts_max: Mapped[datetime | None]
     received_at: Mapped[datetime] = mapped_column(server_default=NOW)
     rolled_up_at: Mapped[datetime | None]
     __table_args__ = (Index("ix_access_batch_open", "id", postgresql_where=text("rolled_up_at is null")),)

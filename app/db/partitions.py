@@ -1,0 +1,66 @@
+"""Daily partitions of the accesses: made before a day's first line, dropped past retention (step: ingest)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+PREFIX = "access_d"
+LOCK = 0x666F7265  # any number that nothing else uses: one transaction at a time makes or drops partitions
+
+
+def ensure(session: Session, days: Iterable[date]) -> int:
+    """Makes the partitions of these days that are missing; returns how many. Others wait only for the same lock."""
+    wanted = {_name(day): day for day in days}
+    missing = _missing(session, list(wanted))
+    if missing:
+        session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        missing = _missing(session, missing)  # another transaction may have made them meanwhile
+    for name in missing:
+        _create(session, name, wanted[name])
+    return len(missing)
+
+
+def prune(session: Session, before: datetime) -> int:
+    """Drops partitions and roll-ups of days that ended before an aware time; returns the partitions dropped."""
+    last_kept = before.astimezone(UTC).date()
+    session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+    names = session.scalars(
+        text(
+            "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+            " where i.inhparent = 'access'::regclass and c.relname < :first order by 1"
+        ),
+        {"first": _name(last_kept)},
+    ).all()
+    for name in names:
+        session.execute(text(f"drop table {name}"))
+    session.execute(text("delete from access_hour where hour < :day"), {"day": _start(last_kept)})
+    session.execute(text("delete from access_batch where ts_max < :day"), {"day": _start(last_kept)})
+    return len(names)
+
+
+def _create(session: Session, name: str, day: date) -> None:
+    """By ATTACH, which lets readers and writers of the other partitions go on; CREATE … PARTITION OF would not."""
+    bounds = {"since": _start(day).isoformat(), "until": _start(day + timedelta(days=1)).isoformat()}
+    session.execute(text(f"create table {name} (like access including defaults including constraints)"))
+    session.execute(
+        text("alter table access attach partition {} for values from ('{since}') to ('{until}')".format(name, **bounds))
+    )
+
+
+def _missing(session: Session, names: list[str]) -> list[str]:
+    query = text(
+        "select name from unnest(cast(:names as text[])) as name where to_regclass(name) is null order by name"
+    )
+    return list(session.scalars(query, {"names": names}))
+
+
+def _name(day: date) -> str:
+    return f"{PREFIX}{day:%Y%m%d}"
+
+
+def _start(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -1,0 +1,194 @@
+"""Reads a trace file (Parquet or CSV of ts, object, op, bytes and optional size, region) into columns (step: ingest).
+
+Rows that cannot be used are left out and reported by line: nothing is guessed. A time without a zone is such a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from app.errors import Invalid
+from ml.history import Catalogue, History, Ints
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+OPS = ("GET", "HEAD", "PUT", "DELETE")
+REQUIRED = ("ts", "object", "op", "bytes")
+REPORTED = 100  # rejected lines that are named one by one
+KEY_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A line that was left out and why; lines count from 1, a CSV's header included."""
+
+    line: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Accesses in columns, in order of time, one element a row."""
+
+    keys: list[str]
+    """Keys of the objects, by index."""
+    object: Ints
+    ts: Ints
+    """Microseconds since 1970 UTC."""
+    op: npt.NDArray[np.int8]
+    """Index into OPS."""
+    bytes_read: Ints
+    """Bytes of the row, read or written."""
+    size: Ints
+    """Size of the object in bytes, as far as the row says: 0 where it does not."""
+    region: npt.NDArray[np.int32]
+    """Index into `regions`; the first is the empty one."""
+    regions: list[str]
+    partial_upload: npt.NDArray[np.bool_]
+    rejected: list[Rejected] = field(default_factory=list)
+    rejected_total: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    @property
+    def end(self) -> int:
+        """The time just after the last access, microseconds: `now` on the trace's own clock."""
+        return int(self.ts[-1]) + 1
+
+    def sizes(self) -> Ints:
+        """Size of each object: what its rows say, else the most bytes of one of its reads."""
+        known = np.zeros(len(self.keys), np.int64)
+        np.maximum.at(known, self.object, np.where(self.size > 0, self.size, self.bytes_read))
+        return known
+
+    def history(self) -> History:
+        """The accesses as the learners read them."""
+        read = np.isin(self.op, (0, 1)).astype(np.int64)
+        partial = self.partial_upload.astype(np.int64)
+        return History.of(self.object, self.ts, read, 1 - read, self.bytes_read * read, partial, len(self.keys))
+
+    def catalogue(self) -> Catalogue:
+        """The objects as the learners read them; sizes only as far as rows state them, since reads are the future."""
+        stated = np.zeros(len(self.keys), np.int64)
+        np.maximum.at(stated, self.object, self.size)
+        return Catalogue.of(self.keys, stated.astype(float))
+
+    def ndjson(self, name: str, lines: int = 10_000) -> Iterator[bytes]:
+        """Blocks for POST /v1/accesses. Each line's event_id is made of the name and its place, so a retry is safe."""
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        for start in range(0, len(self), lines):
+            block = []
+            for row in range(start, min(start + lines, len(self))):
+                ts = epoch + timedelta(microseconds=int(self.ts[row]))
+                line = {"ts": ts.isoformat(), "key": self.keys[self.object[row]], "op": OPS[self.op[row]]}
+                region = self.regions[self.region[row]]
+                extra = {"bytes": int(self.bytes_read[row]), "event_id": f"{name}-{row}"}
+                optional = {"region": region or None, "partial_upload": bool(self.partial_upload[row]) or None}
+                block.append(json.dumps(line | extra | {k: v for k, v in optional.items() if v is not None}))
+            yield ("\n".join(block) + "\n").encode()
+
+
+def read_trace(path: Path) -> Trace:
+    """The trace of a .parquet or .csv file.
+
+    Raises Invalid for a file that cannot be read, a missing column, times without a zone, or no usable row at all.
+    """
+    import duckdb
+
+    if not path.is_file():
+        raise Invalid(f"there is no trace file {path}")
+    if path.suffix.lower() not in (".parquet", ".csv"):
+        raise Invalid(f"a trace is a .parquet or .csv file, not {path.name}")
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "TimeZone": "UTC"})
+    try:
+        _load(connection, path)
+        trace = _columns(connection, path)
+    except duckdb.Error as error:
+        raise Invalid(f"the trace {path.name} cannot be read: {str(error).splitlines()[0]}") from error
+    finally:
+        connection.close()
+    return trace
+
+
+def _load(connection: DuckDBPyConnection, path: Path) -> None:
+    """Table `line`: each row's place, its values as far as they can be read, and what is wrong with it."""
+    parquet = path.suffix.lower() == ".parquet"
+    source = connection.read_parquet(str(path)) if parquet else connection.read_csv(str(path), all_varchar=True)
+    types = dict(zip(source.columns, (str(kind) for kind in source.types), strict=True))
+    missing = [name for name in REQUIRED if name not in types]
+    if missing:
+        raise Invalid(f"the trace {path.name} has no column {', '.join(missing)}; it has {', '.join(types)}")
+    if parquet and types["ts"] not in ("TIMESTAMP WITH TIME ZONE", "VARCHAR"):
+        raise Invalid(f"column ts of {path.name} is {types['ts']}: times must be stored with a zone, as UTC")
+    zoned = "true" if types["ts"] != "VARCHAR" else r"regexp_matches(trim(ts), '([zZ]|[+-]\d\d(:?\d\d)?)$')"
+    optional = {name: name if name in types else "NULL" for name in ("size", "region", "partial_upload")}
+    first = 1 if parquet else 2
+    source.create_view("source")
+    connection.execute(
+        f"""create temp table line as
+        with parsed as (
+            select row_number() over () + {first} - 1 as line, object::varchar as object, {zoned} as zoned,
+                   try_cast(ts as timestamptz) as ts, upper(op::varchar) as op,
+                   bytes is null as no_bytes, coalesce(try_cast(bytes as bigint), -1) as bytes,
+                   {optional["size"]} is null as no_size, coalesce(try_cast({optional["size"]} as bigint), -1) as size,
+                   coalesce({optional["region"]}::varchar, '') as region,
+                   coalesce(try_cast({optional["partial_upload"]} as boolean), false) as partial_upload
+            from source)
+        select *, case
+            when object is null or object = '' then 'object is empty'
+            when octet_length(encode(object)) > {KEY_BYTES} then 'object is longer than {KEY_BYTES} bytes'
+            when not coalesce(zoned, true) then 'ts has no time zone'
+            when ts is null then 'ts is not a time'
+            when not isfinite(ts) then 'ts is not a time'
+            when op is null or op not in {OPS} then 'op is not one of {", ".join(OPS)}'
+            when not no_bytes and bytes < 0 then 'bytes is not a number of 0 or more'
+            when not no_size and size < 0 then 'size is not a number of 0 or more'
+            end as problem from parsed"""  # noqa: S608 - only names and numbers of this module are put in
+    )
+
+
+def _columns(connection: DuckDBPyConnection, path: Path) -> Trace:
+    """The usable rows of table `line` in order of time, with objects and regions numbered."""
+    bad = connection.execute("select line, problem from line where problem is not null order by line").fetchall()
+    good = "from line where problem is null"
+    rows = connection.execute(
+        f"""with key as (select object, row_number() over (order by object) - 1 as number from
+                (select distinct object {good})),
+            area as (select region, row_number() over (order by region) as number from
+                (select distinct region {good} and region <> ''))
+        select key.number as object, epoch_us(ts) as ts, list_position({list(OPS)}, op) - 1 as op,
+               greatest(bytes, 0) as bytes, greatest(size, 0) as size, coalesce(area.number, 0) as region,
+               partial_upload
+        from line join key using (object) left join area using (region)
+        where problem is null order by line.ts, line.line"""  # noqa: S608 - only names of this module are put in
+    ).fetchnumpy()
+    if not len(rows["ts"]):
+        counts = Counter(problem for _, problem in bad)
+        why = f": line {bad[0][0]}: {bad[0][1]}" if bad else ""
+        raise Invalid(f"the trace {path.name} has no usable row ({sum(counts.values())} refused{why})")
+    keys = connection.execute(f"select distinct object {good} order by object").fetchall()
+    regions = connection.execute(f"select distinct region {good} and region <> '' order by region").fetchall()
+    return Trace(
+        keys=[key for (key,) in keys],
+        object=np.asarray(rows["object"], np.int64),
+        ts=np.asarray(rows["ts"], np.int64),
+        op=np.asarray(rows["op"], np.int8),
+        bytes_read=np.asarray(rows["bytes"], np.int64),
+        size=np.asarray(rows["size"], np.int64),
+        region=np.asarray(rows["region"], np.int32),
+        regions=["", *(region for (region,) in regions)],
+        partial_upload=np.asarray(rows["partial_upload"], bool),
+        rejected=[Rejected(line, problem) for line, problem in bad[:REPORTED]],
+        rejected_total=len(bad),
+    )

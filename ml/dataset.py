@@ -1,0 +1,122 @@
+"""The rows that a tier model learns from and is judged on: features at past times, labelled by what came next.
+
+Split by time, never at random: train, then calibrate, then test; no label's window reaches into the next part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from app.errors import NotEnoughData
+from ml.features import FeatureBuilder, Matrix
+from ml.history import DAY, HOUR, Catalogue, History, Ints
+
+TRAIN_SHARE, KNOWN_SHARE = 0.55, 0.70  # of the span: train before the first, calibrate between, test after the second
+SHORT_SPAN = 14 * DAY
+STEP_BY_DAY = 6 * HOUR  # between two cuts of a day's horizon, so that hours of the day are seen
+LEAST_POSITIVES = 10
+
+
+class Part(StrEnum):
+    """What a row is for."""
+
+    TRAIN = "train"
+    """Models are fitted on it."""
+    CALIBRATE = "calibrate"
+    """The newest part before the test: scores become probabilities on it."""
+    TEST = "test"
+    """Later than all that the model saw: every reported number comes from it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most rows of each part; the rest are left out by a seeded draw. They bound training to seconds."""
+
+    train: int = 20_000
+    calibrate: int = 15_000
+    test: int = 40_000
+    pairs: int = 400_000
+    """Most (object, cut) pairs whose features are made; above it a seeded draw of the objects stands for all."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one part."""
+
+    X: Matrix
+    """(rows × ml.features.NAMES)."""
+    y: npt.NDArray[np.bool_]
+    """Whether the object was read in [cut, cut + horizon)."""
+    object: Ints
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three parts and what they were made from."""
+
+    parts: dict[Part, Rows]
+    horizon: int
+    """How far ahead the label looks, microseconds."""
+    span: tuple[datetime, datetime]
+    """From when until when accesses are known."""
+
+
+def horizon_of(history: History, end: int) -> int:
+    """How far ahead the label looks: a day, or an hour where events span less than 14 days."""
+    return HOUR if end - history.begin < SHORT_SPAN and not history.daily else DAY
+
+
+def build(history: History, catalogue: Catalogue, end: int, seed: int, limits: Limits | None = None) -> Dataset:
+    """Rows of every object known at each cut. end: the time until which accesses are known, microseconds.
+
+    Raises NotEnoughData when a part has fewer than 10 positives or 10 negatives.
+    """
+    limits = limits or Limits()
+    horizon = horizon_of(history, end)
+    step = STEP_BY_DAY if horizon == DAY and not history.daily else horizon
+    cuts = np.arange(-(-history.begin // step) * step + step, end - horizon + 1, step)
+    rng = np.random.default_rng(seed)
+    builder = FeatureBuilder(history, catalogue)
+    owner, cut = _pairs(builder, cuts, limits.pairs, rng)
+    rows = builder.rows(owner, cut)
+    y = builder.reads_between(owner, cut, cut + horizon) > 0
+    parts = {}
+    for part, (since, until) in _bounds(history.begin, end).items():
+        chosen = np.flatnonzero((cut >= since) & (cut + horizon <= until))
+        most: int = getattr(limits, part.value)
+        if len(chosen) > most:
+            chosen = np.sort(rng.choice(chosen, most, replace=False))
+        positives = int(y[chosen].sum())
+        if min(positives, len(chosen) - positives) < LEAST_POSITIVES:
+            raise NotEnoughData(
+                f"of {len(chosen)} rows to {part} on, {positives} were read within {horizon // HOUR} h: "
+                f"{LEAST_POSITIVES} that were and {LEAST_POSITIVES} that were not are needed"
+            )
+        parts[part] = Rows(rows.X[chosen], y[chosen], owner[chosen])
+    return Dataset(parts, horizon, (_moment(history.begin), _moment(end)))
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+
+
+def _bounds(begin: int, end: int) -> dict[Part, tuple[int, int]]:
+    trained, known = (begin + int(share * (end - begin)) for share in (TRAIN_SHARE, KNOWN_SHARE))
+    return {Part.TRAIN: (begin, trained), Part.CALIBRATE: (trained, known), Part.TEST: (known, end)}
+
+
+def _pairs(builder: FeatureBuilder, cuts: Ints, most: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """(object, cut) of every object at every cut after its first access, of a draw of the objects when too many."""
+    objects = builder.history.objects
+    kept = np.ones(objects, bool)
+    if objects * len(cuts) > most:
+        kept[rng.permutation(objects)[max(1, most // len(cuts)) :]] = False
+    known = [owners[kept[owners]] for owners in (builder.known(int(cut)) for cut in cuts)]
+    if not known:
+        raise NotEnoughData("the accesses span less than one horizon")
+    return np.concatenate(known), np.repeat(cuts, [len(owners) for owners in known])

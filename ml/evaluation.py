@@ -1,0 +1,121 @@
+"""How good probabilities are on later data: discrimination, calibration and their bootstrap intervals (step: learn).
+
+Rows of one object are dependent, so intervals resample objects, not rows. All randomness comes from `seed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ml.history import Floats, Ints
+
+Bools = npt.NDArray[np.bool_]
+Metrics = dict[str, float | int | list[float]]
+
+BINS = 10
+RESAMPLES = 200
+LEVEL = 0.9  # of bootstrap intervals
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened: y of each row and the object that it belongs to."""
+
+    y: Bools
+    object: Ints
+
+    @property
+    def both(self) -> bool:
+        """Whether there are positives and negatives: else nothing can be ranked."""
+        return bool(self.y.any() and not self.y.all())
+
+
+class Ranking:
+    """Rows sorted once by falling score, with ties grouped, so that resampled AUCs cost one pass each."""
+
+    def __init__(self, y: Bools, score: Floats) -> None:
+        self.order = np.argsort(-score, kind="stable")
+        self.y = y[self.order]
+        ordered = score[self.order]
+        self.ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+
+    def areas(self, weight: Floats | None = None) -> tuple[float, float]:
+        """Area under the ROC curve and average precision (sklearn's definitions, ties as one step)."""
+        w = np.ones(len(self.y)) if weight is None else weight[self.order]
+        hits = np.cumsum(np.where(self.y, w, 0.0))[self.ends]
+        misses = np.cumsum(np.where(self.y, 0.0, w))[self.ends]
+        positives, negatives = hits[-1], misses[-1]
+        if positives == 0 or negatives == 0:
+            return float("nan"), float("nan")
+        step = np.diff(hits, prepend=0.0)
+        width = np.diff(misses, prepend=0.0)
+        auc = float(((hits - step / 2) * width).sum() / (positives * negatives))
+        precision = hits / np.maximum(hits + misses, 1e-300)
+        return auc, float((precision * step).sum() / positives)
+
+
+def calibration_error(y: Bools, p: Floats, seed: int) -> tuple[float, float]:
+    """Expected calibration error on equal-mass bins, and the same less what perfect calibration would show.
+
+    Even a perfect model shows an error on finite data; its expectation is simulated with outcomes drawn from p.
+    """
+    order = np.argsort(p, kind="stable")
+    ordered = p[order]
+    edges = np.linspace(0, len(p), BINS + 1).astype(np.int64)[:-1]
+    expected = np.add.reduceat(ordered, edges)
+
+    def error(outcome: Bools) -> float:
+        return float(np.abs(np.add.reduceat(outcome.astype(float), edges) - expected).sum() / len(p))
+
+    rng = np.random.default_rng(seed)
+    perfect = np.mean([error(rng.random(len(p)) < ordered) for _ in range(RESAMPLES)])
+    found = error(y[order])
+    return found, float(found - perfect)
+
+
+def evaluate(outcome: Outcome, p: Floats, seed: int) -> Metrics:
+    """Metrics of probabilities, with 90 % intervals of the areas. The outcome must hold both classes and ≥ 10 rows."""
+    y = outcome.y
+    auc, pr_auc = Ranking(y, p).areas()
+    ece, ece_excess = calibration_error(y, p, seed)
+    clipped = np.clip(p, 1e-6, 1 - 1e-6)
+    return {
+        "auc": auc,
+        "pr_auc": pr_auc,
+        "brier": float(np.mean((p - y) ** 2)),
+        "log_loss": float(-np.mean(np.where(y, np.log(clipped), np.log1p(-clipped)))),
+        "ece": ece,
+        "ece_excess": ece_excess,
+        "n": len(y),
+        "positives": int(y.sum()),
+        "base_rate": float(y.mean()),
+    }
+
+
+def intervals(outcome: Outcome, scores: dict[str, Floats], seed: int, reference: str) -> dict[str, Metrics]:
+    """Bootstrap intervals of each score's areas and of their gain over the reference, paired on the same resamples."""
+    rankings = {name: Ranking(outcome.y, score) for name, score in scores.items()}
+    objects, row_object = np.unique(outcome.object, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    draws: dict[str, list[tuple[float, float]]] = {name: [] for name in scores}
+    for _ in range(RESAMPLES // 2):
+        weight = rng.multinomial(len(objects), np.full(len(objects), 1 / len(objects))).astype(float)[row_object]
+        for name, ranking in rankings.items():
+            draws[name].append(ranking.areas(weight))
+    sampled = {name: np.array(values) for name, values in draws.items()}
+    return {name: _interval(values, values - sampled[reference]) for name, values in sampled.items()}
+
+
+def _interval(values: Floats, gain: Floats) -> Metrics:
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.nanpercentile(values, [tail, 100 - tail], axis=0)
+    gain_low, gain_high = np.nanpercentile(gain, [tail, 100 - tail], axis=0)
+    return {
+        "auc_interval": [float(low[0]), float(high[0])],
+        "pr_auc_interval": [float(low[1]), float(high[1])],
+        "auc_gain_interval": [float(gain_low[0]), float(gain_high[0])],
+        "pr_auc_gain_interval": [float(gain_low[1]), float(gain_high[1])],
+    }

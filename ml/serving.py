@@ -1,0 +1,165 @@
+"""Scores whatever model serves, with numpy alone: packed trees or a linear form, then the calibration (step: predict).
+
+No learning library is imported here, so the API can score too; the packed forms equal sklearn's to 1e-6.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from app.errors import ArtifactRefused
+
+Matrix = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Kind = Literal["forest", "boosted", "linear"]
+
+TIERS = ("cold", "warm", "hot")
+HOT, COLD = 0.7, 0.3  # display thresholds of source 004, not decisions
+BLOCK = 4096  # rows scored at once: the index arrays stay in the cache
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Straight lines between knots: raw score x → probability p, with a 90 % band low … high."""
+
+    x: Floats
+    p: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Every tree's nodes in one array, breadth first: the right child follows the left, leaves point to themselves.
+
+    Thresholds are float32 rounded down, so that x ≤ threshold holds for a float32 x exactly when it did in float64.
+    """
+
+    feature: npt.NDArray[np.int32]
+    """Column of the feature matrix; 0 in leaves."""
+    threshold: npt.NDArray[np.float32]
+    """Go right when x is greater; +inf in leaves."""
+    left: npt.NDArray[np.int32]
+    value: Floats
+    """Probability (forest) or log-odds (boosted) of leaves."""
+    roots: npt.NDArray[np.int32]
+    depth: int
+    base: float
+    """Log-odds before the first boosted tree; 0 in a forest."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """p = sigmoid(Σ weight · (ln(1 + x) − mean) ÷ scale + intercept) over some columns."""
+
+    column: npt.NDArray[np.int32]
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    intercept: float
+
+
+Part = TypeVar("Part", Trees, Linear, Calibration)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of each row: the model's own score, its calibrated probability and the 90 % band of that."""
+
+    p_raw: Floats
+    p_hot: Floats
+    p_low: Floats
+    p_high: Floats
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A model that can serve: what it reads, its form and its calibration."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    """Columns of the matrix that it scores, in order."""
+    body: Trees | Linear
+    calibration: Calibration
+
+    def raw(self, X: Matrix) -> Floats:
+        """The uncalibrated score of each row, in [0, 1]. X: (rows × names)."""
+        if isinstance(self.body, Linear):
+            return _linear(self.body, X)
+        blocks = [_walk(self.body, X[at : at + BLOCK]) for at in range(0, len(X), BLOCK)]
+        total = np.concatenate(blocks) if blocks else np.zeros(0)
+        if self.kind == "forest":
+            return total / len(self.body.roots)
+        return _sigmoid(total + self.body.base)
+
+    def score(self, X: Matrix) -> Scores:
+        """Calibrated probabilities of each row. X: float32, (rows × names)."""
+        raw = self.raw(X)
+        curve = self.calibration
+        p = np.interp(raw, curve.x, curve.p)
+        low = np.minimum(np.interp(raw, curve.x, curve.low), p)
+        high = np.maximum(np.interp(raw, curve.x, curve.high), p)
+        return Scores(raw, p, low, high)
+
+    def to_bytes(self) -> bytes:
+        """An npz of plain arrays: nothing in it is ever unpickled."""
+        arrays: dict[str, npt.ArrayLike] = {"kind": self.kind, "names": np.array(self.names)}
+        for prefix, part in (("body_", self.body), ("calibration_", self.calibration)):
+            arrays |= {prefix + field.name: getattr(part, field.name) for field in fields(part)}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, npz: bytes) -> Self:
+        """Check the signature first (ml.artifacts). Raises ArtifactRefused for bytes that are not a packed model."""
+        try:
+            with np.load(io.BytesIO(npz), allow_pickle=False) as arrays:
+                kind: Kind = arrays["kind"].item()
+                linear = kind == "linear"
+                body = _restore(Linear, arrays, "body_") if linear else _restore(Trees, arrays, "body_")
+                return cls(
+                    kind,
+                    tuple(arrays["names"].tolist()),
+                    body,
+                    _restore(Calibration, arrays, "calibration_"),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ArtifactRefused("the bytes are not a packed model") from error
+
+
+def tier_of(p_hot: Floats) -> npt.NDArray[np.int64]:
+    """The label shown for each probability, as an index into TIERS: hot above 0.7, cold below 0.3, else warm."""
+    return np.where(p_hot > HOT, 2, np.where(p_hot < COLD, 0, 1))
+
+
+def _restore(form: type[Part], arrays: Mapping[str, Any], prefix: str) -> Part:
+    values = {field.name: arrays[prefix + field.name] for field in fields(form)}
+    return form(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
+
+
+def _walk(trees: Trees, X: Matrix) -> Floats:
+    """Sum of the leaves that each row falls into: every row goes down every tree at once, a level a turn."""
+    flat = np.ascontiguousarray(X, np.float32).ravel()
+    row = (np.arange(len(X)) * X.shape[1])[:, None]
+    node = np.broadcast_to(trees.roots, (len(X), len(trees.roots)))
+    for _ in range(trees.depth):
+        right = flat.take(row + trees.feature.take(node)) > trees.threshold.take(node)
+        node = trees.left.take(node) + right
+    return np.asarray(trees.value.take(node).sum(axis=1))
+
+
+def _linear(form: Linear, X: Matrix) -> Floats:
+    z = (np.log1p(X[:, form.column].astype(float)) - form.mean) / form.scale
+    return _sigmoid(z @ form.weight + form.intercept)
+
+
+def _sigmoid(z: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(z, -500, 500))))

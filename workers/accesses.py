@@ -1,0 +1,33 @@
+"""The `rollup` task: open blocks become hours, touched objects get fresh features, old days go (step: window)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from app.db import accesses, partitions
+from app.db.tables import Json
+from app.queue import TaskName
+from app.settings import get_settings
+from workers import features
+from workers.base import JobContext, job_task
+
+
+@job_task(TaskName.ROLLUP)
+def roll_up(job: JobContext) -> Json:
+    """Rolls up until no block is open; blocks that another worker holds are its own."""
+    moment = features.as_of(job)
+    batches, touched = 0, set[int]()
+    while True:
+        with job.saving() as session:
+            done = accesses.roll_up(session)
+        if not done.batches:
+            break
+        batches += done.batches
+        touched |= done.objects
+        job.progress(batches, batches + 1, "blocks")
+    refreshed = features.refresh(job, touched, moment)
+    with job.saving() as session:
+        retention = timedelta(days=get_settings().retention_days)
+        pruned = partitions.prune(session, moment - retention)
+        partitions.ensure(session, [moment.date(), (moment + timedelta(days=1)).date()])
+    return {"batches": batches, "objects": refreshed, "pruned_days": pruned}

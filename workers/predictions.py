@@ -1,0 +1,51 @@
+"""The `predict` task: scores every object with the champion and expects its demand (step: predict)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.db import features as stored_features
+from app.db import predictions
+from app.db.predictions import Predicted
+from app.db.session import session_scope
+from app.db.tables import Json
+from app.queue import TaskName
+from ml import demand
+from ml.serving import TIERS, Scores, tier_of
+from workers import features, models
+from workers.base import JobContext, job_task
+
+AT_ONCE = 50_000
+
+
+@job_task(TaskName.PREDICT)
+def predict(job: JobContext) -> Json:
+    """Writes the predictions that changed, with the features that they were made from."""
+    with session_scope() as session:
+        champion = models.load_champion(session)
+    if champion is None:
+        return {"objects": 0, "written": 0, "reason": "no model serves yet"}
+    version, packed = champion
+    vectors = features.of_all(features.as_of(job))
+    observed = vectors.observed
+    scores = packed.score(vectors.X)
+    tiers = tier_of(scores.p_hot)
+    expected = demand.expect(observed.history, observed.catalogue, vectors.as_of)
+    written = 0
+    for start in range(0, len(observed.ids), AT_ONCE):
+        block = slice(start, start + AT_ONCE)
+        part = Predicted(
+            observed.ids[block], _part(scores, block), expected.reads_30d[block], expected.bytes_30d[block]
+        )
+        with job.saving() as session:
+            changed = predictions.save(session, part, tiers[block], version.id, vectors.as_of)
+            rows = np.searchsorted(observed.ids, np.sort(changed))
+            stored_features.save(session, observed.ids[rows], vectors.X[rows], vectors.as_of)
+        written += len(changed)
+        job.progress(min(start + AT_ONCE, len(observed.ids)), len(observed.ids), "objects")
+    counts = dict(zip(TIERS, np.bincount(tiers, minlength=len(TIERS)).tolist(), strict=True))
+    return {"objects": len(observed.ids), "written": written, "model_version": version.version, "tiers": counts}
+
+
+def _part(scores: Scores, block: slice) -> Scores:
+    return Scores(scores.p_raw[block], scores.p_hot[block], scores.p_low[block], scores.p_high[block])
