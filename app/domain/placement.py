@@ -14,7 +14,7 @@ import numpy as np
 
 from app.domain.placement_problem import Costs, Item
 from app.domain.placement_sets import Structure, structure
-from app.domain.pricing import MONTH_DAYS
+from app.domain.pricing import MONTH_DAYS, Floats
 
 CLOSED = 1e30
 """Stands for infinity in sums, so that nothing becomes not-a-number; no bill comes near it."""
@@ -99,8 +99,22 @@ def solve(costs: Costs) -> list[ReplicaSet | None]:
         batches.setdefault(shape, []).append(row)
     for shape, rows in batches.items():
         for row, chosen in zip(rows, _solve_batch(costs, shape, np.array(rows)), strict=True):
-            result[row] = chosen
+            result[row] = _or_today(costs, row, shape, chosen)
     return result
+
+
+def totals(costs: Costs, chosen: Sequence[ReplicaSet | None]) -> Floats:
+    """The objective of each object's set, 0 where there is none."""
+    return np.array([0.0 if at is None else split(costs, row, at).total for row, at in enumerate(chosen)])
+
+
+def _or_today(costs: Costs, row: int, shape: Structure, chosen: ReplicaSet | None) -> ReplicaSet | None:
+    """Today's copies where there are more of them than needed and dropping some would cost more than it saves."""
+    if not shape.sets or len(shape.held) <= len(shape.sets[0]) or breaches(costs, row, shape):
+        return chosen
+    now = today(costs, row, shape)
+    cheaper = chosen is None or split(costs, row, now).total <= split(costs, row, chosen).total
+    return now if cheaper else chosen
 
 
 def _solve_batch(costs: Costs, shape: Structure, rows: np.ndarray) -> list[ReplicaSet | None]:

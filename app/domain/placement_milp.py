@@ -33,9 +33,10 @@ class Limits:
     bytes: float | None = None
     moves: float | None = None
 
-    def bind(self) -> bool:
-        """Whether there is any."""
-        return any(limit is not None for limit in (self.usd, self.bytes, self.moves))
+    def exceeded_by(self, usd: float, bytes_moved: float, moves: float) -> bool:
+        """Whether so much is more than any limit allows."""
+        pairs = ((self.usd, usd), (self.bytes, bytes_moved), (self.moves, moves))
+        return any(limit is not None and used > limit for limit, used in pairs)
 
 
 @dataclass(frozen=True)

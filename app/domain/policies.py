@@ -174,6 +174,7 @@ class Policies:
     documents: Mapping[str, Json] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
     encryption_default: bool = False
+    _resolved: dict[object, Rules] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def document(self, name: str) -> Json:
         """The document in force, empty when none was written."""
@@ -190,20 +191,29 @@ class Policies:
         return Mode(self.document("mode").get("mode", Mode.OBSERVE))
 
     def rules(self, key: str, **overrides: Any) -> Rules:
-        """The rules for a key; `overrides` (rf, sla_ms) come last, None meaning not given."""
-        fields = {**_matching(self.document("sla"), key), **{k: v for k, v in overrides.items() if v is not None}}
-        sites = _matching(self.document("residency"), key).get("sites")
-        rules = replace(Rules(), **fields)
-        return replace(
-            rules,
-            readers=Readers(rules.readers),
-            sites=None if sites is None else frozenset(sites),
-            encrypted_only=self.encryption_enforced,
-        )
+        """The rules for a key; `overrides` (rf, sla_ms) come last, None meaning not given.
+
+        Keys under the same prefixes get the very same object, by which the planner groups them.
+        """
+        sla, residency = _match(self.document("sla"), key), _match(self.document("residency"), key)
+        given = {name: value for name, value in overrides.items() if value is not None}
+        known = (sla.get("prefix"), residency.get("prefix"), *sorted(given.items()))
+        if known not in self._resolved:
+            fields = {**self._fields("sla", sla), **given}
+            sites = self._fields("residency", residency).get("sites")
+            rules = replace(Rules(), **fields, encrypted_only=self.encryption_enforced)
+            self._resolved[known] = replace(
+                rules, readers=Readers(rules.readers), sites=None if sites is None else frozenset(sites)
+            )
+        return self._resolved[known]
+
+    def _fields(self, name: str, entry: Json) -> Json:
+        """The default's fields under those of a prefix."""
+        own = {field: value for field, value in entry.items() if field != "prefix"}
+        return {**self.document(name).get("default", {}), **own}
 
 
-def _matching(document: Json, key: str) -> dict[str, Any]:
-    """The default's fields under those of the longest prefix that the key starts with."""
+def _match(document: Json, key: str) -> Json:
+    """The entry of the longest prefix that the key starts with; empty when there is none."""
     entries = [entry for entry in document.get("prefixes", []) if key.startswith(entry["prefix"])]
-    best: Json = max(entries, key=lambda entry: len(entry["prefix"]), default={})
-    return {**document.get("default", {}), **{name: value for name, value in best.items() if name != "prefix"}}
+    return max(entries, key=lambda entry: len(entry["prefix"]), default={})

@@ -37,7 +37,7 @@ class MoveKind(StrEnum):
     COPY = "copy"
     """A replica is added; the one that it is copied from goes on serving."""
     MOVE = "move"
-    """A replica is added, and the one that it is copied from goes after the grace unless its prefix is read directly."""
+    """A replica is added; the one that it is copied from goes after the grace, unless its prefix is read directly."""
     CLASS = "class"
     """The storage class changes in place."""
     REMOVE = "remove"
@@ -208,12 +208,23 @@ MIGRATION_TRANSITIONS: Mapping[MigrationState, frozenset[MigrationState]] = {
     _M.QUEUED: frozenset({_M.COPYING, _M.SWITCHED, _M.DRAINING, _M.DONE}) | _EARLY - {_M.QUEUED},
     _M.WAITING: frozenset({_M.COPYING, _M.SWITCHED, _M.DRAINING, _M.DONE}) | _EARLY - {_M.WAITING},
     _M.COPYING: frozenset({_M.VERIFIED}) | _EARLY,
-    _M.VERIFIED: frozenset({_M.SWITCHED, _M.COPYING}) | _EARLY,
+    _M.VERIFIED: frozenset({_M.SWITCHED, _M.DONE, _M.COPYING}) | _EARLY,
     _M.SWITCHED: frozenset({_M.DRAINING, _M.DONE, _M.ROLLED_BACK}),
     _M.DRAINING: frozenset({_M.DONE, _M.ROLLED_BACK}),
     **{final: frozenset({_M.QUEUED}) for final in (_M.FAILED, _M.DEAD, _M.SKIPPED, _M.BLOCKED, _M.CANCELLED)},
     _M.DONE: frozenset(),
     _M.ROLLED_BACK: frozenset(),
+}
+
+_P = PlanState
+PLAN_TRANSITIONS: Mapping[PlanState, frozenset[PlanState]] = {
+    _P.READY: frozenset({_P.APPROVED, _P.APPLYING, _P.CANCELLED}),
+    _P.APPROVED: frozenset({_P.APPLYING, _P.CANCELLED}),
+    _P.APPLYING: frozenset({_P.APPLIED, _P.ROLLED_BACK}),
+    _P.APPLIED: frozenset({_P.APPLYING, _P.ROLLED_BACK}),
+    _P.INFEASIBLE: frozenset(),
+    _P.CANCELLED: frozenset(),
+    _P.ROLLED_BACK: frozenset(),
 }
 
 

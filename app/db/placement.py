@@ -1,0 +1,291 @@
+"""What the planner reads, a block of objects at a time: sites with their books, copies, faded reads, predictions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Double, cast, exists, func, select, text
+from sqlalchemy.orm import Session
+
+from app.db import policies, prices, sites
+from app.db.tables import AccessHour, Json, Migration, Object, Prediction, Replica, Site
+from app.db.tables_work import MIGRATION_ACTIVE
+from app.domain import price_documents
+from app.domain.demand import (
+    COHORT_LEAST_OBJECT_DAYS,
+    History,
+    Prior,
+    RegionReads,
+    cohort_prior,
+    expect,
+    faded_days,
+    fading_per_day,
+)
+from app.domain.placement_problem import Held, Item, SiteOption
+from app.domain.policies import Policies
+from app.domain.pricing import GB, PriceBook
+from app.domain.states import ObjectState, ReplicaState, SiteState
+
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which objects to plan and under which rules that differ from the policies."""
+
+    prefix: str | None = None
+    keys: tuple[str, ...] | None = None
+    rf: int | None = None
+    sla_ms: float | None = None
+    moving: bool = False
+    """Also objects that a migration has in hand; a plan leaves them out."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What holds for all objects at once."""
+
+    now: datetime
+    options: tuple[SiteOption, ...]
+    site_ids: Mapping[str, int]
+    policies: Policies
+    unpriced: tuple[str, ...]
+    """Sites that no price book covers; nothing is planned to or from them."""
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Site names by id."""
+        return {number: name for name, number in self.site_ids.items()}
+
+    def fingerprint(self) -> Json:
+        """What a plan was made from; `app.db.plans.drift` compares it with a later world."""
+        binding = ("sla", "residency", "security")
+        return {
+            "policies": {name: self.policies.versions[name] for name in binding if name in self.policies.versions},
+            "encryption": self.policies.encryption_enforced,
+            "sites": {
+                site.name: {
+                    "draining": site.state is SiteState.DRAINING,
+                    "classes": list(site.classes),
+                    "encrypted": site.encrypted,
+                }
+                for site in self.options
+            },
+            "prices": {site.name: _digest(site.book) for site in self.options},
+        }
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some objects, ready to be placed, with those that cannot be and why."""
+
+    items: tuple[Item, ...]
+    unplanned: tuple[tuple[str, str], ...]
+    last_id: int | None
+
+
+def _digest(book: PriceBook) -> str:
+    document = json.dumps(price_documents.to_json(book), sort_keys=True)
+    return f"{book.as_of} {hashlib.sha256(document.encode()).hexdigest()[:12]}"
+
+
+def world(session: Session, now: datetime) -> World:
+    """Sites with their prices and volumes, and the policies in force."""
+    rows = sites.listing(session)
+    books = prices.books(session, rows)
+    volumes = _volumes(session)
+    options = tuple(_option(site, books[site.name], volumes.get(site.id, {})) for site in rows if site.name in books)
+    return World(
+        now=now,
+        options=options,
+        site_ids={site.name: site.id for site in rows},
+        policies=policies.load(session),
+        unpriced=tuple(site.name for site in rows if site.name not in books),
+    )
+
+
+def _option(site: Site, book: PriceBook, volume_gb: Mapping[str, float]) -> SiteOption:
+    facts = sites.facts(site)
+    kept = [name for name in site.classes if name in facts.capabilities.classes and name in book.by_name]
+    first = next((name for name in site.classes if name in book.by_name), book.classes[0].name)
+    return SiteOption(
+        name=site.name,
+        provider=site.provider,
+        region=site.region,
+        latency_ms=site.latency_ms,
+        classes=tuple(dict.fromkeys([first, *kept])),
+        book=book,
+        state=SiteState(site.state),
+        encrypted=facts.encrypted,
+        volume_gb=volume_gb,
+    )
+
+
+def _volumes(session: Session) -> dict[int, dict[str, float]]:
+    """GB stored by site and class, which decide the volume bands."""
+    total = cast(func.sum(Replica.size), Double)
+    statement = select(Replica.site_id, Replica.storage_class, total).where(Replica.state == ReplicaState.SERVING)
+    result: dict[int, dict[str, float]] = defaultdict(dict)
+    for site_id, name, size in session.execute(statement.group_by(Replica.site_id, Replica.storage_class)):
+        result[site_id][name] = size / GB
+    return result
+
+
+def count(session: Session, selection: Selection) -> int:
+    """How many objects a selection has."""
+    return session.scalar(select(func.count()).select_from(Object).where(*_selected(selection))) or 0
+
+
+def block(session: Session, world: World, selection: Selection, after_id: int, limit: int) -> Block:
+    """The next objects of a selection by id, with their demand and rules, in five queries whatever their number."""
+    chosen = select(Object).where(*_selected(selection), Object.id > after_id).order_by(Object.id).limit(limit)
+    objects = session.scalars(chosen).all()
+    ids = [row.id for row in objects]
+    copies = _copies(session, ids)
+    histories = _histories(session, world, objects)
+    predicted = {row.object_id: row for row in session.scalars(select(Prediction).where(Prediction.object_id.in_(ids)))}
+    priors = _Priors.over(objects, histories)
+    items, unplanned = [], []
+    for row in objects:
+        held, problem = _held(world, copies.get(row.id, ()))
+        if problem:
+            unplanned.append((row.key, problem))
+            continue
+        items.append(_item(world, selection, row, held, histories[row.id], predicted.get(row.id), priors))
+    return Block(tuple(items), tuple(unplanned), ids[-1] if len(ids) == limit else None)
+
+
+def _selected(selection: Selection) -> list[ColumnElement[bool]]:
+    where: list[ColumnElement[bool]] = [Object.state == ObjectState.PRESENT, Object.size.is_not(None)]
+    if selection.prefix:
+        where.append(Object.key.startswith(selection.prefix, autoescape=True))
+    if selection.keys is not None:
+        where.append(Object.key.in_(selection.keys))
+    if not selection.moving:
+        where.append(~exists().where(Migration.object_id == Object.id, text(MIGRATION_ACTIVE)))
+    return where
+
+
+def _copies(session: Session, ids: Sequence[int]) -> dict[int, list[Replica]]:
+    """The serving copies of the newest version, by object."""
+    statement = (
+        select(Replica)
+        .join(Object, Object.id == Replica.object_id)
+        .where(
+            Replica.object_id.in_(ids),
+            Replica.state == ReplicaState.SERVING,
+            Replica.object_version == Object.version,
+        )
+        .order_by(Replica.id)
+    )
+    result: dict[int, list[Replica]] = defaultdict(list)
+    for row in session.scalars(statement):
+        result[row.object_id].append(row)
+    return result
+
+
+def _held(world: World, copies: Sequence[Replica]) -> tuple[tuple[Held, ...], str]:
+    """The copies as the planner sees them, or why it cannot."""
+    if not copies:
+        return (), "no copy of its newest version is known"
+    books = {site.name: site.book for site in world.options}
+    held = []
+    for row in copies:
+        site = world.names[row.site_id]
+        if site not in books:
+            return (), f"{site} has no price book"
+        if row.storage_class not in books[site].by_name:
+            return (), f"the price book of {site} has no storage class {row.storage_class}"
+        days = max(0.0, (world.now - row.class_since).total_seconds() / DAY_S)
+        held.append(Held(site, row.storage_class, days, row.is_origin))
+    return tuple(held), ""
+
+
+def _histories(session: Session, world: World, objects: Sequence[Object]) -> dict[int, History]:
+    """Faded sums of the hourly roll-ups up to now, by object and region: one query."""
+    age_days = func.extract("epoch", world.now - AccessHour.hour) / DAY_S
+    weight = func.exp(-fading_per_day() * cast(age_days, Double))
+    statement = (
+        select(
+            AccessHour.object_id,
+            AccessHour.region,
+            func.sum(AccessHour.reads * weight),
+            func.sum(AccessHour.bytes_read * weight),
+            func.min(AccessHour.hour),
+            func.max(AccessHour.last_ts),
+        )
+        .where(AccessHour.object_id.in_([row.id for row in objects]), AccessHour.hour <= world.now)
+        .group_by(AccessHour.object_id, AccessHour.region)
+    )
+    seen: dict[int, list[Any]] = defaultdict(list)
+    for entry in session.execute(statement):
+        seen[entry[0]].append(entry)
+    return {row.id: _history(world.now, row.first_seen_at, seen.get(row.id, ())) for row in objects}
+
+
+def _history(now: datetime, first_seen: datetime, entries: Sequence[Any]) -> History:
+    since = min([first_seen, *(entry[4] for entry in entries)])
+    last = max((entry[5] for entry in entries), default=since)
+    return History(
+        tuple(RegionReads(entry[1], entry[2], entry[3]) for entry in entries if entry[2] > 0),
+        max(0.0, (now - since).total_seconds() / DAY_S),
+        max(0.0, (now - last).total_seconds() / DAY_S),
+    )
+
+
+@dataclass(frozen=True)
+class _Priors:
+    """The mean of the objects under each first path segment, and of all where those are too few."""
+
+    everything: Prior
+    by_prefix: dict[str, Prior] = field(default_factory=dict)
+
+    @staticmethod
+    def over(objects: Sequence[Object], histories: Mapping[int, History]) -> _Priors:
+        groups: dict[str, list[tuple[History, int]]] = defaultdict(list)
+        for row in objects:
+            groups[_cohort(row.key)].append((histories[row.id], row.size or 0))
+        enough = {
+            name: members
+            for name, members in groups.items()
+            if sum(faded_days(history.watched_days) for history, _ in members) >= COHORT_LEAST_OBJECT_DAYS
+        }
+        everything = cohort_prior(member for members in groups.values() for member in members)
+        return _Priors(everything, {name: cohort_prior(members) for name, members in enough.items()})
+
+    def of(self, row: Object) -> Prior:
+        prior = self.by_prefix.get(_cohort(row.key), self.everything)
+        return Prior(prior.reads, prior.bytes * (row.size or 0))
+
+
+def _cohort(key: str) -> str:
+    return key.partition("/")[0]
+
+
+def _item(
+    world: World,
+    selection: Selection,
+    row: Object,
+    held: tuple[Held, ...],
+    history: History,
+    predicted: Prediction | None,
+    priors: _Priors,
+) -> Item:
+    prior = priors.of(row) if predicted is None else Prior(predicted.reads_30d / 30, predicted.bytes_30d / 30)
+    moved = None if row.moved_at is None else max(0.0, (world.now - row.moved_at).total_seconds() / DAY_S)
+    return Item(
+        id=row.id,
+        key=row.key,
+        version=row.version,
+        size=row.size or 0,
+        held=held,
+        demand=expect(history, prior, None if predicted is None else predicted.p_hot),
+        rules=world.policies.rules(row.key, rf=selection.rf, sla_ms=selection.sla_ms),
+        days_since_move=moved,
+    )
