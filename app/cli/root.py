@@ -17,6 +17,7 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
+    "demo": Verb("app.cli.demo:demo", "Run the whole main job on this machine, from nothing."),
     "up": Verb("app.cli.up:up", "Run the services on a state folder that survives restarts."),
     "test": Verb("app.cli.test:test", "Run the linters and the test suite."),
     "doctor": Verb("app.cli.doctor:doctor", "Say what is wrong and how to mend it."),

@@ -41,7 +41,7 @@ def run() -> int:
         endpoints = stack.serve()
         register(endpoints, stack.sites)
         stack.supervise(lambda text: click.echo(text, err=True))
-        state.announce(state_dir, note(endpoints))
+        state.announce(state_dir, endpoints.note())
         try:
             tell(endpoints)
             wait()
@@ -62,17 +62,6 @@ def wait() -> None:
 def line(component: Component) -> str:
     """A component's line."""
     return f"{component.name:16} {component.mode} {component.version:16} {component.address}"
-
-
-def note(endpoints: Endpoints) -> dict[str, str]:
-    """What the command line and the SDK need to know of a running stack."""
-    return {
-        "url": endpoints.url,
-        "token": endpoints.token,
-        "flower_url": endpoints.flower_url,
-        "flower_user": endpoints.flower_user,
-        "flower_password": endpoints.flower_password,
-    }
 
 
 def tell(endpoints: Endpoints) -> None:

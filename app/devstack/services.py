@@ -38,6 +38,16 @@ class Endpoints:
         """Flower's."""
         return f"http://{HOST}:{self.flower_port}"
 
+    def note(self) -> dict[str, str]:
+        """What the command line and the SDK need to know of a running stack."""
+        return {
+            "url": self.url,
+            "token": self.token,
+            "flower_url": self.flower_url,
+            "flower_user": self.flower_user,
+            "flower_password": self.flower_password,
+        }
+
     def variables(self) -> dict[str, str]:
         """The settings by which the processes take these ports and this password."""
         return {
