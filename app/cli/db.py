@@ -39,3 +39,16 @@ def current(as_json: bool) -> int:
     else:
         click.echo(f"at {stands or 'no revision'}, newest {newest}")
     return ExitCode.OK if stands == newest else ExitCode.CHANGES
+
+
+@db.command("admin-token")
+@click.option("--name", default="first", show_default=True, help="What to call it in the list of tokens.")
+def admin_token(name: str) -> None:
+    """Make an administrator's token right in the database: the first one, or when all others are lost."""
+    from app.db import tokens
+    from app.db.session import session_scope
+    from app.domain.roles import Role
+
+    with session_scope() as session:
+        token = tokens.create(session, name, Role.ADMIN)[1]
+    click.echo(token)

@@ -16,7 +16,7 @@ class Part(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is to the stack: state, broker or a site."""
+        """What it is to the stack: database, broker or a site."""
         ...
 
     @property

@@ -50,7 +50,7 @@ def binaries() -> Path:
 class Postgres:
     """One server on one folder."""
 
-    name = "state"
+    name = "database"
     setting = "FORETIDE_DATABASE_URL"
 
     def __init__(

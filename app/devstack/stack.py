@@ -143,7 +143,7 @@ class Stack:
             version = server_version(url)
             if version is None:
                 raise DatabaseUnavailable(f"the database of FORETIDE_DATABASE_URL does not answer at {address(url)}")
-            yield external("state", "FORETIDE_DATABASE_URL", url, f"Postgres {version}")
+            yield external("database", "FORETIDE_DATABASE_URL", url, f"Postgres {version}")
         if url := self.settings.broker_url:
             product = valkey_version(url)
             if product is None:

@@ -28,7 +28,7 @@ def s3(site: RunningSite, secret_key: str | None = None):
 
 def test_every_part_is_embedded_and_named(stack: Stack):
     assert [component.name for component in stack.components] == [
-        "state",
+        "database",
         "broker",
         "site aws-eu",
         "site azure-we",
