@@ -40,6 +40,7 @@ VERBS: dict[str, Verb] = {
     "predict": Verb("app.cli.predict:predict", "Score rows of features with the model that serves."),
     "route": Verb("app.cli.route:route", "Ask where a read goes, and read."),
     "runs": Verb("app.cli.runs:runs", "Run the whole cycle, or a part, and watch its steps."),
+    "serve": Verb("app.cli.serve:serve", "Run the API and the dashboard."),
     "sites": Verb("app.cli.sites:sites", "Register, probe and remove the buckets in which objects live."),
     "tokens": Verb("app.cli.tokens:tokens", "List, create and revoke the API's tokens."),
     "worker": Verb("app.cli.worker:worker", "Run a Celery worker, or check that workers consume."),
