@@ -1,4 +1,4 @@
-"""Names of every queue, task and schedule, and the bell: the producer side of Celery, by name.
+"""The bell: the producer side of Celery, by name. The names themselves stand in app/domain/tasks.py.
 
 A message carries a job's id and nothing else; the job row in Postgres is the truth (docs/guarantees.md).
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from app.domain.tasks import SCHEDULES, TASKS, QueueName, TaskName
 from app.errors import BrokerUnavailable
 from app.settings import get_settings
 
@@ -19,82 +18,24 @@ if TYPE_CHECKING:
     from celery import Celery
     from redis import Redis
 
+__all__ = [
+    "KEY_PREFIX",
+    "PRIORITY_STEPS",
+    "SCHEDULES",
+    "TASKS",
+    "Breaker",
+    "QueueName",
+    "TaskName",
+    "broker",
+    "lengths",
+    "producer",
+    "ring",
+    "room",
+    "send",
+]
+
 KEY_PREFIX = "foretide:"
 
-
-class QueueName(StrEnum):
-    """The queues that workers consume."""
-
-    INGEST = "ingest"
-    FEATURES = "features"
-    LEARN = "learn"
-    OPTIMIZE = "optimize"
-    MIGRATE = "migrate"
-    WATCH = "watch"
-    CONTROL = "control"
-
-
-class TaskName(StrEnum):
-    """The kinds of job; the same string names the Celery task and stands in job.kind."""
-
-    SCAN = "scan"
-    ROLLUP = "rollup"
-    TRAIN = "train"
-    PREDICT = "predict"
-    PLAN = "plan"
-    MIGRATE = "migrate"
-    PROBE = "probe"
-    ROUTE = "route"
-    RUN = "run"
-    SWEEP = "sweep"
-    TICK = "tick"
-    FIRE = "fire"
-    PRUNE = "prune"
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """Where a task runs and how long it may take, in seconds (soft, then hard limit)."""
-
-    queue: QueueName
-    soft_limit_s: int
-    hard_limit_s: int
-
-
-TASKS: dict[TaskName, TaskSpec] = {
-    TaskName.SCAN: TaskSpec(QueueName.INGEST, 3600, 3660),
-    TaskName.ROLLUP: TaskSpec(QueueName.FEATURES, 600, 660),
-    TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
-    TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
-    TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
-    TaskName.MIGRATE: TaskSpec(QueueName.MIGRATE, 3600, 3660),
-    TaskName.PROBE: TaskSpec(QueueName.WATCH, 120, 150),
-    TaskName.ROUTE: TaskSpec(QueueName.WATCH, 120, 150),
-    TaskName.RUN: TaskSpec(QueueName.CONTROL, 60, 90),
-    TaskName.SWEEP: TaskSpec(QueueName.CONTROL, 30, 60),
-    TaskName.TICK: TaskSpec(QueueName.CONTROL, 10, 20),
-    TaskName.FIRE: TaskSpec(QueueName.CONTROL, 30, 60),
-    TaskName.PRUNE: TaskSpec(QueueName.CONTROL, 600, 660),
-}
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A periodic pass: the job that each of its slots submits, and the setting that holds its interval in seconds."""
-
-    kind: TaskName
-    every: str
-    args: dict[str, str] = field(default_factory=dict)
-
-
-SCHEDULES: dict[str, Schedule] = {
-    "roll-up": Schedule(TaskName.ROLLUP, "rollup_every_s"),
-    "predict": Schedule(TaskName.PREDICT, "predict_every_s"),
-    "optimize": Schedule(TaskName.RUN, "optimize_every_s", {"from": "plan", "to": "migrate"}),
-    "train": Schedule(TaskName.TRAIN, "train_every_s"),
-    "probe-sites": Schedule(TaskName.PROBE, "probe_every_s"),
-    "prune": Schedule(TaskName.PRUNE, "prune_every_s"),
-}
 
 PRIORITY_STEPS = tuple(range(8))
 _PRIORITY_SEPARATOR = "\x06\x16"  # how kombu's Redis transport names the list of a priority above 0
@@ -110,6 +51,10 @@ class Breaker:
     def is_open(self) -> bool:
         """Whether the last try failed less than the pause ago."""
         return time.monotonic() < self._closed_until
+
+    def reset(self) -> None:
+        """Forgets past failures."""
+        self._closed_until = 0.0
 
     def failed(self) -> None:
         """Notes a failure."""
@@ -141,6 +86,13 @@ def broker() -> Redis:
     return Redis.from_url(
         settings.broker_url, socket_connect_timeout=timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
     )
+
+
+def forget() -> None:
+    """Drops this process's connections to the broker: its URL has changed."""
+    producer.cache_clear()
+    broker.cache_clear()
+    _breaker.reset()
 
 
 def lengths(queues: Iterable[QueueName]) -> dict[QueueName, int]:

@@ -13,8 +13,8 @@ from app.db import alerts
 from app.db.tables import Job, Json
 from app.domain.jobs import Verdict
 from app.domain.states import JOB_FINAL, JOB_TRANSITIONS, JobState, check_transition
+from app.domain.tasks import TASKS, QueueName, TaskName
 from app.errors import Conflict, LeaseLost, NotFound, Overloaded
-from app.queue import TASKS, QueueName, TaskName
 
 READY = (JobState.QUEUED, JobState.WAITING)
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.db import jobs
 from app.db.tables import IdempotencyKey, Job, RouteDecision, ScheduleSlot
 from app.domain.states import JOB_FINAL
-from app.queue import Schedule
+from app.domain.tasks import Schedule
 
 
 def actor(name: str) -> str:

@@ -12,7 +12,7 @@ from app.db import jobs
 from app.db.jobs import READY, Bell
 from app.db.tables import Job, QueueTick
 from app.domain.states import JobState
-from app.queue import QueueName
+from app.domain.tasks import QueueName
 
 
 def release_lapsed(session: Session, max_attempts: int, limit: int = 500) -> list[Bell]:

@@ -1,0 +1,81 @@
+"""Names every queue, every kind of job and every schedule: what the bell rings, workers register and beat fires."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class QueueName(StrEnum):
+    """The queues that workers consume."""
+
+    INGEST = "ingest"
+    FEATURES = "features"
+    LEARN = "learn"
+    OPTIMIZE = "optimize"
+    MIGRATE = "migrate"
+    WATCH = "watch"
+    CONTROL = "control"
+
+
+class TaskName(StrEnum):
+    """The kinds of job; the same string names the Celery task and stands in job.kind."""
+
+    SCAN = "scan"
+    ROLLUP = "rollup"
+    TRAIN = "train"
+    PREDICT = "predict"
+    PLAN = "plan"
+    MIGRATE = "migrate"
+    PROBE = "probe"
+    ROUTE = "route"
+    RUN = "run"
+    SWEEP = "sweep"
+    TICK = "tick"
+    FIRE = "fire"
+    PRUNE = "prune"
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """Where a task runs and how long it may take, in seconds (soft, then hard limit)."""
+
+    queue: QueueName
+    soft_limit_s: int
+    hard_limit_s: int
+
+
+TASKS: dict[TaskName, TaskSpec] = {
+    TaskName.SCAN: TaskSpec(QueueName.INGEST, 3600, 3660),
+    TaskName.ROLLUP: TaskSpec(QueueName.FEATURES, 600, 660),
+    TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
+    TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
+    TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
+    TaskName.MIGRATE: TaskSpec(QueueName.MIGRATE, 3600, 3660),
+    TaskName.PROBE: TaskSpec(QueueName.WATCH, 120, 150),
+    TaskName.ROUTE: TaskSpec(QueueName.WATCH, 120, 150),
+    TaskName.RUN: TaskSpec(QueueName.CONTROL, 60, 90),
+    TaskName.SWEEP: TaskSpec(QueueName.CONTROL, 30, 60),
+    TaskName.TICK: TaskSpec(QueueName.CONTROL, 10, 20),
+    TaskName.FIRE: TaskSpec(QueueName.CONTROL, 30, 60),
+    TaskName.PRUNE: TaskSpec(QueueName.CONTROL, 600, 660),
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A periodic pass: the job that each of its slots submits, and the setting that holds its interval in seconds."""
+
+    kind: TaskName
+    every: str
+    args: dict[str, str] = field(default_factory=dict)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "roll-up": Schedule(TaskName.ROLLUP, "rollup_every_s"),
+    "predict": Schedule(TaskName.PREDICT, "predict_every_s"),
+    "optimize": Schedule(TaskName.RUN, "optimize_every_s", {"from": "plan", "to": "migrate"}),
+    "train": Schedule(TaskName.TRAIN, "train_every_s"),
+    "probe-sites": Schedule(TaskName.PROBE, "probe_every_s"),
+    "prune": Schedule(TaskName.PRUNE, "prune_every_s"),
+}
