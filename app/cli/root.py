@@ -27,6 +27,7 @@ VERBS: dict[str, Verb] = {
     "beat": Verb("app.cli.worker:beat", "Run Celery beat, which rings the periodic passes."),
     "bench": Verb("app.cli.bench:bench", "Measure against peers and bars."),
     "completion": Verb("app.cli.completion:completion", "Print a shell's completion script."),
+    "config": Verb("app.cli.config:config", "Show the settings, or the API's OpenAPI document."),
     "explain": Verb("app.cli.explain:explain", "Show why an object is where it is."),
     "flower": Verb("app.cli.worker:flower", "Run Flower behind a password on loopback."),
     "ingest": Verb("app.cli.ingest:ingest", "Send accesses from a file or a pipe."),

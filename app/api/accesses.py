@@ -1,0 +1,96 @@
+"""Accesses: a block of lines is committed by one COPY before the reply (step: ingest)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from flask import request
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from app import clock
+from app.api import access_lines, security
+from app.api.access_lines import Bounds, Lines
+from app.api.router import Router
+from app.api.schemas import In, Out
+from app.db import changes, ingest, policies, sites
+from app.db.ingest import Written
+from app.db.session import session_scope
+from app.domain.roles import Role
+from app.errors import FieldError, Invalid, UnsupportedMedia
+from app.settings import get_settings
+
+router = Router("accesses")
+TYPES = frozenset(
+    {"", "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "text/plain"}
+)
+
+
+NDJSON = ("application/x-ndjson", "application/json")
+
+
+class IngestQuery(In):
+    """How a block is taken."""
+
+    strict: bool = Field(False, description="Refuse the whole block for one bad line.")
+    source: str | None = Field(None, max_length=200, description="Who sent it, such as a trace's name.")
+
+
+class LineError(Out):
+    """What is wrong with a line; the first of a request is 1."""
+
+    line: int
+    pointer: str
+    detail: str
+
+
+class Ingested(Out):
+    """What became of a block."""
+
+    accepted: int
+    duplicates: int
+    rejected: int
+    errors: list[LineError]
+
+
+@router.post("/accesses", Role.OPERATOR, query=IngestQuery, answer=Ingested, limited=False, reads=NDJSON)
+def ingest_accesses(query: IngestQuery) -> dict[str, Any]:
+    """Takes accesses, as NDJSON or a JSON array, plain or gzip."""
+    if request.mimetype not in TYPES:
+        raise UnsupportedMedia("send NDJSON with the header Content-Type: application/x-ndjson, or a JSON array")
+    settings = get_settings()
+    data = security.unpacked_body(settings.ingest_max_bytes)
+    with session_scope() as session:
+        bounds = _bounds(session)
+        found = access_lines.read(data, settings.ingest_max_lines, bounds)
+        if query.strict and found.errors:
+            raise Invalid(f"{len(found.errors)} lines are wrong; nothing was taken", errors=_pointers(found))
+        written = ingest.copy_block(session, found.block(bounds.site_ids), query.source) if found.lines else None
+        for write in written.writes if written else ():
+            changes.event_seen(session, write.object_id, write.site_id, write.op, write.ts)
+    return _answer(found, written)
+
+
+def _bounds(session: Session) -> Bounds:
+    settings = get_settings()
+    now = clock.now()
+    days = policies.load(session).document("retention").get("days", settings.retention_days)
+    return Bounds(
+        oldest=now - timedelta(days=days),
+        newest=now + timedelta(seconds=settings.future_skew_s),
+        site_ids={site.name: site.id for site in sites.listing(session)},
+    )
+
+
+def _answer(found: Lines, written: Written | None) -> dict[str, Any]:
+    return {
+        "accepted": written.accepted if written else 0,
+        "duplicates": written.duplicates if written else 0,
+        "rejected": len(found.errors),
+        "errors": found.errors,
+    }
+
+
+def _pointers(found: Lines) -> tuple[FieldError, ...]:
+    return tuple(FieldError(f"/{error['line'] - 1}{error['pointer']}", error["detail"]) for error in found.errors)

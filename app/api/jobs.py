@@ -1,0 +1,117 @@
+"""Jobs: what was submitted, polled until it ends, cancelled and retried."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from threading import BoundedSemaphore, Event
+from typing import Any
+
+from flask import Response
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from app.api import submit
+from app.api.etags import etag
+from app.api.pages import PageQuery, page
+from app.api.router import Router, reply
+from app.api.schemas import MAX_ID, In, JobOut, Page
+from app.db import jobs
+from app.db.session import session_scope
+from app.db.tables import Job
+from app.domain.roles import Role
+from app.domain.states import JOB_FINAL, JobState
+from app.errors import Throttled
+
+router = Router("jobs")
+POLL_S = 0.1
+MAX_WAITING = 16
+"""So many requests may wait at a time, which leaves threads to answer the others."""
+stopping = Event()
+"""Set when the process was asked to end: whoever waits is answered at once."""
+_waiting = BoundedSemaphore(MAX_WAITING)
+
+
+class JobsQuery(PageQuery):
+    """Which jobs."""
+
+    kind: str | None = None
+    state: JobState | None = None
+
+
+class WaitQuery(In):
+    """How long to wait."""
+
+    wait: int = Field(0, ge=0, le=30, description="Seconds to wait for a change of a job that has not ended.")
+
+
+class EventsQuery(PageQuery):
+    """Which events."""
+
+    after: int = Field(0, ge=0, le=MAX_ID, description="The highest job id that was seen.")
+
+
+def show(session: Session, job: Job) -> JobOut:
+    """The job as it is shown; one that waits for its queue says how many are ahead."""
+    shown = JobOut.model_validate(job)
+    if job.state == JobState.QUEUED:
+        shown.reason = f"waiting for queue {job.queue}, {jobs.ahead(session, job)} ahead"
+    return shown
+
+
+@router.get("/jobs", Role.VIEWER, query=JobsQuery, answer=Page)
+def list_jobs(query: JobsQuery) -> dict[str, Any]:
+    """Jobs, newest first."""
+    with session_scope() as session:
+        rows = jobs.listing(
+            session, kind=query.kind, state=query.state, before_id=query.after_id(), limit=query.limit + 1
+        )
+        return page(rows, query.limit, lambda job: show(session, job), lambda job: job.id)
+
+
+@router.get("/jobs/<id:job_id>", Role.VIEWER, query=WaitQuery, answer=JobOut)
+def get_job(job_id: int, query: WaitQuery) -> Response:
+    """The job; with `wait`, as soon as its state, reason or progress has changed."""
+    shown = _read(job_id)
+    if query.wait and shown.state not in JOB_FINAL:
+        for now in _changes(job_id, query.wait):
+            if _version(now) != _version(shown):
+                shown = now
+                break
+    return reply(shown, headers=etag(_version(shown)))
+
+
+@router.post("/jobs/<id:job_id>:cancel", Role.OPERATOR, answer=JobOut)
+def cancel_job(job_id: int) -> JobOut:
+    """Asks the job to stop: at once when nobody works on it, else at its next step."""
+    with session_scope() as session:
+        return show(session, jobs.cancel(session, job_id))
+
+
+@router.post("/jobs/<id:job_id>:retry", Role.OPERATOR, answer=JobOut, status=202, starts_work=True)
+def retry_job(job_id: int) -> Response:
+    """Makes a failed, dead or cancelled job ready again with all its attempts."""
+    return submit.start_with(lambda session: submit.Started(jobs.retry(session, job_id)))
+
+
+def _read(job_id: int) -> JobOut:
+    with session_scope() as session:
+        return show(session, jobs.get(session, job_id))
+
+
+def _changes(job_id: int, wait_s: float) -> Iterator[JobOut]:
+    """The job, read again and again for `wait_s` seconds with no connection held between. Raises Throttled."""
+    if not _waiting.acquire(blocking=False):
+        raise Throttled("too many requests wait at the moment; ask without wait", retry_after_s=1)
+    try:
+        deadline = time.monotonic() + wait_s
+        while time.monotonic() < deadline and not stopping.wait(POLL_S):
+            yield _read(job_id)
+    finally:
+        _waiting.release()
+
+
+def _version(job: JobOut) -> str:
+    seen = (job.state, job.attempts, job.reason, sorted(job.progress.items()))
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]

@@ -1,0 +1,94 @@
+"""Numbers for Prometheus: requests of this process, and work and events as the database has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from threading import Lock
+
+from flask import Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.db import watch
+from app.db.session import session_scope
+from app.db.watch import SIMULATED, Totals
+from app.errors import DatabaseUnavailable
+
+CACHE_S = 2.0
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Database(Collector):
+    """What the database counts, read at most each CACHE_S seconds; nothing while it is away."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._read_at = 0.0
+        self._totals: Totals | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric that comes from the database."""
+        totals = self._fresh()
+        if totals is None:
+            return
+        simulated = CounterMetricFamily(SIMULATED.removesuffix("_total"), "Events sent to /simulate.")
+        simulated.add_metric([], totals.counters.get(SIMULATED, 0))
+        yield simulated
+        results = CounterMetricFamily("migration_jobs", "Migrations that came to a result.", labels=["result"])
+        for name, number in totals.results().items():
+            results.add_metric([name], number)
+        yield results
+        yield _gauge("migration_queue_gauge", "Migrations that have not ended.", "status", totals.in_flight())
+        yield _gauge("foretide_jobs", "Jobs by state.", "state", totals.jobs)
+
+    def _fresh(self) -> Totals | None:
+        with self._lock:
+            if time.monotonic() - self._read_at >= CACHE_S:
+                try:
+                    with session_scope() as session:
+                        self._totals = watch.totals(session)
+                except DatabaseUnavailable:
+                    self._totals = None
+                self._read_at = time.monotonic()
+            return self._totals
+
+
+def _gauge(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
+registry = CollectorRegistry()
+registry.register(Database())
+latency = Histogram(
+    "http_request_duration_seconds",
+    "Time to answer, by method, route and class of status.",
+    ["method", "route", "status"],
+    registry=registry,
+    buckets=BUCKETS,
+)
+
+
+def exposition() -> bytes:
+    """The metrics in Prometheus's text format."""
+    return generate_latest(registry)
+
+
+def install(app: Flask) -> None:
+    """Measures each request; the labels are declared routes, so that there are never more than there are routes."""
+
+    @app.before_request
+    def start() -> None:
+        g.started = time.perf_counter()
+
+    @app.after_request
+    def measure(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "none"
+        status = f"{response.status_code // 100}xx"
+        method = request.method if request.url_rule else "any"
+        latency.labels(method, route, status).observe(time.perf_counter() - g.get("started", time.perf_counter()))
+        return response
