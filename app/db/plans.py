@@ -104,7 +104,7 @@ def changes(session: Session, plan_id: int, *, after_id: int = 0, limit: int = 1
         .order_by(Move.id)
         .limit(limit)
     )
-    return [Change(*row) for row in session.execute(statement).tuples()]
+    return [Change(*row) for row in session.execute(statement)]
 
 
 def approve(

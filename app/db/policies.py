@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from app.db import audit
@@ -20,7 +21,7 @@ LOCK = 7_201_001  # of writers of policies, so that versions follow one another
 
 def load(session: Session) -> Policies:
     """All policies in force."""
-    newest = select(Policy).distinct(Policy.name).order_by(Policy.name, Policy.version.desc())
+    newest = select(Policy).ext(distinct_on(Policy.name)).order_by(Policy.name, Policy.version.desc())
     rows = session.scalars(newest).all()
     return Policies(
         {row.name: row.document for row in rows},
