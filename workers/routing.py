@@ -8,7 +8,7 @@ from statistics import quantiles
 import httpx
 
 from app import presign
-from app.db import routing
+from app.db import routing, sites
 from app.db.session import session_scope
 from app.db.tables import Json, Replica, Site
 from app.queue import TaskName
@@ -38,7 +38,7 @@ def _read(client: httpx.Client, key: str, site: Site, replica: Replica) -> Json:
     row: Json = {"site_id": site.id, "source": "read", "ok": False}
     started = time.monotonic()
     try:
-        url = presign.get_url(routing.address(site), key, expires_s=get_settings().presign_ttl_s)
+        url = presign.get_url(sites.address(site), key, expires_s=get_settings().presign_ttl_s)
         answer = client.get(url, headers={"Range": f"bytes=0-{FIRST_BYTES - 1}"} if replica.size else {})
         row |= {"ok": answer.status_code < 400, "latency_ms": (time.monotonic() - started) * 1000}
     except httpx.HTTPError as error:
