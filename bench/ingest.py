@@ -1,0 +1,110 @@
+"""Ingest, durable: NDJSON blocks over HTTP against one POST an event, and against bare binary COPY into Postgres."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import struct
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import psycopg2
+
+from app.settings import get_settings
+from bench.result import Result, more, per_second
+from bench.rig import Rig
+
+BLOCK, LARGEST = 5000, 10_000
+KEYS = 1000
+SECONDS = 4.0
+BAR_POSTS, BAR_COPY = 100.0, 0.25
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_numbers = itertools.count()
+
+
+def measure(rig: Rig) -> Iterator[Result]:
+    """Events committed a second by one client."""
+    headers = {"Authorization": f"Bearer {rig.endpoints.token}", "Content-Type": "application/x-ndjson"}
+    with httpx.Client(base_url=rig.endpoints.url, headers=headers, timeout=60) as http:
+        _post(http, 1)  # its connection and the day's partition stand before anything is measured
+        events = per_second(_sender(http, BLOCK), SECONDS)
+        single = per_second(_sender(http, 1), SECONDS)
+        yield more("ingest", events, single, "events/s", BAR_POSTS)
+        largest = per_second(_sender(http, LARGEST), SECONDS)
+    yield more("ingest-copy", largest, _bare_copy(), "events/s", BAR_COPY)
+
+
+def _sender(http: httpx.Client, lines: int) -> Callable[[], int]:
+    """Sends blocks that were made beforehand, so that only the path is measured."""
+    blocks = [_block(lines) for _ in range(max(1, 200_000 // lines) if lines > 1 else 5000)]
+    supply = iter(blocks)
+
+    def send() -> int:
+        block = next(supply, None)
+        return _send(http, block if block is not None else _block(lines), lines)
+
+    return send
+
+
+def _post(http: httpx.Client, lines: int) -> int:
+    return _send(http, _block(lines), lines)
+
+
+def _send(http: httpx.Client, block: bytes, lines: int) -> int:
+    reply = http.post("/v1/accesses", content=block)
+    reply.raise_for_status()
+    accepted: int = reply.json()["accepted"]
+    assert accepted == lines, reply.text
+    return accepted
+
+
+def _block(lines: int) -> bytes:
+    now = datetime.now(UTC) - timedelta(minutes=5)
+    return b"\n".join(
+        json.dumps(
+            {
+                "ts": (now + timedelta(microseconds=number)).isoformat(),
+                "key": f"bench/{number % KEYS}",
+                "op": "GET",
+                "bytes": 4096,
+                "event_id": f"bench-{number}",
+            }
+        ).encode()
+        for number in itertools.islice(_numbers, lines)
+    )
+
+
+def _bare_copy() -> float:
+    """Rows a second by COPY BINARY of ready-made bytes into a table without an index, each block committed."""
+    block = _binary_block()
+    connection = psycopg2.connect(get_settings().database_url)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE TABLE bench_copy (ts timestamptz, object_id bigint, op text, bytes bigint, event_id text)"
+            )
+
+        def copy() -> int:
+            with connection, connection.cursor() as cursor:
+                cursor.copy_expert("COPY bench_copy FROM STDIN BINARY", io.BytesIO(block))
+            return LARGEST
+
+        return per_second(copy, SECONDS)
+    finally:
+        connection.close()
+
+
+def _binary_block() -> bytes:
+    now = int((datetime.now(UTC) - EPOCH) / timedelta(microseconds=1))
+    rows = [
+        struct.pack("!h", 5) + b"".join(_field(value) for value in (now + n, n % KEYS, b"GET", 4096, b"bench-%d" % n))
+        for n in range(LARGEST)
+    ]
+    return b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0) + b"".join(rows) + struct.pack("!h", -1)
+
+
+def _field(value: int | bytes) -> bytes:
+    packed = struct.pack("!q", value) if isinstance(value, int) else value
+    return struct.pack("!i", len(packed)) + packed

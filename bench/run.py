@@ -1,0 +1,41 @@
+"""Runs benchmarks by name, one after the other, on one embedded stack of their own."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, cast
+
+from bench.result import Result
+from bench.rig import Rig
+
+BENCHMARKS: dict[str, str] = {
+    "api": "Time to import the API and memory while it serves, against their limits.",
+    "celery-items": "One message a batch against one task an item.",
+    "copy": "Copies between two sites: small and large against rclone, CPU against plain boto3.",
+    "inference": "One prediction by the packed forest against scikit-learn's own.",
+    "ingest": "Accesses by blocks of lines against one POST an event, and against bare COPY.",
+    "placement": "One object's placement by the closed form against a PuLP program.",
+    "start": "The launcher to the first finished job, against its limit.",
+    "submit-to-start": "Submitting a job to its worker's start, against its limit.",
+}
+
+
+class Benchmark(Protocol):
+    """A module of this package."""
+
+    def measure(self, rig: Rig) -> Iterable[Result]:
+        """Its rows."""
+
+
+def measure(names: Iterable[str], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """The rows of the benchmarks named; `tell` is called with lines of progress."""
+    with Rig(tell) as rig:
+        for name in names:
+            tell(f"{name}: {BENCHMARKS[name]}")
+            started = time.monotonic()
+            module = importlib.import_module(f"bench.{name.replace('-', '_')}")
+            for result in cast("Benchmark", module).measure(rig):
+                yield result.as_dict()
+            tell(f"{name}: measured in {time.monotonic() - started:.1f} s")

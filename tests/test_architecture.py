@@ -1,0 +1,150 @@
+"""The house rules of docs/development.md that a machine can check."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.domain.tasks import SCHEDULES, TASKS, QueueName, TaskName
+from app.settings import Settings
+from workers.celery import app as celery_app
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("app", "workers", "ml")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.stat().st_size)
+ALL_PYTHON = [*MODULES, *sorted((ROOT / "bench").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
+MOST_LINES = 400
+
+MAY_CATCH_ALL = {"workers/base.py", "app/api/errors.py"}
+MAY_READ_ENVIRONMENT = {
+    "app/settings.py",
+    "workers/celery.py",  # sets the libraries' thread counts before numpy is loaded
+}
+MAY_IMPORT_BOTO3 = "app/s3/"
+MAY_WRITE_SQL = "app/db/"
+HEAVY = {"boto3", "botocore", "duckdb", "highspy", "numba", "pandas", "pulp", "scipy", "skops", "sklearn"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text()))
+
+
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """Each imported (module, name); the name is empty for `import module`."""
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_module_is_short_and_says_what_it_is_for(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    said = ast.get_docstring(ast.parse(text))
+    assert said, "a module opens with one to three lines: what it decides or moves"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_two_modules_catch_every_exception(path):
+    if name_of(path) in MAY_CATCH_ALL:
+        return
+    for node in nodes(path):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            assert not re.search(r"\b(everything|Exception)\b", caught), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_settings_read_the_environment(path):
+    if name_of(path) in MAY_READ_ENVIRONMENT:
+        return
+    for node in nodes(path):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+            assert node.attr not in {"environ", "environb", "getenv", "getenvb"}, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_sql_stands_in_app_db_alone(path):
+    if name_of(path).startswith(MAY_WRITE_SQL):
+        return
+    found = {
+        f"{module}.{name}" for module, name in imported(path) if module.split(".")[0] in ("sqlalchemy", "psycopg2")
+    }
+    assert found <= {"sqlalchemy.orm.Session"}, "others hand a session on, and nothing more"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_boto3_stands_in_app_s3_alone(path):
+    if name_of(path).startswith(MAY_IMPORT_BOTO3):
+        return
+    assert not {module.split(".")[0] for module, _ in imported(path)} & {"boto3", "botocore"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_session_scope_commits(path):
+    if name_of(path) == "app/db/session.py":
+        return
+    for node in nodes(path):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in {"commit", "rollback"}, f"line {node.lineno}"
+
+
+def test_pure_packages_read_no_clock_and_draw_no_chance():
+    forbidden = {"datetime.now", "datetime.utcnow", "datetime.today", "time.time", "random.random", "np.random.seed"}
+    for path in [*(ROOT / "ml").rglob("*.py"), *(ROOT / "app/domain").rglob("*.py")]:
+        called = {ast.unparse(node.func) for node in nodes(path) if isinstance(node, ast.Call)}
+        assert not called & forbidden, name_of(path)
+        assert not {"random", "secrets", "socket", "requests"} & {module for module, _ in imported(path)}, name_of(path)
+
+
+@pytest.mark.parametrize("path", ALL_PYTHON, ids=name_of)
+def test_packages_hand_nothing_on_and_no_module_is_a_drawer(path):
+    assert path.stem not in {"utils", "util", "helpers", "helper", "managers", "manager", "common", "misc"}
+    if path.name == "__init__.py":
+        body = ast.parse(path.read_text()).body
+        handed = [node for node in body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+        assert not handed
+
+
+def test_import_contracts_are_kept():
+    command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_api_process_loads_nothing_heavy():
+    code = "import sys; from app.server import create_app; create_app(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not loaded & (HEAVY | {"celery"}), "celery is loaded by the first ring"
+    assert not {name for name in done.stdout.split() if name.startswith("ml.")} - {"ml.serving"}
+
+
+def test_the_workers_parent_loads_no_learning_library():
+    code = "import sys; from workers.celery import app; app.loader.import_default_modules(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {name.split(".")[0] for name in done.stdout.split()} & {"sklearn", "scipy", "numba", "skops", "duckdb"}
+
+
+def test_each_kind_of_job_is_declared_registered_and_consumed():
+    celery_app.loader.import_default_modules()
+    assert set(TASKS) == set(TaskName)
+    assert set(TaskName) <= set(celery_app.tasks)
+    assert {spec.queue for spec in TASKS.values()} <= set(celery_app.amqp.queues.consume_from)
+    assert set(celery_app.amqp.queues.consume_from) == set(QueueName)
+
+
+def test_each_schedule_submits_a_known_kind_at_an_interval_of_the_settings():
+    for name, schedule in SCHEDULES.items():
+        assert schedule.kind in TASKS, name
+        assert Settings.model_fields[schedule.every].annotation is float, name
