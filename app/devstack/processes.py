@@ -105,12 +105,16 @@ class Child:
         """How it ended: its exit code, or less than 0 for the signal; None while it runs."""
         return self._process.poll()
 
-    def await_ready(self, ready: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    def check_alive(self) -> None:
+        """Raises PartFailed, with the end of the log, when the child has ended."""
+        if not self.alive:
+            raise PartFailed(self._story(f"ended with status {self.status}"))
+
+    def await_ready(self, ready: Callable[[], bool], timeout_s: float = 120.0) -> None:
         """Wait until `ready` says yes. Raises PartFailed with the end of the log when the child ends or time is up."""
         deadline = time.monotonic() + timeout_s
         while not ready():
-            if not self.alive:
-                raise PartFailed(self._story(f"ended with status {self._process.returncode} before it was ready"))
+            self.check_alive()
             if time.monotonic() > deadline:
                 raise PartFailed(self._story(f"was not ready after {timeout_s:.0f} s"))
             time.sleep(POLL_S)

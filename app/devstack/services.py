@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from app.devstack.ports import HOST
-from app.devstack.processes import Child, Command, PartFailed
+from app.devstack.processes import POLL_S, Child, Command, PartFailed
 from app.settings import PROJECT_ROOT, get_settings
 
 Name = Literal["api", "worker", "beat", "flower"]
@@ -81,18 +82,26 @@ class Service:
             )
         )
 
-    def await_ready(self) -> None:
-        """Wait until it does its work. Raises PartFailed."""
+    def ready(self) -> bool:
+        """Whether it does its work. Raises PartFailed when it has ended."""
         if self.child is None:
-            raise PartFailed(f"{self.name} was not started")
-        self.child.await_ready(self._ready, timeout_s=60.0)
-
-    def _ready(self) -> bool:
+            return False
+        self.child.check_alive()
         if self.name == "api":
             return answers(int(self.environment["FORETIDE_PORT"]), "/readyz")
         if self.name == "flower":
             return answers(int(self.environment["FORETIDE_FLOWER_PORT"]), "/healthcheck")
         return self.name == "beat" or worker_answers()
+
+
+def await_all(services: Sequence[Service], timeout_s: float = 120.0) -> None:
+    """Wait until all are ready. Raises PartFailed as soon as one has ended, or when time is up."""
+    deadline = time.monotonic() + timeout_s
+    while waiting := [service for service in services if not service.ready()]:
+        if time.monotonic() > deadline:
+            names = ", ".join(f"{service.name} (see {service.folder}/{service.name}.log)" for service in waiting)
+            raise PartFailed(f"not ready after {timeout_s:.0f} s: {names}")
+        time.sleep(POLL_S)
 
 
 def answers(port: int, path: str) -> bool:

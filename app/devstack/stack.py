@@ -14,7 +14,7 @@ from app.devstack.ports import Ports
 from app.devstack.postgres import Postgres
 from app.devstack.processes import Child
 from app.devstack.seaweed import SITES, Seaweed, SiteSpec, choose_ports, external_sites
-from app.devstack.services import ALL, Endpoints, Name, Service
+from app.devstack.services import ALL, Endpoints, Name, Service, await_all
 from app.devstack.state import StateFolder, secret
 from app.devstack.supervisor import Supervisor
 from app.devstack.valkey import Valkey
@@ -122,8 +122,7 @@ class Stack:
         self._services += started
         for service in started:
             service.start()
-        for service in started:
-            service.await_ready()
+        await_all(started)
         return endpoints
 
     def supervise(self, say: Callable[[str], None]) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import Conflict, SettingsError
+from app.settings import get_settings
 
 CURRENT = "current.json"
 LOCK = "lock"
 TEMPORARY = "run-"
+SHARED = ("database_url", "broker_url", "secret_key", "site_networks")  # what a process needs to work on the stack
 
 
 def write_private(path: Path, text: str) -> None:
@@ -102,8 +104,10 @@ def secret(length: int = 32) -> str:
 
 
 def announce(state_dir: Path, note: Mapping[str, Any]) -> None:
-    """Leave the note by which the command line and the SDK find the running stack."""
-    write_private(state_dir / CURRENT, json.dumps({**note, "pid": os.getpid()}, indent=2))
+    """Leave the note by which the command line and the SDK find the running stack, which this process has adopted."""
+    settings = get_settings()
+    environment = {f"FORETIDE_{name.upper()}": getattr(settings, name) for name in SHARED}
+    write_private(state_dir / CURRENT, json.dumps({**note, "pid": os.getpid(), "environment": environment}, indent=2))
 
 
 def withdraw(state_dir: Path) -> None:
