@@ -6,33 +6,26 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, Double, cast, exists, func, select, text
+from sqlalchemy import ColumnElement, Double, cast, exists, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.db import policies, prices, sites
-from app.db.tables import AccessHour, Json, Migration, Object, Prediction, Replica, Site
+from app.db.demand import DAY_S, Priors, cohort, histories
+from app.db.tables import Json, Migration, Object, Prediction, Replica, Site
 from app.db.tables_work import MIGRATION_ACTIVE
 from app.domain import price_documents
-from app.domain.demand import (
-    COHORT_LEAST_OBJECT_DAYS,
-    History,
-    Prior,
-    RegionReads,
-    cohort_prior,
-    expect,
-    faded_days,
-    fading_per_day,
-)
-from app.domain.placement_problem import Held, Item, SiteOption
+from app.domain.demand import History, Prior, expect
+from app.domain.placement_problem import Held, Item, Problem, SiteOption
 from app.domain.policies import Policies
 from app.domain.pricing import GB, PriceBook
 from app.domain.states import ObjectState, ReplicaState, SiteState
+from app.errors import Invalid, NotFound
 
-DAY_S = 86_400.0
+PEERS = 1000
+"""Objects of the same cohorts whose mean is the prior when only some keys are planned."""
 
 
 @dataclass(frozen=True)
@@ -143,22 +136,41 @@ def count(session: Session, selection: Selection) -> int:
 
 
 def block(session: Session, world: World, selection: Selection, after_id: int, limit: int) -> Block:
-    """The next objects of a selection by id, with their demand and rules, in five queries whatever their number."""
+    """The next objects of a selection by id, with their demand and rules, in a few queries whatever their number."""
     chosen = select(Object).where(*_selected(selection), Object.id > after_id).order_by(Object.id).limit(limit)
     objects = session.scalars(chosen).all()
     ids = [row.id for row in objects]
     copies = _copies(session, ids)
-    histories = _histories(session, world, objects)
+    read = histories(session, world.now, objects)
     predicted = {row.object_id: row for row in session.scalars(select(Prediction).where(Prediction.object_id.in_(ids)))}
-    priors = _Priors.over(objects, histories)
+    priors = Priors.over(objects, read) if selection.keys is None else _peers(session, world.now, objects)
     items, unplanned = [], []
     for row in objects:
         held, problem = _held(world, copies.get(row.id, ()))
         if problem:
             unplanned.append((row.key, problem))
             continue
-        items.append(_item(world, selection, row, held, histories[row.id], predicted.get(row.id), priors))
+        items.append(_item(world, selection, row, held, read[row.id], predicted.get(row.id), priors))
     return Block(tuple(items), tuple(unplanned), ids[-1] if len(ids) == limit else None)
+
+
+def _peers(session: Session, now: datetime, objects: Sequence[Object]) -> Priors:
+    """The priors of a few objects: the means of those beside them."""
+    beside = [Object.key.startswith(name, autoescape=True) for name in {cohort(row.key) for row in objects}]
+    known = [Object.state == ObjectState.PRESENT, Object.size.is_not(None), or_(*beside)]
+    peers = session.scalars(select(Object).where(*known).order_by(Object.id).limit(PEERS)).all() if beside else []
+    return Priors.over(peers, histories(session, now, peers))
+
+
+def one(session: Session, key: str, now: datetime) -> Problem:
+    """The problem of a single object, moving or not. Raises NotFound, or Invalid when it cannot be planned and why."""
+    everything = world(session, now)
+    found = block(session, everything, Selection(keys=(key,), moving=True), 0, 1)
+    if found.unplanned:
+        raise Invalid(f"{key} cannot be placed: {found.unplanned[0][1]}")
+    if not found.items:
+        raise NotFound("no object of this key is known with its size; scan its site first: foretide objects scan")
+    return Problem(everything.options, found.items)
 
 
 def _selected(selection: Selection) -> list[ColumnElement[bool]]:
@@ -207,67 +219,6 @@ def _held(world: World, copies: Sequence[Replica]) -> tuple[tuple[Held, ...], st
     return tuple(held), ""
 
 
-def _histories(session: Session, world: World, objects: Sequence[Object]) -> dict[int, History]:
-    """Faded sums of the hourly roll-ups up to now, by object and region: one query."""
-    age_days = func.extract("epoch", world.now - AccessHour.hour) / DAY_S
-    weight = func.exp(-fading_per_day() * cast(age_days, Double))
-    statement = (
-        select(
-            AccessHour.object_id,
-            AccessHour.region,
-            func.sum(AccessHour.reads * weight),
-            func.sum(AccessHour.bytes_read * weight),
-            func.min(AccessHour.hour),
-            func.max(AccessHour.last_ts),
-        )
-        .where(AccessHour.object_id.in_([row.id for row in objects]), AccessHour.hour <= world.now)
-        .group_by(AccessHour.object_id, AccessHour.region)
-    )
-    seen: dict[int, list[Any]] = defaultdict(list)
-    for entry in session.execute(statement):
-        seen[entry[0]].append(entry)
-    return {row.id: _history(world.now, row.first_seen_at, seen.get(row.id, ())) for row in objects}
-
-
-def _history(now: datetime, first_seen: datetime, entries: Sequence[Any]) -> History:
-    since = min([first_seen, *(entry[4] for entry in entries)])
-    last = max((entry[5] for entry in entries), default=since)
-    return History(
-        tuple(RegionReads(entry[1], entry[2], entry[3]) for entry in entries if entry[2] > 0),
-        max(0.0, (now - since).total_seconds() / DAY_S),
-        max(0.0, (now - last).total_seconds() / DAY_S),
-    )
-
-
-@dataclass(frozen=True)
-class _Priors:
-    """The mean of the objects under each first path segment, and of all where those are too few."""
-
-    everything: Prior
-    by_prefix: dict[str, Prior] = field(default_factory=dict)
-
-    @staticmethod
-    def over(objects: Sequence[Object], histories: Mapping[int, History]) -> _Priors:
-        groups: dict[str, list[tuple[History, int]]] = defaultdict(list)
-        for row in objects:
-            groups[_cohort(row.key)].append((histories[row.id], row.size or 0))
-        enough = {
-            name: members
-            for name, members in groups.items()
-            if sum(faded_days(history.watched_days) for history, _ in members) >= COHORT_LEAST_OBJECT_DAYS
-        }
-        everything = cohort_prior(member for members in groups.values() for member in members)
-        return _Priors(everything, {name: cohort_prior(members) for name, members in enough.items()})
-
-    def of(self, row: Object) -> Prior:
-        prior = self.by_prefix.get(_cohort(row.key), self.everything)
-        return Prior(prior.reads, prior.bytes * (row.size or 0))
-
-
-def _cohort(key: str) -> str:
-    return key.partition("/")[0]
-
-
 def _item(
     world: World,
     selection: Selection,
@@ -275,7 +226,7 @@ def _item(
     held: tuple[Held, ...],
     history: History,
     predicted: Prediction | None,
-    priors: _Priors,
+    priors: Priors,
 ) -> Item:
     prior = priors.of(row) if predicted is None else Prior(predicted.reads_30d / 30, predicted.bytes_30d / 30)
     moved = None if row.moved_at is None else max(0.0, (world.now - row.moved_at).total_seconds() / DAY_S)

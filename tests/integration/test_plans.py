@@ -9,6 +9,7 @@ from app.db.placement import Selection
 from app.db.session import session_scope
 from app.db.tables import AccessHour, Job, Migration, Move, Object, Plan, Policy, Replica, Site
 from app.domain import price_documents
+from app.domain.explanation import explain
 from app.domain.placement_decisions import Verdict, decide
 from app.domain.placement_problem import Problem, price
 from app.domain.price_books import shipped
@@ -296,3 +297,16 @@ def test_listing_goes_backwards(session):
     newest = plans.listing(session, limit=2)
     assert [plan.id for plan in plans.listing(session, before_id=newest[-1].id)] == [newest[-1].id - 1]
     assert plans.listing(session, state=PlanState.APPLIED) == []
+
+
+def test_a_key_is_explained_from_what_is_stored(session):
+    ids = add_sites(session)
+    add_object(session, ids["aws-eu"], "a/1")
+    add_object(session, ids["aws-eu"], "b/2", reads_a_day=50)
+    document = explain(placement.one(session, "a/1", NOW))
+    assert (document["key"], document["chosen"], document["verdict"]) == ("a/1", ["aws-eu"], "move")
+    with pytest.raises(NotFound):
+        placement.one(session, "a/3", NOW)
+    session.execute(update(Replica).values(state=ReplicaState.LOST))
+    with pytest.raises(Invalid, match="no copy"):
+        placement.one(session, "a/1", NOW)
