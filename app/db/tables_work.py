@@ -120,7 +120,7 @@ class Move(Base):
 
 
 class Migration(Leased, Base):
-    """The durable execution of one move; one that has `after_id` starts when that other of the same object has ended."""
+    """The durable execution of one move; with `after_id` it starts when that other one of the same object has ended."""
 
     __tablename__ = "migration"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -142,7 +142,11 @@ class Migration(Leased, Base):
     upload_id: Mapped[str | None]
     bytes_total: Mapped[int]
     bytes_done: Mapped[int] = mapped_column(server_default="0")
+    one_off: Mapped[Decimal] = mapped_column(server_default="0")
+    reserved_on: Mapped[date | None]
     retries: Mapped[int] = mapped_column(server_default="0")
+    mismatches: Mapped[int] = mapped_column(server_default="0")
+    part_size: Mapped[int | None]
     verified_at: Mapped[datetime | None]
     switched_at: Mapped[datetime | None]
     __table_args__ = (

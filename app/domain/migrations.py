@@ -22,6 +22,7 @@ from app.errors import (
     Cancelled,
     ChecksumMismatch,
     ForetideError,
+    OverBudget,
     SiteUnavailable,
     Skipped,
     Transient,
@@ -66,6 +67,12 @@ class ReplicaFacts:
     ours: bool
     pin: Pin | None
 
+    @property
+    def may_be_replaced(self) -> Pin | None:
+        """What stands there, if it is an older copy that Foretide wrote itself."""
+        there = self.state not in (ReplicaState.DELETED, ReplicaState.LOST)
+        return self.pin if self.ours and there else None
+
 
 @dataclass(frozen=True)
 class MoveFacts:
@@ -79,6 +86,8 @@ class MoveFacts:
     source_replica: ReplicaFacts | None
     destination: SiteFacts | None = None
     destination_replica: ReplicaFacts | None = None
+    elsewhere: int = 0
+    """Replicas of the current version at other sites than the source."""
 
 
 def admit(move: MoveFacts) -> None:
@@ -95,8 +104,8 @@ def admit(move: MoveFacts) -> None:
         _admit_copy(move)
     elif move.kind is MoveKind.CLASS:
         _admit_class(move, source)
-    elif move.rules.readers is Readers.DIRECT:
-        raise Blocked("readers use this copy's address directly", reason="readers_direct")
+    else:
+        _admit_removal(move)
 
 
 def _admit_copy(move: MoveFacts) -> None:
@@ -125,6 +134,13 @@ def _admit_class(move: MoveFacts, source: ReplicaFacts) -> None:
         raise Blocked(f"{move.source.name} ignores the condition of a copy in place", reason="no_conditional_copy")
 
 
+def _admit_removal(move: MoveFacts) -> None:
+    if move.rules.readers is Readers.DIRECT:
+        raise Blocked("readers use this copy's address directly", reason="readers_direct")
+    if move.elsewhere < max(1, move.rules.rf):
+        raise Blocked(f"only {move.elsewhere} other copies serve the object", reason="too_few_replicas")
+
+
 def _keeps(site: SiteFacts, storage_class: str | None) -> None:
     if storage_class not in site.capabilities.classes:
         raise Blocked(f"{site.name} does not keep class {storage_class}", reason="class_not_kept")
@@ -148,6 +164,25 @@ def part_size(size: int, least: int) -> int:
     least = max(least, MIN_PART)
     needed = -(-size // MAX_PARTS)
     return least if needed <= least else -(-needed // 2**20) * 2**20
+
+
+class Owner(StrEnum):
+    """Who wrote the object that stands at a destination."""
+
+    OURS = "ours"
+    """This migration, in this claim or an earlier one."""
+    SUCCESSOR = "successor"
+    """A later claim of this migration: ours has lapsed."""
+    OTHER = "other"
+    """Somebody else, or nobody knows."""
+
+
+def owner(intent_id: str, fence: int, found: str | None) -> Owner:
+    """Who wrote an object, by the mark `<intent id>.<fence>` found in its metadata."""
+    name, _, number = (found or "").rpartition(".")
+    if name != intent_id or not number.isdigit():
+        return Owner.OTHER
+    return Owner.OURS if int(number) <= fence else Owner.SUCCESSOR
 
 
 # -- What does a failure mean? ----------------------------------------------------------------------------------------
@@ -179,6 +214,8 @@ def after_failure(
         return Setback(state, error.reason, counts=False)
     if isinstance(error, ForetideError) and not isinstance(error, Transient):
         return Setback(MigrationState.FAILED, error.reason)
+    if isinstance(error, OverBudget):
+        return Setback(MigrationState.WAITING, error.reason, error.retry_after_s or RECHECK_S, counts=False)
     if isinstance(error, SiteUnavailable):
         return Setback(MigrationState.WAITING, error.reason, wait_for_site_s(retries, policy, jitter), counts=False)
     reason = error.reason if isinstance(error, ForetideError) else "unexpected_error"

@@ -22,7 +22,7 @@ def begin(bucket: Bucket, target: Target, carried: Carried) -> str:
     return str(answer["UploadId"])
 
 
-def send_part(bucket: Bucket, key: str, upload_id: str, number: int, body: bytes) -> str:
+def send_part(bucket: Bucket, key: str, upload_id: str, number: int, body: bytes | bytearray) -> str:
     """Sends a part, again if need be; returns its ETag. Raises ObjectMissing when the upload does not exist."""
     answer = bucket.call("upload_part", writes=True, Key=key, UploadId=upload_id, PartNumber=number, Body=body)
     return str(answer["ETag"])

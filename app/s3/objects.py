@@ -212,7 +212,7 @@ class Target:
         return {"IfMatch": f'"{self.replaces}"'} if self.replaces else {"IfNoneMatch": "*"}
 
 
-def put(bucket: Bucket, target: Target, body: bytes, sha256: str, carried: Carried) -> None:
+def put(bucket: Bucket, target: Target, body: bytes | bytearray, sha256: str, carried: Carried) -> None:
     """Writes a whole object. Raises ConditionFailed when the destination is not as `target` says."""
     bucket.call(
         "put_object",

@@ -61,7 +61,8 @@ FAULTY = frozenset(
         "RequestTimeTooSkewed",
     }
 )
-MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchUpload", "NotFound", "404"})
+MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})
+UPLOAD_MISSING = "upload_missing"
 CORRUPT = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
 NEVER_REACHED = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError)
 """Raised before the server saw the request, so that a write surely did not happen."""
@@ -114,6 +115,8 @@ def _permanent(code: str, status: int, says: str) -> Permanent:
         return Blocked(says, reason="restore_needed")
     if code == "NoSuchBucket":
         return BucketMissing(says)
+    if code == "NoSuchUpload":
+        return ObjectMissing(says, reason=UPLOAD_MISSING)
     if code in MISSING or status == 404:
         return ObjectMissing(says)
     if code == "PreconditionFailed" or status == 412:

@@ -1,0 +1,142 @@
+"""How a migration ends, as it is saved: the source deleted, kept or serving again, or the attempt given up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import func, update
+from sqlalchemy.orm import Session
+
+from app.db import alerts, audit, budgets, changes, replicas
+from app.db.migration_steps import ACTOR, Work, clear_copy, go, mine
+from app.db.migrations import release_next
+from app.db.tables import Json, Migration, Replica
+from app.domain.migrations import RECHECK_S, SWITCHED, DeleteVerdict, Setback
+from app.domain.pins import Pin
+from app.domain.states import MIGRATION_FINAL, MigrationState, ReplicaState
+
+
+def intend_delete(session: Session, work: Work, verdict: DeleteVerdict) -> None:
+    """Writes down each condition under which the source is about to be deleted. Raises LeaseLost."""
+    row = mine(session, work.claim)
+    go(row, MigrationState.DRAINING)
+    row.reason, row.attempts = None, row.attempts + 1
+    _audit_source(session, work, "replica.delete", verdict)
+
+
+def source_gone(session: Session, work: Work, verdict: DeleteVerdict) -> None:
+    """The source does not exist any more: the migration is done. Raises LeaseLost."""
+    changes.lock(session, work.object_id)
+    row = mine(session, work.claim)
+    replicas.set_state(
+        session,
+        work.object_id,
+        ReplicaState.DELETED,
+        only=replicas.LIVE,
+        site_id=work.source_id,
+        deleted_at=func.now(),
+        draining_until=None,
+    )
+    _audit_source(session, work, "replica.deleted", verdict)
+    _finish(session, row, MigrationState.DONE, None)
+
+
+def source_kept(session: Session, work: Work, verdict: DeleteVerdict) -> None:
+    """The source stays until an operator decides, and is reported; the migration is done. Raises LeaseLost.
+
+    Where readers use it directly it serves again, since it holds the current version.
+    """
+    found = changes.lock(session, work.object_id)
+    row = mine(session, work.claim)
+    if verdict.reason == "readers_direct":
+        replicas.set_state(
+            session,
+            work.object_id,
+            ReplicaState.SERVING,
+            only=(ReplicaState.DRAINING,),
+            site_id=work.source_id,
+            object_version=found.version,
+            draining_until=None,
+        )
+    message = f"{work.source.name} keeps a replaced copy of {work.key}: {verdict.reason}"
+    alerts.raise_alert(session, "source_kept", "info", message, subject=work.source.name, data={"key": work.key})
+    _audit_source(session, work, "replica.kept", verdict)
+    _finish(session, row, MigrationState.DONE, f"source_kept_{verdict.reason}")
+
+
+def source_waits(session: Session, work: Work, verdict: DeleteVerdict, delay_s: float) -> None:
+    """The source may not be deleted yet and is looked at again later. Raises LeaseLost."""
+    row = mine(session, work.claim)
+    go(row, MigrationState.DRAINING)
+    row.reason, row.lease_until = verdict.reason, None
+    row.next_attempt_at, row.attempts = func.now() + timedelta(seconds=delay_s), 0
+
+
+def reverse(session: Session, work: Work, verdict: DeleteVerdict, source_now: Pin | None) -> None:
+    """Undoes the switch: the source is the newest version, or the last good copy. Raises LeaseLost."""
+    changes.lock(session, work.object_id)
+    mine(session, work.claim)
+    if verdict.reason == "destination_lost":
+        changes.destination_lost(session, work.object_id, work.source_id, work.destination_id, work.claim.id)
+    else:
+        changes.put_seen(session, work.object_id, work.source_id, source_now)
+
+
+def _audit_source(session: Session, work: Work, action: str, verdict: DeleteVerdict) -> None:
+    data = {"key": work.key, "site": work.source.name, "reason": verdict.reason, "migration_id": work.claim.id}
+    audit.append(session, ACTOR, action, f"object {work.object_id}", data | {"conditions": dict(verdict.conditions)})
+
+
+# -- An attempt that did not succeed ----------------------------------------------------------------------------------
+
+
+def set_back(session: Session, work: Work, setback: Setback, error: Json, *, fresh: bool) -> str | None:
+    """Ends an attempt as the setback says; returns the id of an upload that is given up and has to be aborted.
+
+    fresh: the next attempt copies from the start. Raises LeaseLost.
+    """
+    changes.lock(session, work.object_id)
+    row = mine(session, work.claim)
+    row.reason, row.error, row.lease_until = setback.reason, error, None
+    row.attempts = work.attempts + (1 if setback.counts else 0)
+    row.mismatches += 1 if setback.reason == "checksum_mismatch" else 0
+    row.next_attempt_at = func.now() + timedelta(seconds=setback.delay_s)
+    row.retries += 0 if setback.state in MIGRATION_FINAL else 1
+    if row.state in SWITCHED:  # only the delete of the source failed, which is tried for ever
+        if setback.state in MIGRATION_FINAL:
+            row.attempts, row.next_attempt_at = 0, func.now() + timedelta(seconds=RECHECK_S)
+        return None
+    given_up = row.upload_id if fresh or setback.state in MIGRATION_FINAL else None
+    if given_up or fresh:
+        clear_copy(session, row, keep_upload=False)
+    if setback.state not in MIGRATION_FINAL:
+        go(row, setback.state)
+        return given_up
+    begun = (ReplicaState.COPYING, ReplicaState.VERIFIED)
+    replicas.set_state(session, work.object_id, ReplicaState.STALE, only=begun, site_id=work.destination_id)
+    _finish(session, row, setback.state, setback.reason)
+    if setback.state in (MigrationState.DEAD, MigrationState.FAILED):
+        message = f"the move of {work.key} from {work.source.name} to {work.destination.name}: {setback.reason}"
+        data = {"migration_id": row.id, "state": setback.state}
+        alerts.raise_alert(session, "migration_failed", "warning", message, subject=work.key, data=data)
+    return given_up
+
+
+def nothing_left(session: Session, work: Work) -> None:
+    """An attempt that was given up has left nothing at its destination."""
+    there = (Replica.object_id == work.object_id, Replica.site_id == work.destination_id)
+    ours = (Replica.state == ReplicaState.STALE, Replica.verified_at.is_(None), Replica.is_origin.is_(False))
+    session.execute(
+        update(Replica).where(*there, *ours).values(state=ReplicaState.DELETED, pin={}, deleted_at=func.now())
+    )
+
+
+def _finish(session: Session, row: Migration, state: MigrationState, reason: str | None) -> None:
+    go(row, state)
+    row.reason = reason
+    row.lease_until, row.finished_at = None, func.now()
+    if row.reserved_on:
+        budgets.give_back(session, row.reserved_on, budgets.Cost(row.bytes_total, row.one_off))
+        row.reserved_on = None
+    session.flush()
+    release_next(session, row.id, state)

@@ -1,0 +1,416 @@
+"""Migrations as work: made of a plan's moves, claimed in batches under leases and fences, counted, rung, retried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, Row, TextClause, case, func, or_, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, aliased
+
+from app.db import audit, jobs, policies
+from app.db.jobs import Bell
+from app.db.tables import Job, Json, Migration, Move, Object, Plan
+from app.db.tables_work import MIGRATION_ACTIVE
+from app.domain.migrations import COPIED, EARLY, Tally
+from app.domain.states import (
+    JOB_FINAL,
+    MIGRATION_FINAL,
+    MIGRATION_TRANSITIONS,
+    JobState,
+    MigrationState,
+    Mode,
+    MoveKind,
+    PlanState,
+    check_transition,
+)
+from app.domain.tasks import TaskName
+from app.errors import Conflict, NotFound
+
+ACTIVE = text(MIGRATION_ACTIVE)
+ORDER = case({MoveKind.COPY: 0, MoveKind.CLASS: 1, MoveKind.MOVE: 2, MoveKind.REMOVE: 3}, value=Move.kind)
+"""Moves of one object follow one another in this order: what waits for a grace comes last."""
+RETRIABLE = (MigrationState.FAILED, MigrationState.DEAD, MigrationState.CANCELLED)
+
+
+# -- Made of a plan ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Created:
+    """How many of a plan's moves became migrations; `skipped`: another migration has the object already."""
+
+    created: int
+    skipped: int
+
+
+def apply(
+    session: Session,
+    plan_id: int,
+    *,
+    actor: str,
+    request_id: str | None = None,
+    parent_id: int | None = None,
+    args: Json | None = None,
+) -> Job:
+    """Makes the job that executes a plan, with a migration for each move; ring its bell after the transaction.
+
+    Raises NotFound, or Conflict when the plan is in a state that cannot be applied.
+    """
+    plan = session.get(Plan, plan_id, with_for_update=True)
+    if plan is None:
+        raise NotFound(f"there is no plan {plan_id}")
+    if plan.state not in (PlanState.READY, PlanState.APPROVED):
+        raise Conflict(f"plan {plan_id} cannot be applied: it is {plan.state}")
+    given = {**(args or {}), "plan_id": plan_id}
+    job = jobs.submit(session, TaskName.MIGRATE, given, actor=actor, request_id=request_id, parent_id=parent_id)
+    made = create_from_plan(session, plan_id, job.id)
+    plan.state, plan.apply_job_id = PlanState.APPLYING, job.id
+    job.progress = {"done": 0, "total": made.created, "unit": "moves"}
+    audit.append(session, actor, "plan.apply", f"plan {plan_id}", {"job_id": job.id, **vars(made)}, request_id)
+    return job
+
+
+def create_from_plan(session: Session, plan_id: int, job_id: int) -> Created:
+    """Adds the plan's moves as migrations of the job, in bulk.
+
+    Several moves of one object follow one another. A move whose object another migration has already is kept as
+    skipped: object_is_moving, so that it is seen.
+    """
+    moves = session.execute(select(Move).where(Move.plan_id == plan_id).order_by(ORDER, Move.id)).scalars().all()
+    busy = set(
+        session.scalars(
+            select(Migration.object_id).where(ACTIVE, Migration.object_id.in_({move.object_id for move in moves}))
+        )
+    )
+    first = [move for move in {move.object_id: move for move in reversed(moves)}.values() if move.object_id not in busy]
+    previous = _insert(session, job_id, first, {})
+    lost = {move.object_id for move in first} - set(previous)  # taken by another plan in this very moment
+    taken, done = busy | lost, {move.id for move in first}
+    later = [move for move in moves if move.object_id not in taken and move.id not in done]
+    while later:
+        turn = list({move.object_id: move for move in reversed(later)}.values())
+        previous |= _insert(session, job_id, turn, previous)
+        done |= {move.id for move in turn}
+        later = [move for move in later if move.id not in done]
+    skipped = [move for move in moves if move.object_id in taken]
+    _insert(session, job_id, skipped, {}, state=MigrationState.SKIPPED, reason="object_is_moving")
+    return Created(len(moves) - len(skipped), len(skipped))
+
+
+def _insert(
+    session: Session, job_id: int, moves: Sequence[Move], after: Mapping[int, int], **values: object
+) -> dict[int, int]:
+    """Adds migrations; returns the new ids by object."""
+    rows = [_row(job_id, move) | {"after_id": after.get(move.object_id)} | values for move in moves]
+    if not rows:
+        return {}
+    statement = insert(Migration).on_conflict_do_nothing(index_elements=["object_id"], index_where=ACTIVE)
+    return dict(session.execute(statement.returning(Migration.object_id, Migration.id), rows).tuples().all())
+
+
+def _row(job_id: int, move: Move) -> Json:
+    return {
+        "job_id": job_id,
+        "plan_id": move.plan_id,
+        "move_id": move.id,
+        "object_id": move.object_id,
+        "object_version": move.object_version,
+        "kind": move.kind,
+        "from_site_id": move.from_site_id,
+        "to_site_id": move.to_site_id,
+        "to_class": move.to_class,
+        "bytes_total": move.bytes,
+        "one_off": move.one_off,
+    }
+
+
+# -- Claimed ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A migration that this worker holds."""
+
+    id: int
+    fence: int
+
+
+def ready(job_id: int | None = None) -> tuple[ColumnElement[bool] | TextClause, ...]:
+    """What makes a migration claimable: active, due, and held by nobody whose lease has not lapsed."""
+    free = or_(Migration.lease_until.is_(None), Migration.lease_until < func.now())
+    due = (ACTIVE, Migration.next_attempt_at <= func.now(), free)
+    return (*due, Migration.job_id == job_id) if job_id is not None else due
+
+
+def start(session: Session, job_id: int) -> Job:
+    """The job as a worker takes it up: queued becomes running, with what had failed queued again after a retry.
+
+    Raises NotFound.
+    """
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.kind == TaskName.MIGRATE).with_for_update())
+    if job is None:
+        raise NotFound(f"there is no migrate job {job_id}")
+    if job.state in jobs.READY:
+        if job.started_at is not None:
+            again = (Migration.job_id == job_id, Migration.state.in_(RETRIABLE))
+            _requeue(session, again)
+        job.state, job.started_at, job.reason = JobState.RUNNING, job.started_at or func.now(), None
+        session.flush()
+    return job
+
+
+def claim(session: Session, job_id: int, worker: str, lease_s: float, limit: int) -> list[Claim]:
+    """Takes up to `limit` ready migrations of the job, the most urgent and oldest first."""
+    chosen = (
+        select(Migration.id)
+        .where(*ready(job_id))
+        .order_by(Migration.priority, Migration.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    taken = (
+        update(Migration)
+        .where(Migration.id.in_(chosen.scalar_subquery()))
+        .values(
+            fence=Migration.fence + 1,
+            lease_until=func.now() + timedelta(seconds=lease_s),
+            claimed_by=worker,
+            started_at=func.coalesce(Migration.started_at, func.now()),
+        )
+        .returning(Migration.id, Migration.fence)
+    )
+    return sorted((Claim(*row) for row in session.execute(taken)), key=lambda claim: claim.id)
+
+
+def renew(session: Session, claims: Iterable[Claim], lease_s: float) -> dict[int, bool]:
+    """Prolongs leases in one statement; returns, for those still ours, whether cancelling was asked for."""
+    mine = tuple_(Migration.id, Migration.fence).in_([(claim.id, claim.fence) for claim in claims])
+    held = (
+        update(Migration)
+        .where(mine, ACTIVE)
+        .values(lease_until=func.now() + timedelta(seconds=lease_s))
+        .returning(Migration.id, Migration.cancel_requested)
+    )
+    return dict(session.execute(held).tuples().all())
+
+
+def asked_to_stop(session: Session, job_id: int, claims: Iterable[Claim]) -> set[int]:
+    """Which of the claims are to be cancelled; all of them, and the unclaimed too, when the whole job is."""
+    job = session.get_one(Job, job_id, populate_existing=True)
+    if job.cancel_requested:
+        cancel_all(session, job_id)
+    mine = Migration.id.in_([claim.id for claim in claims])
+    return set(session.scalars(select(Migration.id).where(mine, Migration.cancel_requested)))
+
+
+def release(session: Session, claims: Iterable[Claim]) -> None:
+    """Gives claims back that were not worked on."""
+    mine = tuple_(Migration.id, Migration.fence).in_([(claim.id, claim.fence) for claim in claims])
+    session.execute(update(Migration).where(mine).values(lease_until=None, claimed_by=None))
+
+
+def any_leased(session: Session) -> bool:
+    """Whether some worker renews the lease of a migration: the queue is being worked on."""
+    return session.scalar(select(Migration.id).where(ACTIVE, Migration.lease_until > func.now()).limit(1)) is not None
+
+
+def to_ring(session: Session, room: int, first_s: float, cap_s: float) -> list[Bell]:
+    """At most `room` jobs that have ready migrations and were not rung for long enough; notes the ring.
+
+    A job that has ended is rung too: what it switched is deleted after the grace. Nothing is rung while all is paused.
+    """
+    if room <= 0 or policies.mode(session) is Mode.PAUSED:
+        return []
+    wait_s = func.least(cap_s, first_s * func.power(2.0, func.greatest(Job.rings - 1, 0)))
+    due = or_(Job.rung_at.is_(None), Job.rung_at + wait_s * timedelta(seconds=1) < func.now())
+    waiting = select(Migration.id).where(Migration.job_id == Job.id, *ready()).exists()
+    unstarted = Job.state.in_(jobs.READY)  # those are rung with all other jobs
+    chosen = (
+        select(Job.id)
+        .where(Job.kind == TaskName.MIGRATE, ~unstarted, due, waiting)
+        .order_by(Job.priority, Job.id)
+        .limit(room)
+        .with_for_update(skip_locked=True)
+    )
+    rung = (
+        update(Job)
+        .where(Job.id.in_(chosen.scalar_subquery()))
+        .values(rung_at=func.now(), rings=Job.rings + 1)
+        .returning(Job)
+    )
+    return [jobs.bell(job) for job in session.scalars(rung)]
+
+
+# -- Counted ----------------------------------------------------------------------------------------------------------
+
+
+def settle_job(session: Session, job_id: int) -> Bell | None:
+    """Writes the job's progress, and its end once every migration has switched or ended.
+
+    It succeeds unless some failed or are dead. What waits for its grace goes on afterwards without the job. Returns the
+    bell of a parent that waited.
+    """
+    job = session.get_one(Job, job_id, with_for_update=True)
+    counts = tally(session, job_id)
+    job.progress = {"done": counts.planned - counts.open, "total": counts.planned, "unit": "moves"}
+    job.rung_at, job.rings = None, 0
+    if counts.outcome is None or job.state in JOB_FINAL:
+        return None
+    stopped = job.cancel_requested and counts.cancelled
+    job.state = JobState.CANCELLED if stopped else counts.outcome
+    job.result, job.finished_at = counts.as_json(), func.now()
+    job.reason = {JobState.FAILED: "migrations_failed", JobState.CANCELLED: "cancelled"}.get(job.state)
+    session.execute(
+        update(Plan)
+        .where(Plan.apply_job_id == job_id, Plan.state == PlanState.APPLYING)
+        .values(state=PlanState.APPLIED, finished_at=func.now())
+    )
+    session.flush()
+    return jobs.wake(session, job.parent_id) if job.parent_id else None
+
+
+def tally(session: Session, job_id: int) -> Tally:
+    """What has come of a job's migrations so far."""
+    retried = func.count().filter(Migration.retries > 0)
+    rows = session.execute(
+        select(Migration.state, Migration.reason, func.count(), retried)
+        .where(Migration.job_id == job_id)
+        .group_by(Migration.state, Migration.reason)
+    ).all()
+    told = (MigrationState.SKIPPED, MigrationState.BLOCKED, MigrationState.FAILED, MigrationState.DEAD)
+    reasons: dict[str, int] = {}
+    for state, reason, count, _ in rows:
+        if state in told and reason:
+            reasons[reason] = reasons.get(reason, 0) + count
+
+    def number(*states: MigrationState) -> int:
+        return sum(count for state, _, count, _ in rows if state in states)
+
+    return Tally(
+        planned=number(*MigrationState),
+        verified=number(*COPIED),
+        skipped=number(MigrationState.SKIPPED),
+        blocked=number(MigrationState.BLOCKED),
+        failed=number(MigrationState.FAILED, MigrationState.DEAD),
+        cancelled=number(MigrationState.CANCELLED),
+        open=number(*EARLY),
+        retried=sum(again for *_, again in rows),
+        reasons=reasons,
+    )
+
+
+def counts_by_state(session: Session) -> dict[str, int]:
+    """How many migrations are in each state, of those that there are."""
+    counted = select(Migration.state, func.count()).group_by(Migration.state)
+    return {str(state): count for state, count in session.execute(counted).tuples()}
+
+
+# -- Seen and changed by users ----------------------------------------------------------------------------------------
+
+
+def get(session: Session, migration_id: int) -> Migration:
+    """The migration. Raises NotFound."""
+    found = session.get(Migration, migration_id)
+    if found is None:
+        raise NotFound(f"there is no migration {migration_id}")
+    return found
+
+
+def listing(
+    session: Session,
+    *,
+    state: str | None = None,
+    job_id: int | None = None,
+    plan_id: int | None = None,
+    before_id: int | None = None,
+    limit: int = 50,
+) -> list[Row[tuple[Migration, str]]]:
+    """Migrations with their object's key, newest first, older than `before_id`."""
+    statement = select(Migration, Object.key).join(Object).order_by(Migration.id.desc()).limit(limit)
+    wanted = {Migration.state: state, Migration.job_id: job_id, Migration.plan_id: plan_id}
+    statement = statement.where(*(column == value for column, value in wanted.items() if value is not None))
+    if before_id is not None:
+        statement = statement.where(Migration.id < before_id)
+    return list(session.execute(statement))
+
+
+def cancel_all(session: Session, job_id: int) -> None:
+    """Asks all of a job's migrations that have not switched to stop."""
+    session.execute(
+        update(Migration)
+        .where(Migration.job_id == job_id, Migration.state.in_(EARLY), Migration.cancel_requested.is_(False))
+        .values(cancel_requested=True, next_attempt_at=func.now())
+    )
+
+
+def cancel(session: Session, migration_id: int, actor: str) -> Migration:
+    """Asks a migration that has not switched to stop; at once when nobody works on it. Raises NotFound or Conflict."""
+    found = _locked(session, migration_id)
+    if found.state not in EARLY:
+        raise Conflict(f"migration {migration_id} cannot be cancelled any more: it is {found.state}")
+    found.cancel_requested = True
+    found.next_attempt_at = func.now()  # a worker discards what it had written so far
+    audit.append(session, actor, "migration.cancel", f"migration {migration_id}")
+    session.flush()
+    return found
+
+
+def retry(session: Session, migration_id: int, actor: str) -> Migration:
+    """Queues an ended migration again with all its attempts; ring its job's bell. Raises NotFound or Conflict."""
+    found = _locked(session, migration_id)
+    check_transition(MIGRATION_TRANSITIONS, MigrationState(found.state), MigrationState.QUEUED)
+    other = select(Migration.id).where(ACTIVE, Migration.object_id == found.object_id)
+    if session.scalar(other) is not None:
+        raise Conflict("another migration has the object now")
+    _requeue(session, (Migration.id == migration_id,))
+    job = session.get_one(Job, found.job_id, with_for_update=True)
+    if job.state in (JobState.FAILED, JobState.DEAD, JobState.CANCELLED):
+        job.state, job.finished_at, job.reason, job.cancel_requested = JobState.RUNNING, None, None, False
+    job.rung_at, job.rings = None, 0
+    audit.append(session, actor, "migration.retry", f"migration {migration_id}")
+    session.refresh(found)
+    return found
+
+
+def release_next(session: Session, migration_id: int, state: MigrationState) -> None:
+    """Lets the move of the same object that waited for this one start, or skips it when this one came to nothing."""
+    waiting = update(Migration).where(Migration.after_id == migration_id, Migration.state.in_(EARLY))
+    if state in COPIED:
+        version = select(Object.version).where(Object.id == Migration.object_id).scalar_subquery()
+        session.execute(waiting.values(after_id=None, object_version=version, next_attempt_at=func.now()))
+        return
+    skipped = waiting.values(state=MigrationState.SKIPPED, reason=f"earlier_move_{state}", finished_at=func.now())
+    for next_id in session.scalars(skipped.returning(Migration.id)).all():
+        release_next(session, next_id, MigrationState.SKIPPED)
+
+
+def _requeue(session: Session, which: tuple[ColumnElement[bool], ...]) -> None:
+    other = aliased(Migration)
+    moving = select(other.id).where(
+        other.object_id == Migration.object_id, other.id != Migration.id, other.state.not_in(MIGRATION_FINAL)
+    )
+    session.execute(
+        update(Migration)
+        .where(*which, ~moving.exists())
+        .values(
+            state=MigrationState.QUEUED,
+            attempts=0,
+            mismatches=0,
+            cancel_requested=False,
+            reason=None,
+            error=None,
+            finished_at=None,
+            lease_until=None,
+            next_attempt_at=func.now(),
+        )
+    )
+
+
+def _locked(session: Session, migration_id: int) -> Migration:
+    found = session.scalar(select(Migration).where(Migration.id == migration_id).with_for_update())
+    if found is None:
+        raise NotFound(f"there is no migration {migration_id}")
+    return found

@@ -1,0 +1,218 @@
+"""Objects: found by scans, listed with filters, looked up by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.db import changes
+from app.db.tables import Migration, Object, Replica, Site
+from app.domain.migrations import EARLY
+from app.domain.objects import Finding, Known, judge
+from app.domain.pins import Pin
+from app.domain.states import ObjectState, ReplicaState
+from app.errors import NotFound
+
+
+@dataclass
+class Scanned:
+    """What a scan has found so far."""
+
+    objects: int = 0
+    bytes: int = 0
+    new: int = 0
+    changed: int = 0
+
+    def add(self, other: Scanned) -> None:
+        """Adds another page's counts."""
+        self.objects += other.objects
+        self.bytes += other.bytes
+        self.new += other.new
+        self.changed += other.changed
+
+
+def clock(session: Session) -> datetime:
+    """The database's time, by which rows are stamped."""
+    return session.scalars(select(func.now())).one()
+
+
+def save_page(session: Session, site_id: int, listed: Mapping[str, Pin], seen_at: datetime) -> Scanned:
+    """Brings the catalogue in line with one page of a site's listing, in bulk; seen_at: when the scan began."""
+    keys = list(listed)
+    _add_missing(session, keys)
+    rows = session.execute(
+        select(Object.id, Object.key, Replica)
+        .outerjoin(Replica, (Replica.object_id == Object.id) & (Replica.site_id == site_id))
+        .where(Object.key.in_(keys))
+        .order_by(Object.id)
+    ).all()
+    moving = set(
+        session.scalars(
+            select(Migration.object_id).where(
+                Migration.object_id.in_([row.id for row in rows]), Migration.state.in_(EARLY), Migration.fence > 0
+            )
+        )
+    )
+    found: dict[Finding, list[tuple[int, Pin]]] = {finding: [] for finding in Finding}
+    for object_id, key, replica in rows:
+        known = _known(replica, object_id in moving) if replica else None
+        found[judge(listed[key], known)].append((object_id, listed[key]))
+    _save_new(session, site_id, found[Finding.NEW], seen_at)
+    _save_same(session, site_id, found[Finding.SAME])
+    for object_id, pin in found[Finding.CHANGED]:
+        changes.put_seen(session, object_id, site_id, pin)
+    _touch(session, site_id, [object_id for object_id, _, _ in rows], seen_at)
+    sizes = sum(pin.size for pin in listed.values())
+    return Scanned(len(listed), sizes, len(found[Finding.NEW]), len(found[Finding.CHANGED]))
+
+
+def _add_missing(session: Session, keys: Sequence[str]) -> None:
+    if keys:
+        rows = [{"key": key} for key in sorted(keys)]
+        session.execute(insert(Object).on_conflict_do_nothing(index_elements=["key"]), rows)
+
+
+def _known(replica: Replica, moving: bool) -> Known:
+    return Known(ReplicaState(replica.state), Pin.from_json(replica.pin), moving)
+
+
+def _save_new(session: Session, site_id: int, found: list[tuple[int, Pin]], seen_at: datetime) -> None:
+    """Replicas nobody knew: they serve, unless another site serves different bytes under the same key already."""
+    if not found:
+        return
+    served = _served(session, [object_id for object_id, _ in found])
+    rows = []
+    for object_id, pin in found:
+        others = served.get(object_id, [])
+        serves = all(other.etag == pin.etag and other.size == pin.size for other in others)
+        rows.append(_new_row(object_id, site_id, pin, seen_at, serves=serves, is_origin=not others))
+    session.execute(insert(Replica).on_conflict_do_nothing(index_elements=["object_id", "site_id"]), rows)
+    first = [(object_id, pin) for object_id, pin in found if object_id not in served]
+    sizes = {object_id: pin.size for object_id, pin in first}
+    for found_object in session.scalars(select(Object).where(Object.id.in_(sizes)).with_for_update()):
+        found_object.state, found_object.size = ObjectState.PRESENT, sizes[found_object.id]
+    session.flush()
+    _current_version(session, site_id, [object_id for object_id, _ in found])
+
+
+def _served(session: Session, object_ids: list[int]) -> dict[int, list[Pin]]:
+    rows = select(Replica.object_id, Replica.pin).where(
+        Replica.object_id.in_(object_ids), Replica.state == ReplicaState.SERVING
+    )
+    found: dict[int, list[Pin]] = {}
+    for object_id, stored in session.execute(rows).tuples():
+        pin = Pin.from_json(stored)
+        found.setdefault(object_id, []).extend([pin] if pin else [])
+    return found
+
+
+def _new_row(
+    object_id: int, site_id: int, pin: Pin, seen_at: datetime, *, serves: bool, is_origin: bool
+) -> dict[str, object]:
+    return {
+        "object_id": object_id,
+        "site_id": site_id,
+        "storage_class": pin.storage_class,
+        "state": ReplicaState.SERVING if serves else ReplicaState.STALE,
+        "is_origin": is_origin,
+        "object_version": 0,
+        "size": pin.size,
+        "pin": pin.as_json(),
+        "class_since": pin.last_modified,
+        "seen_at": seen_at,
+    }
+
+
+def _current_version(session: Session, site_id: int, object_ids: list[int]) -> None:
+    """New replicas were written with version 0: those that serve are of their object's version."""
+    session.execute(
+        update(Replica)
+        .where(Replica.site_id == site_id, Replica.object_id.in_(object_ids), Replica.object_version == 0)
+        .where(Replica.state == ReplicaState.SERVING, Object.id == Replica.object_id)
+        .values(object_version=Object.version)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _save_same(session: Session, site_id: int, found: list[tuple[int, Pin]]) -> None:
+    """Replicas as they were known: a first pin, a class changed by a lifecycle rule, or a lost one that is back."""
+    pins = dict(found)
+    known = select(Replica).where(Replica.site_id == site_id, Replica.object_id.in_(pins)).with_for_update()
+    for replica in session.scalars(known):
+        pin = pins[replica.object_id]
+        if not replica.pin:
+            replica.pin, replica.size = pin.as_json(), pin.size
+        if replica.storage_class != pin.storage_class:
+            replica.storage_class, replica.class_since = pin.storage_class, func.now()
+            replica.pin = {**replica.pin, "storage_class": pin.storage_class}
+        if replica.state == ReplicaState.LOST:
+            replica.state = ReplicaState.SERVING
+    session.flush()
+
+
+def _touch(session: Session, site_id: int, object_ids: list[int], seen_at: datetime) -> None:
+    session.execute(
+        update(Replica)
+        .where(Replica.site_id == site_id, Replica.object_id.in_(object_ids))
+        .values(seen_at=func.greatest(Replica.seen_at, seen_at), absent_scans=0)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def by_key(session: Session, key: str) -> Object:
+    """The object of this key. Raises NotFound."""
+    found = session.scalar(select(Object).where(Object.key == key))
+    if found is None:
+        raise NotFound("there is no object of this key; scan its site first: foretide objects scan")
+    return found
+
+
+def get(session: Session, object_id: int) -> Object:
+    """The object. Raises NotFound."""
+    found = session.get(Object, object_id)
+    if found is None:
+        raise NotFound(f"there is no object {object_id}")
+    return found
+
+
+def listing(
+    session: Session,
+    *,
+    site: str | None = None,
+    tier: str | None = None,
+    prefix: str | None = None,
+    key: str | None = None,
+    after_id: int | None = None,
+    limit: int = 50,
+) -> list[Object]:
+    """Objects by id, from after `after_id`, that all the given filters hold for; site: one that serves them."""
+    statement = select(Object).order_by(Object.id).limit(limit)
+    if site is not None:
+        there = select(Replica.id).join(Site).where(Replica.object_id == Object.id, Site.name == site)
+        statement = statement.where(there.where(Replica.state == ReplicaState.SERVING).exists())
+    if prefix is not None:
+        statement = statement.where(func.starts_with(Object.key, prefix))
+    wanted = {Object.tier: tier, Object.key: key}
+    statement = statement.where(*(column == value for column, value in wanted.items() if value is not None))
+    if after_id is not None:
+        statement = statement.where(Object.id > after_id)
+    return list(session.scalars(statement))
+
+
+def replicas_of(session: Session, object_ids: Sequence[int]) -> dict[int, list[tuple[Replica, str]]]:
+    """Replicas that exist, with their site's name, by object."""
+    found: dict[int, list[tuple[Replica, str]]] = {object_id: [] for object_id in object_ids}
+    rows = (
+        select(Replica, Site.name)
+        .join(Site)
+        .where(Replica.object_id.in_(object_ids), Replica.state != ReplicaState.DELETED)
+        .order_by(Replica.id)
+    )
+    for replica, name in session.execute(rows).tuples():
+        found[replica.object_id].append((replica, name))
+    return found

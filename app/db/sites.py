@@ -1,0 +1,161 @@
+"""Sites: registered, probed, listed, and what their state means for moves that wait for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.db import alerts, secrets
+from app.db.tables import EndpointSample, Migration, Replica, Site
+from app.domain.migrations import SiteFacts
+from app.domain.sites import Capabilities, SiteAddress, is_encrypted, parse_networks
+from app.domain.states import MigrationState, ReplicaState, SiteState
+from app.errors import Conflict, NotFound
+from app.settings import get_settings
+
+
+@dataclass(frozen=True)
+class NewSite:
+    """What POST /v1/sites gives."""
+
+    name: str
+    provider: str
+    region: str
+    endpoint_url: str
+    bucket: str
+    access_key: str
+    secret_key: str
+    classes: tuple[str, ...] = ("STANDARD",)
+    latency_ms: float = 50.0
+    price_book_id: int | None = None
+
+
+def add(session: Session, new: NewSite) -> Site:
+    """Registers a site in state probing. Raises Conflict when the name is taken."""
+    values = {
+        "name": new.name,
+        "provider": new.provider,
+        "region": new.region,
+        "endpoint_url": new.endpoint_url.rstrip("/"),
+        "bucket": new.bucket,
+        "access_key": new.access_key,
+        "secret_key_encrypted": secrets.encrypt(new.secret_key),
+        "classes": list(new.classes),
+        "latency_ms": new.latency_ms,
+        "price_book_id": new.price_book_id,
+    }
+    statement = insert(Site).values(values).on_conflict_do_nothing(index_elements=["name"])
+    site: Site | None = session.scalar(statement.returning(Site))
+    if site is None:
+        raise Conflict(f"there is a site {new.name} already")
+    return site
+
+
+def get(session: Session, name: str) -> Site:
+    """The site. Raises NotFound."""
+    site = session.scalar(select(Site).where(Site.name == name))
+    if site is None:
+        raise NotFound(f"there is no site {name}")
+    return site
+
+
+def listing(session: Session) -> list[Site]:
+    """All sites, by name."""
+    return list(session.scalars(select(Site).order_by(Site.name)))
+
+
+def by_id(session: Session) -> dict[int, Site]:
+    """All sites by id."""
+    return {site.id: site for site in session.scalars(select(Site))}
+
+
+def change(session: Session, name: str, **values: object) -> Site:
+    """Sets columns of a site and counts its version up; a new `secret_key` is stored encrypted. Raises NotFound."""
+    secret = values.pop("secret_key", None)
+    if secret is not None:
+        values["secret_key_encrypted"] = secrets.encrypt(str(secret))
+    statement = update(Site).where(Site.name == name).values(**values, version=Site.version + 1).returning(Site)
+    site: Site | None = session.scalar(statement, execution_options={"populate_existing": True})
+    if site is None:
+        raise NotFound(f"there is no site {name}")
+    return site
+
+
+def remove(session: Session, name: str) -> None:
+    """Forgets a site that holds nothing. Raises NotFound, or Conflict while it holds replicas."""
+    site = get(session, name)
+    held = session.scalar(select(func.count()).where(Replica.site_id == site.id, Replica.state != ReplicaState.DELETED))
+    if held:
+        raise Conflict(f"{name} holds {held} replicas; move them away first: foretide sites drain {name}")
+    session.delete(site)
+
+
+def address(site: Site) -> SiteAddress:
+    """How to reach the site, its secret decrypted."""
+    return SiteAddress(
+        name=site.name,
+        endpoint_url=site.endpoint_url,
+        region=site.region,
+        bucket=site.bucket,
+        access_key=site.access_key,
+        secret_key=secrets.decrypt(site.secret_key_encrypted),
+        networks=parse_networks(get_settings().site_networks),
+    )
+
+
+def facts(site: Site) -> SiteFacts:
+    """The site as a move sees it."""
+    capabilities = Capabilities.from_json(site.capabilities)
+    return SiteFacts(
+        name=site.name,
+        state=SiteState(site.state),
+        capabilities=capabilities,
+        encrypted=is_encrypted(site.endpoint_url, capabilities, declared=site.encryption_declared),
+        allow_unguarded_delete=site.allow_unguarded_delete,
+    )
+
+
+def record_probe(session: Session, site_id: int, capabilities: Capabilities) -> None:
+    """Keeps what a full probe found; the site is ready, unless it is being drained."""
+    site = session.get_one(Site, site_id, with_for_update=True)
+    site.capabilities, site.probed_at = capabilities.as_json(), func.now()
+    _answers(session, site)
+
+
+def record_answer(session: Session, site_id: int, latency_ms: float) -> None:
+    """Keeps that a site answered: one that did not is ready again and moves that wait for it go on."""
+    _sample(session, site_id, ok=True, latency_ms=latency_ms)
+    _answers(session, session.get_one(Site, site_id, with_for_update=True))
+
+
+def record_silence(session: Session, site_id: int, state: SiteState, reason: str, detail: str) -> None:
+    """Keeps that a site did not answer (unreachable) or did not let us in (refused), with an alert."""
+    _sample(session, site_id, ok=False, error=reason)
+    site = session.get_one(Site, site_id, with_for_update=True)
+    if site.state != SiteState.DRAINING:
+        site.state, site.reason = state, detail
+    alerts.raise_alert(session, "site_down", "critical", f"{site.name}: {detail}", subject=site.name)
+
+
+def _answers(session: Session, site: Site) -> None:
+    if site.state == SiteState.DRAINING or site.probed_at is None:
+        return
+    if site.state != SiteState.READY:
+        site.state, site.reason = SiteState.READY, None
+        alerts.clear(session, "site_down", site.name)
+        waiting = (Migration.from_site_id == site.id) | (Migration.to_site_id == site.id)
+        session.execute(
+            update(Migration)
+            .where(waiting, Migration.state == MigrationState.WAITING, Migration.reason == "site_unavailable")
+            .values(next_attempt_at=func.now())
+        )
+
+
+def _sample(
+    session: Session, site_id: int, *, ok: bool, latency_ms: float | None = None, error: str | None = None
+) -> None:
+    sample = EndpointSample(site_id=site_id, ts=func.now(), source="probe", ok=ok, latency_ms=latency_ms, error=error)
+    session.add(sample)

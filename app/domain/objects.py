@@ -1,0 +1,68 @@
+"""What a look at the world says of the catalogue: a listing's line or an access beside what is known of a replica."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from app.domain.pins import Pin
+from app.domain.states import ReplicaState
+
+ABSENT_SCANS = 2
+"""A replica that so many scans in a row did not find is gone."""
+CLOCK_SLACK = timedelta(seconds=5)
+"""How far a writer's clock may stand from the site's before its PUT looks older than what it wrote."""
+
+
+class Finding(StrEnum):
+    """What one line of a listing says."""
+
+    NEW = "new"
+    """A replica that the catalogue does not know."""
+    SAME = "same"
+    """The replica is as it is known, perhaps in another class or known without a pin until now."""
+    CHANGED = "changed"
+    """Somebody else wrote it: it is the newest version."""
+    NOTHING = "nothing"
+    """The listing is older than what is known, or a migration is at work on it."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the catalogue has of a replica. `moving`: a migration that has not switched yet is at work on the object."""
+
+    state: ReplicaState
+    pin: Pin | None
+    moving: bool
+
+
+def judge(listed: Pin, known: Known | None) -> Finding:
+    """What a listing's line says of one key at one site."""
+    if known is None:
+        return Finding.NEW
+    if known.moving:
+        return Finding.NOTHING  # the migration's own looks decide
+    if known.state is ReplicaState.DELETED:
+        newer = known.pin is None or listed.last_modified > known.pin.last_modified
+        return Finding.CHANGED if newer else Finding.NOTHING
+    if known.pin is None or listed.same_object(known.pin):
+        return Finding.SAME
+    return Finding.CHANGED if listed.last_modified >= known.pin.last_modified else Finding.NOTHING
+
+
+def write_is_news(ts: datetime, state: ReplicaState, pin: Pin | None) -> bool:
+    """Whether a reported PUT at a replica's site tells of a version that the catalogue does not have.
+
+    Logs also hold Foretide's own copies and arrive late: a PUT no later than what was last seen there says nothing.
+    """
+    if pin is None:
+        return state is not ReplicaState.COPYING
+    return ts > pin.last_modified + CLOCK_SLACK
+
+
+def delete_is_news(ts: datetime, state: ReplicaState, pin: Pin | None) -> bool:
+    """Whether a reported DELETE at a replica's site is its owner's: Foretide's own deletes stand in the logs too."""
+    if state in (ReplicaState.DELETED, ReplicaState.DRAINING, ReplicaState.COPYING, ReplicaState.VERIFIED):
+        return False
+    return pin is None or ts >= pin.last_modified

@@ -1,0 +1,177 @@
+"""One object copied to another site and proven equal: in one piece or in parts that a successor can go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from app.db import migration_steps as steps
+from app.db.migration_steps import Part, Work
+from app.db.session import session_scope
+from app.domain.migrations import Owner, owner, part_size
+from app.domain.pins import Pin
+from app.domain.sites import Capabilities
+from app.errors import Blocked, ConditionFailed, LeaseLost, ObjectMissing, Permanent, SiteFaulty, SourceChanged
+from app.s3 import multipart, objects, transfer
+from app.s3.client import Bucket, connect
+from app.s3.objects import Carried, Target
+from app.s3.outcomes import UPLOAD_MISSING
+from app.s3.transfer import Copied, SentPart
+from app.settings import Settings
+
+THIS = "this copy"
+"""What `_standing` answers when the destination holds these very bytes already."""
+
+
+def pinned(work: Work) -> Pin:
+    """The source as this migration has pinned it. Raises SourceChanged when it has not."""
+    if work.pin is None:
+        raise SourceChanged("the source was not pinned yet")
+    return work.pin
+
+
+def capabilities(work: Work) -> Capabilities:
+    """What the destination's probe found."""
+    return (work.facts.destination or work.facts.source).capabilities
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The copy of a begun migration. check and at: as in Mover."""
+
+    work: Work
+    pin: Pin
+    carried: Carried
+    settings: Settings
+    check: Callable[[], None]
+    at: Callable[[str], None]
+
+    def write(self) -> Copied:
+        """Writes the pinned bytes at the destination, or adopts them where an earlier claim has; returns their hash.
+
+        Raises Blocked when somebody else's object stands there, SourceChanged, LeaseLost, Cancelled or what the sites
+        answer.
+        """
+        return self._whole() if self.pin.size < self.settings.multipart_threshold else self._parts()
+
+    def prove(self, copied: Copied) -> tuple[Pin, str]:
+        """The destination's pin and SHA-256, once it is shown to hold all that the source does.
+
+        Raises ChecksumMismatch, or Permanent when class, headers, metadata or tags were not kept.
+        """
+        work, can = self.work, capabilities(self.work)
+        destination = connect(work.destination)
+        found, sha256 = transfer.prove(
+            destination, work.key, copied, self.pin, self.carried, by_checksum=can.checksum_sha256
+        )
+        if found.pin.storage_class != work.facts.to_class:
+            raise Permanent(f"{destination.name} did not keep class {work.facts.to_class}", reason="class_not_kept")
+        return found.pin, sha256
+
+    def _whole(self) -> Copied:
+        work, destination = self.work, connect(self.work.destination)
+        body, copied = transfer.read_whole(connect(work.source), work.key, self.pin)
+        self.check()
+        self._write(lambda target: objects.put(destination, target, body, copied.sha256 or "", self.carried), copied)
+        return copied
+
+    def _parts(self) -> Copied:
+        work, destination = self.work, connect(self.work.destination)
+        ledger = _Ledger(work, self.pin, part_size(self.pin.size, self.settings.part_size), self.check)
+        done = ledger.resume(destination)
+        copied = transfer.copy_parts(
+            connect(work.source), destination, self.pin, self._target(), self.carried, ledger.part_size,
+            ledger.upload_id, done, ledger, self.at,
+        )  # fmt: skip
+        self.check()
+        self._write(
+            lambda target: multipart.complete(destination, target, ledger.upload_id or "", ledger.etags), copied
+        )
+        return copied
+
+    def _target(self) -> Target:
+        work, can = self.work, capabilities(self.work)
+        there = work.facts.destination_replica
+        older = there.may_be_replaced if there else None
+        return Target(
+            key=work.key,
+            storage_class=work.facts.to_class or "STANDARD",
+            intent=work.intent,
+            replaces=older.etag if older else None,
+            conditional=can.conditional_put and can.conditional_complete,
+            checksum=can.checksum_sha256,
+        )
+
+    def _write(self, write: Callable[[Target], None], copied: Copied) -> None:
+        """Writes on the condition that nothing stands there, or what may be replaced; adopts what is this already."""
+        target = self._target()
+        if not target.conditional and self._standing(copied) == THIS:
+            return
+        try:
+            write(target)
+        except (ConditionFailed, ObjectMissing) as refused:
+            standing = self._standing(copied)
+            if standing == THIS:
+                return
+            if refused.reason == UPLOAD_MISSING:
+                raise SiteFaulty("the upload is gone, and its object is not there", reason=UPLOAD_MISSING) from None
+            write(replace(target, replaces=standing))
+
+    def _standing(self, copied: Copied) -> str | None:
+        """What stands at the destination: None nothing, THIS these very bytes, else the ETag of what may be replaced.
+
+        Raises Blocked when it is somebody else's, LeaseLost when a later claim wrote it.
+        """
+        work, destination = self.work, connect(self.work.destination)
+        found = objects.find(destination, work.key)
+        if found is None:
+            return None
+        there = work.facts.destination_replica
+        if there and (older := there.may_be_replaced) and found.pin.same_object(older):
+            return found.pin.etag
+        written_by = owner(work.intent_id, work.claim.fence, found.intent)
+        if written_by is Owner.SUCCESSOR:
+            raise LeaseLost
+        if written_by is Owner.OTHER:
+            raise Blocked(f"{destination.name} holds another object of this key", reason="destination_exists")
+        if found.pin.size == self.pin.size:
+            _, parts = objects.hashes(destination, work.key, found.pin, copied.part_size)
+            if tuple(parts) == copied.parts:
+                return THIS
+        return found.pin.etag
+
+
+class _Ledger:
+    """An upload's progress in the database, under the claim's fence."""
+
+    def __init__(self, work: Work, pin: Pin, size: int, check: Callable[[], None]) -> None:
+        self._work, self._pin, self._new_size, self.check = work, pin, size, check
+        self.part_size = work.part_size or size
+        self.upload_id = work.upload_id
+        self.etags: list[str] = []
+
+    def resume(self, destination: Bucket) -> list[SentPart]:
+        """The parts of an earlier claim's upload, if the site still has them."""
+        if self.upload_id is None:
+            return []
+        with session_scope() as session:
+            kept = steps.parts(session, self._work.claim.id)
+        done = [SentPart(part.number, part.etag, part.size, part.sha256) for part in kept]
+        all_sent = sum(part.size for part in done) == self._pin.size  # then it may have been completed, and be gone
+        if not all_sent and not transfer.upload_is_there(destination, self._work.key, self.upload_id, done):
+            self.upload_id, self.part_size = None, self._new_size
+            return []
+        self.etags = [part.etag for part in done]
+        return done
+
+    def started(self, upload_id: str) -> None:
+        """Keeps the upload's id before any part is sent."""
+        self.upload_id = upload_id
+        with session_scope() as session:
+            steps.set_upload(session, self._work.claim, upload_id, self.part_size)
+
+    def sent(self, part: SentPart) -> None:
+        """Keeps a finished part before the next is sent."""
+        self.etags.append(part.etag)
+        with session_scope() as session:
+            steps.add_part(session, self._work.claim, Part(part.number, part.etag, part.size, part.sha256))

@@ -1,0 +1,260 @@
+"""One claimed migration taken as far as it goes: pin, copy, prove, switch; after the grace the guarded delete.
+
+Each step looks at the world again, decides by app.domain.migrations, acts at the sites with no transaction open, and
+saves under the claim's fence (docs/guarantees.md has the protocol).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from app.db import migration_ends as ends
+from app.db import migration_steps as steps
+from app.db.migration_steps import Work
+from app.db.session import session_scope
+from app.domain.migrations import (
+    COPIES,
+    RECHECK_S,
+    SWITCHED,
+    DeleteAction,
+    DeleteFacts,
+    DeleteVerdict,
+    Owner,
+    admit,
+    is_growing,
+    may_delete,
+    owner,
+)
+from app.domain.pins import Pin
+from app.domain.sites import SiteAddress
+from app.domain.states import MoveKind, ReplicaState
+from app.errors import Blocked, ConditionFailed, ForetideError, ObjectMissing, Permanent, Skipped, SourceChanged
+from app.s3 import multipart, objects, transfer
+from app.s3.client import Bucket, connect
+from app.s3.objects import Head
+from app.settings import Settings
+from workers.migration_copy import Copy, capabilities, pinned
+
+log = structlog.get_logger()
+IN_PLACE_LIMIT = 5 * 10**9
+"""CopyObject takes no larger object."""
+
+
+@dataclass(frozen=True)
+class Mover:
+    """Takes one migration through its steps.
+
+    check: raises LeaseLost or Cancelled when the work must stop. at: called with the name of each point at which a
+    crash must do no harm; tests crash there.
+    """
+
+    settings: Settings
+    check: Callable[[], None]
+    at: Callable[[str], None] = lambda _: None
+
+    def run(self, work: Work) -> None:
+        """One attempt. Raises what set_back is to be told of."""
+        if work.state in SWITCHED:
+            self._after_grace(work)
+            return
+        admit(work.facts)
+        if work.verified and self._still_proven(work):
+            self._switch(work)
+        elif work.facts.kind in COPIES:
+            self._switch(self._copy(work))
+        elif work.facts.kind is MoveKind.CLASS:
+            self._switch(self._change_class(work))
+        else:
+            self._switch(self._begin(work, self._look(work)))
+
+    # -- pin ----------------------------------------------------------------------------------------------------------
+
+    def _look(self, work: Work) -> Head:
+        """The source as it is, if it may be moved now."""
+        try:
+            found = objects.head(connect(work.source), work.key)
+        except ObjectMissing:
+            raise Skipped(f"{work.source.name} does not hold the object", reason="source_missing") from None
+        if found.customer_key:
+            raise Blocked("the object is encrypted with its owner's key", reason="customer_key")
+        if is_growing(found.pin.last_modified, found.server_date, self.settings.growing_age_s):
+            raise Skipped("the object is still being written", reason="file_growing")
+        return found
+
+    def _begin(self, work: Work, found: Head) -> Work:
+        self.check()
+        self.at("pinned")
+        if work.upload_id and work.pin and not found.pin.same_object(work.pin):
+            multipart.abort(connect(work.destination), work.key, work.upload_id)
+        with session_scope() as session:
+            begun = steps.begin(session, work, found.pin)
+        self.at("begun")
+        return begun
+
+    def _unchanged(self, work: Work) -> None:
+        """Raises SourceChanged unless the source still is what was pinned."""
+        found = objects.find(connect(work.source), work.key)
+        if found is None or work.pin is None or not found.pin.same_object(work.pin):
+            raise SourceChanged
+
+    def _still_proven(self, work: Work) -> bool:
+        """Whether an earlier claim's proof still holds: neither end has changed since."""
+        ends_at = {work.source: work.pin, work.destination: work.result_pin or work.pin}
+        if work.facts.kind is MoveKind.CLASS:
+            ends_at = {work.source: work.result_pin}
+        found = {address: objects.find(connect(address), work.key) for address in ends_at}
+        return all(pin and (there := found[address]) and there.pin.same_object(pin) for address, pin in ends_at.items())
+
+    # -- copy and prove -----------------------------------------------------------------------------------------------
+
+    def _copy(self, work: Work) -> Work:
+        found = self._look(work)
+        carried = objects.with_tags(connect(work.source), work.key, found)
+        work = self._begin(work, found)
+        copy = Copy(work, found.pin, carried, self.settings, self.check, self.at)
+        copied = copy.write()
+        self.at("copied")
+        self._unchanged(work)
+        proven, sha256 = copy.prove(copied)
+        self.at("proven")
+        with session_scope() as session:
+            work = steps.verified(session, work, sha256, proven)
+        self.at("verified")
+        return work
+
+    # -- class change in place ----------------------------------------------------------------------------------------
+
+    def _change_class(self, work: Work) -> Work:
+        bucket, to_class = connect(work.source), work.facts.to_class or "STANDARD"
+        before = objects.head(bucket, work.key)
+        ours = owner(work.intent_id, work.claim.fence, before.intent) is Owner.OURS
+        if not (ours and before.pin.storage_class == to_class):
+            before = self._look(work)
+            if before.pin.size > IN_PLACE_LIMIT:
+                raise Blocked("the object is too large to be copied in place", reason="too_large_in_place")
+            carried = objects.with_tags(bucket, work.key, before)
+            work = self._begin(work, before)
+            try:
+                objects.change_class(bucket, work.key, before, carried, to_class, work.intent)
+            except ConditionFailed:
+                raise SourceChanged from None
+            self.at("copied")
+            after = objects.head(bucket, work.key)
+            transfer.kept_as_sent(bucket, work.key, after, carried)
+            _same_in_place(before, after, to_class)
+        else:
+            after = before
+        with session_scope() as session:
+            work = steps.verified(session, work, None, after.pin)
+        self.at("verified")
+        return work
+
+    # -- switch -------------------------------------------------------------------------------------------------------
+
+    def _switch(self, work: Work) -> None:
+        self.check()
+        with session_scope() as session:
+            steps.switch(session, work, self.settings.grace_s)
+        self.at("switched")
+
+    # -- after the grace ----------------------------------------------------------------------------------------------
+
+    def _after_grace(self, work: Work) -> None:
+        source = connect(work.source)
+        found = objects.find(source, work.key)
+        verdict = self._verdict(work, found)
+        self.check()
+        if verdict.action is DeleteAction.DELETE:
+            with session_scope() as session:
+                ends.intend_delete(session, work, verdict)
+            self.at("delete_intended")
+            self._delete(work, source)
+            self.at("deleted")
+        with session_scope() as session:
+            if verdict.action in (DeleteAction.DELETE, DeleteAction.GONE):
+                ends.source_gone(session, work, verdict)
+            elif verdict.action is DeleteAction.KEEP:
+                ends.source_kept(session, work, verdict)
+            elif verdict.action is DeleteAction.WAIT:
+                ends.source_waits(session, work, verdict, RECHECK_S)
+            else:
+                ends.reverse(session, work, verdict, found.pin if found else None)
+
+    def _delete(self, work: Work, source: Bucket) -> None:
+        conditional = work.facts.source.capabilities.conditional_delete
+        try:
+            objects.delete(source, work.key, pinned(work), conditional=conditional)
+        except ConditionFailed:
+            raise SourceChanged("the source was written just before its delete, which did not happen") from None
+
+    def _verdict(self, work: Work, found: Head | None) -> DeleteVerdict:
+        with session_scope() as session:
+            witnesses = steps.witnesses(session, work)
+        moved = work.facts.kind is MoveKind.MOVE
+        there = objects.find(connect(work.destination), work.key) if moved else None
+        seen = {site_id: self._witness(address, work.key) for site_id, (address, _) in witnesses.items()}
+        good = [site_id for site_id, (_, pin) in witnesses.items() if (now := seen[site_id]) and now.same_object(pin)]
+        replica = work.facts.source_replica
+        return may_delete(
+            DeleteFacts(
+                rules=work.facts.rules,
+                now=work.now,
+                grace_until=(work.switched_at or work.now) + timedelta(seconds=self.settings.grace_s),
+                pinned=pinned(work),
+                source_now=found.pin if found else None,
+                source_draining=replica is not None and replica.state is ReplicaState.DRAINING,
+                destination_pinned=work.result_pin if moved else None,
+                destination_now=there.pin if there else None,
+                verified_elsewhere=len(good),
+                locked=found.is_locked(work.now) if found else False,
+                site=work.facts.source,
+            )
+        )
+
+    def _witness(self, address: SiteAddress, key: str) -> Pin | None:
+        try:
+            found = objects.find(connect(address), key)
+        except ForetideError:
+            return None  # what cannot be looked at does not count as a copy
+        return found.pin if found else None
+
+    # -- giving up ----------------------------------------------------------------------------------------------------
+
+    def discard(self, work: Work, upload_id: str | None, *, written: bool) -> None:
+        """Removes what an attempt that was given up has left at the destination, as far as the site lets it.
+
+        written: also the object itself, if this migration wrote it and the site has conditional deletes. What cannot be
+        removed stays in the catalogue as stale.
+        """
+        if work.facts.kind not in COPIES:
+            return
+        destination = connect(work.destination)
+        try:
+            if upload_id:
+                multipart.abort(destination, work.key, upload_id)
+            found = objects.find(destination, work.key) if written else None
+            if found and owner(work.intent_id, work.claim.fence, found.intent) is Owner.OURS:
+                if not capabilities(work).conditional_delete:
+                    return
+                objects.delete(destination, work.key, found.pin, conditional=True)
+        except ForetideError as error:
+            log.warning("not tidied up", key=work.key, site=work.destination.name, reason=error.reason)
+            return
+        if written:
+            with session_scope() as session:
+                ends.nothing_left(session, work)
+
+
+def _same_in_place(before: Head, after: Head, to_class: str) -> None:
+    """Raises Permanent unless a copy in place left the same bytes in the wanted class."""
+    same = after.pin.size == before.pin.size and after.pin.storage_class == to_class
+    if before.sha256 and after.sha256:
+        same = same and before.sha256 == after.sha256
+    elif not before.pin.etag_is_of_parts and before.kms_key is None:
+        same = same and before.pin.etag == after.pin.etag
+    if not same:
+        raise Permanent("the object is not as wanted after its class was changed", reason="class_change_unproven")
