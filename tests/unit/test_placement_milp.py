@@ -65,7 +65,7 @@ def items(draw, options, number):
 @st.composite
 def problems(draw):
     options = draw(sites())
-    return Problem(options, tuple(draw(items(options, number)) for number in range(draw(st.integers(1, 3)))))
+    return Problem(options, tuple(draw(items(options, number)) for number in range(draw(st.integers(1, 2)))))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
