@@ -1,0 +1,94 @@
+"""Copies between two S3 sites: small and large objects against rclone, processor time against plain boto3."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from app.devstack.seaweed import RunningSite
+from app.errors import Permanent
+from app.settings import PROJECT_ROOT
+from bench.result import Result, less, more
+from bench.rig import Rig
+
+SMALL, SMALL_BYTES = 400, 10_000
+LARGE, LARGE_BYTES = 3, 64 * 2**20
+MIB = 2**20
+BAR_SMALL, BAR_LARGE, BAR_CPU, LIMIT_MIB = 1.0, 0.8, 4.0, 100.0
+
+
+def measure(rig: Rig) -> Iterator[Result]:
+    """Each engine copies the same objects, eight at a time, to a place of its own."""
+    source, destination, other = rig.stack.sites
+    _fill(source, "small/", SMALL, SMALL_BYTES)
+    _fill(source, "large/", LARGE, LARGE_BYTES)
+    rig.tell(f"copy: {SMALL} objects of {SMALL_BYTES} bytes and {LARGE} of {LARGE_BYTES // MIB} MiB, ours verified")
+    small = _ours("ours", source, destination, "small/")
+    small_peer = _rclone(source, other, "small/")
+    yield more("copy-small", SMALL / small["seconds"], SMALL / small_peer, "objects/s", BAR_SMALL)
+    plain = _ours("boto3", source, other, "small/")
+    cpu, cpu_peer = small["cpu_seconds"] / SMALL * 1000, plain["cpu_seconds"] / SMALL * 1000
+    yield less("copy-small-cpu", cpu, cpu_peer, "ms/object", BAR_CPU)
+    large = _ours("ours", source, destination, "large/")
+    large_peer = _rclone(source, other, "large/")
+    megabytes = LARGE * LARGE_BYTES / 1e6
+    yield more("copy-large", megabytes / large["seconds"], megabytes / large_peer, "MB/s", BAR_LARGE)
+    yield less("copy-large-memory", large["memory_mib"], LIMIT_MIB, "MiB")
+
+
+def _fill(site: RunningSite, prefix: str, count: int, size: int) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=site.endpoint_url,
+        region_name=site.region,
+        aws_access_key_id=site.access_key,
+        aws_secret_access_key=site.secret_key,
+    )
+    for number in range(count):
+        client.put_object(Bucket=site.bucket, Key=f"{prefix}{number}", Body=os.urandom(size))
+
+
+def _ours(engine: str, source: RunningSite, destination: RunningSite, prefix: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.copy_ours", engine, source.name, destination.name, prefix]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, check=True)
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
+
+
+def _rclone(source: RunningSite, destination: RunningSite, prefix: str) -> float:
+    """Seconds that rclone needs, its own start left out."""
+    beside = Path(sys.executable).parent / "rclone"
+    program = str(beside) if beside.exists() else shutil.which("rclone")
+    if program is None:
+        raise Permanent("rclone is not installed; ./foretide bench installs requirements-dev.txt, which has it")
+    environment = os.environ | _remote("SOURCE", source) | _remote("DESTINATION", destination)
+    started = time.perf_counter()
+    subprocess.run([program, "version"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    start = time.perf_counter() - started
+    paths = [f"source:{source.bucket}/{prefix}", f"destination:{destination.bucket}/{prefix}"]
+    options = ["--transfers=8", "--checkers=8", "--s3-no-check-bucket", "--config="]
+    started = time.perf_counter()
+    subprocess.run([program, "copy", *paths, *options], env=environment, check=True)
+    return time.perf_counter() - started - start
+
+
+def _remote(name: str, site: RunningSite) -> dict[str, str]:
+    settings = {
+        "TYPE": "s3",
+        "PROVIDER": "Other",
+        "ENDPOINT": site.endpoint_url,
+        "REGION": site.region,
+        "ACCESS_KEY_ID": site.access_key,
+        "SECRET_ACCESS_KEY": site.secret_key,
+        "FORCE_PATH_STYLE": "true",
+    }
+    return {f"RCLONE_CONFIG_{name}_{setting}": value for setting, value in settings.items()}
