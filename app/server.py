@@ -10,7 +10,7 @@ import typing
 from threading import Thread
 
 from flask import Flask, request
-from werkzeug.routing import IntegerConverter, UnicodeConverter
+from werkzeug.routing import IntegerConverter, PathConverter, UnicodeConverter
 
 from app import auth, logs
 from app.api import errors, jobs, limits, metrics, security
@@ -34,10 +34,17 @@ class Name(UnicodeConverter):
     regex = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 
 
+class Key(PathConverter):
+    """An object's key in a path, its slashes as they are."""
+
+    regex = ".+"
+    part_isolating = False
+
+
 def create_app() -> Flask:
     """The application. Raises RuntimeError when a route does not say who may call it."""
     app = Flask("foretide", static_folder=None)
-    app.url_map.converters.update(id=Id, name=Name)
+    app.url_map.converters.update(id=Id, name=Name, key=Key)
     app.url_map.merge_slashes = False
     errors.install(app)
     security.install(app)

@@ -12,12 +12,18 @@ def etag(version: object) -> dict[str, str]:
     return {"ETag": f'"{version}"'}
 
 
-def check_match(version: object, *, required: bool = True) -> None:
-    """Raises PreconditionRequired without If-Match, PreconditionFailed when it names another version."""
-    if not request.if_match:
-        if required and "If-Match" not in request.headers:
+def expected_version(*, required: bool = False) -> int | None:
+    """The version that If-Match names; None without one, or with `*`.
+
+    Raises PreconditionRequired when it is required and missing, PreconditionFailed when no version has such an ETag.
+    """
+    if "If-Match" not in request.headers:
+        if required:
             raise PreconditionRequired
-        if "If-Match" not in request.headers:
-            return
-    if not request.if_match.contains(str(version)):
+        return None
+    if request.if_match.star_tag:
+        return None
+    tags = [tag for tag in request.if_match.as_set() if tag.isascii() and tag.isdigit() and len(tag) < 19]
+    if len(tags) != 1:
         raise PreconditionFailed
+    return int(tags[0])

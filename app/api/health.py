@@ -15,8 +15,8 @@ from app.api.router import Router, reply
 from app.auth import LOOPBACK, OPEN
 from app.db import sweep, watch
 from app.db.session import session_scope
+from app.domain.tasks import QueueName
 from app.errors import BrokerUnavailable, DatabaseUnavailable
-from app.queue import QueueName
 from app.settings import PROJECT_ROOT, get_settings
 
 router = Router("health", prefix="")

@@ -1,7 +1,46 @@
-"""Every router of the API, in the order in which the OpenAPI document shows them."""
+"""Every router of the API."""
 
 from __future__ import annotations
 
-from app.api import accesses, health, jobs, openapi
+from app.api import (
+    accesses,
+    alerts,
+    audit,
+    compat,
+    health,
+    jobs,
+    migrations,
+    models,
+    objects,
+    openapi,
+    placement,
+    plans,
+    policies,
+    routing,
+    runs,
+    sites,
+    tokens,
+)
 
-ROUTERS = (accesses.router, jobs.router, health.router, openapi.router)
+ROUTERS = tuple(
+    module.router
+    for module in (
+        sites,
+        objects,
+        accesses,
+        models,
+        placement,
+        plans,
+        migrations,
+        routing,
+        policies,
+        alerts,
+        jobs,
+        runs,
+        tokens,
+        audit,
+        health,
+        openapi,
+        compat,
+    )
+)

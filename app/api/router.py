@@ -143,4 +143,4 @@ def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
         return value
     if status == 204:
         return Response(status=204, headers=headers)
-    return Response(to_json(value), status, headers, content_type="application/json")
+    return Response(to_json(value, inf_nan_mode="null"), status, headers, content_type="application/json")

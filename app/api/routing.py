@@ -141,7 +141,7 @@ def list_samples(name: str) -> dict[str, Any]:
 
 def _decide(session: Session, key: str, sla_ms: float | None) -> tuple[Route, Site, str]:
     found = routing.readable(session, key)
-    wished = sla_ms if sla_ms is not None else policies.rules(session).for_key(key).sla_ms
+    wished = sla_ms if sla_ms is not None else policies.load(session).rules(key).sla_ms
     route = choose(found.candidates(routing.healths(session)), turn=next(_turns), sla_ms=wished)
     if route is None:
         raise NotFound("no replica of this key can be read")

@@ -18,8 +18,8 @@ from app.db import idempotency, jobs
 from app.db.jobs import Bell
 from app.db.session import session_scope
 from app.db.tables import Job, Json
+from app.domain.tasks import TaskName
 from app.errors import BadRequest
-from app.queue import TaskName
 from app.settings import get_settings
 
 RETRY_AFTER_S = "1"

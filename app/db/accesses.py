@@ -163,3 +163,15 @@ def _observed(session: Session, rows: dict[str, Ints], as_of: datetime, only: Se
         begin=microseconds(begin),
     )
     return Observed(ids, history, Catalogue.of([row.key for row in objects], [row.size for row in objects]))
+
+
+def recent_reads(session: Session, object_id: int, now: datetime) -> tuple[int, int]:
+    """How often the object was read in the last hour and in the last 24 hours."""
+    row = session.execute(
+        text(
+            f"select count(*) filter (where a.ts > :hour), count(*) from access a"  # noqa: S608
+            f" where a.object_id = :id and a.ts > :day and a.ts <= :now and {READ}"
+        ),
+        {"id": object_id, "now": now, "hour": now - timedelta(hours=1), "day": now - timedelta(hours=24)},
+    ).one()
+    return int(row[0]), int(row[1])

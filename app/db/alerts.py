@@ -47,6 +47,15 @@ def open_alerts(session: Session, limit: int = 200) -> list[Alert]:
     return list(session.scalars(statement))
 
 
+def listing(
+    session: Session, *, state: AlertState | None = None, before_id: int | None = None, limit: int = 50
+) -> list[Alert]:
+    """Alerts in this state, or those that stand, the last opened first, older than `before_id`."""
+    wanted = Alert.state != AlertState.RESOLVED if state is None else Alert.state == state
+    statement = select(Alert).where(wanted).order_by(Alert.id.desc()).limit(limit)
+    return list(session.scalars(statement.where(Alert.id < before_id) if before_id else statement))
+
+
 def ack(session: Session, alert_id: int, actor: str) -> Alert:
     """Notes that `actor` has seen the alert. Raises NotFound."""
     return _set(session, alert_id, state=AlertState.ACKED, acked_by=actor)

@@ -16,13 +16,13 @@ def register(endpoints: Endpoints, sites: Sequence[RunningSite]) -> None:
 
     with Client(endpoints.url, endpoints.token) as client:
         known = {site["name"]: site for site in client.sites()}
-        jobs = [client.add_site(site.as_dict()) for site in sites if site.name not in known]
+        probes = [client.add_site(site.as_dict())["job_id"] for site in sites if site.name not in known]
         for site in sites:
             if site.name in known and known[site.name]["endpoint_url"] != site.endpoint_url:
                 _readdress(site)
-                jobs.append(client.probe_site(site.name))
-        for job in jobs:
-            client.wait(job, timeout_s=PROBE_TIMEOUT_S)
+                probes.append(client.probe_site(site.name)["id"])
+        for probe in probes:
+            client.wait(client.job(probe), timeout_s=PROBE_TIMEOUT_S)
 
 
 def _readdress(site: RunningSite) -> None:

@@ -9,7 +9,7 @@ from app.db import jobs
 from app.db.session import session_scope
 from app.domain.roles import Role
 from app.domain.states import JobState
-from app.queue import TaskName
+from app.domain.tasks import TaskName
 from tests.integration.conftest import Api
 
 

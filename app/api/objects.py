@@ -1,0 +1,130 @@
+"""Objects: the catalogue, its replicas, and the inventory that fills it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from flask import Response
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from app.api import submit
+from app.api.audit import record
+from app.api.etags import etag
+from app.api.pages import PageQuery, page
+from app.api.router import Router, reply
+from app.api.schemas import In, JobOut, Json, Key, Name, Page
+from app.api.submit import Started
+from app.db import objects, predictions, sites
+from app.db.session import session_scope
+from app.db.tables import Object, Prediction, Replica
+from app.domain.roles import Role
+from app.domain.tasks import TaskName
+
+router = Router("objects")
+
+
+class ObjectsQuery(PageQuery):
+    """Which objects."""
+
+    site: Name | None = Field(None, description="A site that serves them.")
+    tier: Literal["hot", "warm", "cold"] | None = None
+    prefix: str | None = Field(None, max_length=1024)
+    key: Key | None = None
+
+
+class ObjectIn(In):
+    """What may be set of an object."""
+
+    tags: dict[str, str] = Field(max_length=50)
+
+
+class ScanIn(In):
+    """What to list."""
+
+    site: Name | None = Field(None, description="One site; all that are ready if it is left out.")
+    prefix: str | None = Field(None, max_length=1024)
+
+
+@router.get("/objects", Role.VIEWER, query=ObjectsQuery, answer=Page)
+def list_objects(query: ObjectsQuery) -> dict[str, Any]:
+    """Objects that all the filters hold for."""
+    filters = query.model_dump(include={"site", "tier", "prefix", "key"})
+    with session_scope() as session:
+        rows = objects.listing(session, **filters, after_id=query.after_id(), limit=query.limit + 1)
+        replicas = objects.replicas_of(session, [row.id for row in rows])
+        return page(rows, query.limit, lambda row: show(row, replicas[row.id]), lambda row: row.id)
+
+
+@router.get("/objects/<id:object_id>", Role.VIEWER)
+def get_object(object_id: int) -> Response:
+    """One object with its replicas and its newest prediction."""
+    with session_scope() as session:
+        return _document(session, objects.get(session, object_id))
+
+
+@router.put("/objects/<id:object_id>", Role.OPERATOR, body=ObjectIn)
+def put_object(object_id: int, body: ObjectIn) -> Response:
+    """Sets an object's tags."""
+    with session_scope() as session:
+        row = objects.get(session, object_id)
+        row.tags = dict(body.tags)
+        record(session, "object.tags", row.key, {"tags": row.tags})
+        return _document(session, row)
+
+
+@router.post("/objects:scan", Role.OPERATOR, body=ScanIn, answer=JobOut, status=202, starts_work=True)
+def scan(body: ScanIn) -> Response:
+    """Starts an inventory of one site or of all."""
+
+    def begin(session: Session) -> Started:
+        if body.site:
+            sites.get(session, body.site)
+        return Started(submit.job(session, TaskName.SCAN, body.model_dump(exclude_none=True)))
+
+    return submit.start_with(begin)
+
+
+def show(row: Object, replicas: list[tuple[Replica, str]]) -> Json:
+    """The object as it is shown."""
+    return {
+        "id": row.id,
+        "key": row.key,
+        "state": row.state,
+        "version": row.version,
+        "size": row.size,
+        "tags": row.tags,
+        "tier": row.tier,
+        "first_seen_at": row.first_seen_at,
+        "moved_at": row.moved_at,
+        "replicas": [_replica(replica, site, row.version) for replica, site in replicas],
+    }
+
+
+def _replica(row: Replica, site: str, version: int) -> Json:
+    return {
+        "site": site,
+        "storage_class": row.storage_class,
+        "state": row.state,
+        "current": row.object_version == version,
+        "is_origin": row.is_origin,
+        "size": row.size,
+        "etag": row.pin.get("etag"),
+        "sha256": row.sha256,
+        "verified_at": row.verified_at,
+        "draining_until": row.draining_until,
+    }
+
+
+def _document(session: Session, row: Object) -> Response:
+    shown = show(row, objects.replicas_of(session, [row.id])[row.id])
+    shown["prediction"] = prediction(predictions.of(session, row.id))
+    return reply(shown, headers=etag(row.version))
+
+
+def prediction(row: Prediction | None) -> Json | None:
+    """The newest prediction as it is shown; None before the first."""
+    if row is None:
+        return None
+    names = ("p_raw", "p_hot", "p_low", "p_high", "tier", "reads_30d", "bytes_30d", "as_of", "model_version_id")
+    return {name: getattr(row, name) for name in names}

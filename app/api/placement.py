@@ -1,0 +1,102 @@
+"""Placement: where an object's copies lie, why, and what would be under other rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from app import clock
+from app.api import submit
+from app.api.objects import prediction, show
+from app.api.router import Router
+from app.api.schemas import In, JobOut, Json, Key, KeyQuery
+from app.db import objects, placement, predictions
+from app.db.placement import Selection
+from app.db.session import session_scope
+from app.domain.explanation import explain
+from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem
+from app.domain.policies import MAX_RF
+from app.domain.roles import Role
+from app.domain.tasks import TaskName
+from app.errors import Conflict
+
+router = Router("placement")
+MAX_KEYS = 10_000
+MAX_HORIZON_DAYS = 3650
+
+
+class Scope(In):
+    """What to plan, and rules that differ from the policies for this plan alone."""
+
+    prefix: str | None = Field(None, max_length=1024)
+    keys: list[Key] | None = Field(None, min_length=1, max_length=MAX_KEYS)
+    rf: int | None = Field(None, ge=1, le=MAX_RF, description="Replicas of each object.")
+    sla_ms: float | None = Field(None, gt=0, le=1e9, description="Latency that one replica must meet.")
+    horizon_days: float | None = Field(None, gt=0, le=MAX_HORIZON_DAYS, description="What a move must pay back within.")
+
+
+class WhatIf(In):
+    """An object under other rules."""
+
+    key: Key
+    rf: int | None = Field(None, ge=1, le=MAX_RF)
+    sla_ms: float | None = Field(None, gt=0, le=1e9)
+    horizon_days: float = Field(DEFAULT_HORIZON_DAYS, gt=0, le=MAX_HORIZON_DAYS)
+
+
+@router.get("/placements", Role.VIEWER, query=KeyQuery)
+def get_placement(query: KeyQuery) -> Json:
+    """Where an object lies, and its newest prediction."""
+    with session_scope() as session:
+        row = objects.by_key(session, query.key)
+        shown = show(row, objects.replicas_of(session, [row.id])[row.id])
+        return shown | {"prediction": prediction(predictions.of(session, row.id))}
+
+
+@router.get("/explanation", Role.VIEWER, query=KeyQuery)
+def get_explanation(query: KeyQuery) -> Json:
+    """Why an object lies where it lies: every candidate set with its cost and what rules it out."""
+    with session_scope() as session:
+        problem = problem_of(session, query.key)
+    return explain(problem)
+
+
+@router.post("/what-if", Role.VIEWER, body=WhatIf)
+def what_if(body: WhatIf) -> Json:
+    """The explanation of an object under other rules; nothing is saved."""
+    with session_scope() as session:
+        problem = problem_of(session, body.key, rf=body.rf, sla_ms=body.sla_ms, horizon_days=body.horizon_days)
+    return explain(problem)
+
+
+@router.post("/optimize", Role.OPERATOR, body=Scope, answer=JobOut, status=202, starts_work=True)
+def optimize(body: Scope) -> Response:
+    """Makes a plan and, when the mode says so, applies it: a run from plan to migrate."""
+    return submit.start(TaskName.RUN, arguments(body) | {"from": "plan", "to": "migrate"})
+
+
+def arguments(scope: Scope) -> Json:
+    """The scope as a job's arguments."""
+    return scope.model_dump(exclude_none=True)
+
+
+def problem_of(
+    session: Session,
+    key: str,
+    *,
+    rf: int | None = None,
+    sla_ms: float | None = None,
+    horizon_days: float = DEFAULT_HORIZON_DAYS,
+) -> Problem:
+    """One object as the planner sees it. Raises NotFound, or Conflict with what keeps it from being planned."""
+    objects.by_key(session, key)
+    world = placement.world(session, clock.now())
+    selection = Selection(keys=(key,), rf=rf, sla_ms=sla_ms, moving=True)
+    block = placement.block(session, world, selection, 0, 1)
+    if not block.items:
+        why = dict[str, Any](block.unplanned).get(key, "it is unknown to every site; scan them: foretide objects scan")
+        raise Conflict(f"the object cannot be placed: {why}", reason="not_plannable")
+    return Problem(world.options, block.items, horizon_days)

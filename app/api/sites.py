@@ -1,0 +1,216 @@
+"""Sites: registered, probed, shown without their secrets, changed, priced, forgotten."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from flask import Response
+from pydantic import Field, RootModel
+from sqlalchemy.orm import Session
+
+from app import auth
+from app.api import security, submit
+from app.api.audit import record
+from app.api.etags import etag, expected_version
+from app.api.router import Router, reply
+from app.api.schemas import In, JobOut, Json, Name, Out, Page
+from app.api.submit import Started
+from app.db import jobs, prices, sites
+from app.db.session import session_scope
+from app.db.sites import NewSite
+from app.db.tables import Site
+from app.domain import price_documents
+from app.domain.roles import Role
+from app.domain.sites import check_endpoint, is_encrypted, parse_networks
+from app.domain.states import SiteState
+from app.domain.tasks import TaskName
+from app.errors import FieldError, Invalid, PolicyForbids, PreconditionFailed
+from app.settings import get_settings
+
+router = Router("sites")
+REACHED_BY = frozenset({"endpoint_url", "region", "bucket", "access_key", "secret_key", "classes"})
+"""What a probe has to look at again when it changes."""
+Text = Annotated[str, Field(min_length=1, max_length=255)]
+Classes = Annotated[list[Text], Field(min_length=1, max_length=20)]
+
+
+class SiteIn(In):
+    """A site to register."""
+
+    name: Name
+    provider: Text
+    region: Text
+    endpoint_url: Text
+    bucket: Text
+    access_key: Text
+    secret_key: Text
+    classes: Classes | None = None
+    latency_ms: float = Field(50.0, gt=0, le=1e6, description="What a read takes where nothing was measured yet.")
+
+
+class SitePatch(In):
+    """What to change of a site; what is left out stays."""
+
+    provider: Text | None = None
+    region: Text | None = None
+    endpoint_url: Text | None = None
+    bucket: Text | None = None
+    access_key: Text | None = None
+    secret_key: Text | None = None
+    classes: Classes | None = None
+    latency_ms: float | None = Field(None, gt=0, le=1e6)
+    encryption_declared: bool | None = Field(None, description="The operator says that data is encrypted at rest.")
+    allow_unguarded_delete: bool | None = Field(None, description="Delete where the site offers no condition.")
+
+
+class PriceBookIn(RootModel[Json]):
+    """A price book, in the form that GET shows; each wrong field is named."""
+
+
+class SiteOut(Out):
+    """A site; its secret key is never shown."""
+
+    name: str
+    provider: str
+    region: str
+    endpoint_url: str
+    bucket: str
+    access_key: str
+    classes: list[str]
+    latency_ms: float
+    state: SiteState
+    reason: str | None
+    capabilities: Json
+    encrypted: bool = False
+    encryption_declared: bool
+    allow_unguarded_delete: bool
+    probed_at: datetime | None
+    created_at: datetime
+    version: int
+    job_id: int | None = Field(None, description="The probe that this request started.")
+
+
+def show(site: Site, job_id: int | None = None) -> SiteOut:
+    """The site as it is shown."""
+    shown = SiteOut.model_validate(site)
+    shown.encrypted, shown.job_id = sites.facts(site).encrypted, job_id
+    return shown
+
+
+@router.get("/sites", Role.VIEWER, answer=Page)
+def list_sites() -> dict[str, Any]:
+    """All sites, by name."""
+    with session_scope() as session:
+        return {"items": [show(site) for site in sites.listing(session)], "next_cursor": None}
+
+
+@router.post("/sites", Role.ADMIN, body=SiteIn, answer=SiteOut, status=201, starts_work=True)
+def add_site(body: SiteIn) -> Response:
+    """Registers a site in state probing and starts its probe; it is used only after that has passed."""
+    _check_endpoint(body.endpoint_url)
+
+    def begin(session: Session) -> Started:
+        given = body.model_dump(exclude_none=True)
+        site = sites.add(session, NewSite(**given | ({"classes": tuple(body.classes)} if body.classes else {})))
+        record(session, "site.add", site.name, {"endpoint_url": site.endpoint_url, "bucket": site.bucket})
+        return _probing(session, site, 201)
+
+    return submit.start_with(begin)
+
+
+@router.get("/sites/<name:name>", Role.VIEWER, answer=SiteOut)
+def get_site(name: str) -> Response:
+    """One site."""
+    with session_scope() as session:
+        site = sites.get(session, name)
+        return reply(show(site), headers=etag(site.version))
+
+
+@router.put("/sites/<name:name>", Role.ADMIN, body=SiteIn, answer=SiteOut)
+def put_site(name: str, body: SiteIn) -> Response:
+    """Replaces a site's address and credentials; it is probed again."""
+    if body.name != name:
+        raise Invalid(errors=(FieldError("/name", "a site keeps its name"),))
+    return _change(name, body.model_dump(exclude_none=True, exclude={"name"}))
+
+
+@router.route("PATCH", "/sites/<name:name>", Role.ADMIN, body=SitePatch, answer=SiteOut)
+def patch_site(name: str, body: SitePatch) -> Response:
+    """Changes some of a site; it is probed again when it may be another place now."""
+    return _change(name, body.model_dump(exclude_none=True))
+
+
+@router.route("DELETE", "/sites/<name:name>", Role.ADMIN, status=204)
+def delete_site(name: str) -> None:
+    """Forgets a site that holds no replica any more."""
+    with session_scope() as session:
+        sites.remove(session, name)
+        record(session, "site.remove", name)
+
+
+@router.post("/sites/<name:name>:probe", Role.OPERATOR, answer=JobOut, status=202, starts_work=True)
+def probe_site(name: str) -> Response:
+    """Starts a full probe."""
+
+    def begin(session: Session) -> Started:
+        sites.get(session, name)
+        return Started(submit.job(session, TaskName.PROBE, {"site": name}, priority=1))
+
+    return submit.start_with(begin)
+
+
+@router.get("/sites/<name:name>/capabilities", Role.VIEWER)
+def get_capabilities(name: str) -> dict[str, Any]:
+    """What the last probe saw the site do."""
+    with session_scope() as session:
+        site = sites.get(session, name)
+        declared = is_encrypted(site.endpoint_url, sites.facts(site).capabilities, declared=site.encryption_declared)
+        return {**site.capabilities, "encrypted_or_declared": declared, "probed_at": site.probed_at}
+
+
+@router.get("/sites/<name:name>/prices", Role.VIEWER)
+def get_prices(name: str) -> dict[str, Any]:
+    """The price book that plans use for this site."""
+    with session_scope() as session:
+        return price_documents.to_json(prices.get(session, name))
+
+
+@router.put("/sites/<name:name>/prices", Role.ADMIN, body=PriceBookIn)
+def put_prices(name: str, body: PriceBookIn) -> dict[str, Any]:
+    """Gives the site a price book of its own."""
+    with session_scope() as session:
+        book = prices.put(session, name, body.root, actor=auth.identity().name, request_id=security.request_id())
+        return price_documents.to_json(book)
+
+
+def _change(name: str, values: dict[str, Any]) -> Response:
+    if "endpoint_url" in values:
+        _check_endpoint(values["endpoint_url"])
+        values["endpoint_url"] = values["endpoint_url"].rstrip("/")
+    expected = expected_version()
+    probed = not REACHED_BY.isdisjoint(values)
+    with session_scope() as session:
+        if expected not in (None, sites.get(session, name).version):
+            raise PreconditionFailed
+        site = sites.change(session, name, **values, **({"state": SiteState.PROBING} if probed else {}))
+        record(session, "site.change", name, {"fields": sorted(values)})
+        started = _probing(session, site, 200) if probed else None
+        shown, version = show(site, started.job.id if started else None), site.version
+        bell = jobs.bell(started.job) if started else None
+    if bell:
+        submit.ring(bell)
+    return reply(shown, headers=etag(version))
+
+
+def _probing(session: Session, site: Site, status: int) -> Started:
+    job = submit.job(session, TaskName.PROBE, {"site": site.name}, priority=1)
+    session.refresh(site)
+    return Started(job, show(site, job.id), status, f"/v1/sites/{site.name}")
+
+
+def _check_endpoint(url: str) -> None:
+    try:
+        check_endpoint(url, parse_networks(get_settings().site_networks))
+    except (Invalid, PolicyForbids) as error:
+        raise Invalid(error.detail, reason=error.reason, errors=(FieldError("/endpoint_url", error.detail),)) from None
