@@ -148,7 +148,8 @@ def _show(client: Client, plan_id: int, *, as_json: bool, detailed_exitcode: boo
             click.echo(f"  ! {safe(conflict.get('detail') or conflict)}")
         click.echo(f"\n{_totals(found)}")
         for name, cost in (found.get("baselines") or {}).items():
-            click.echo(f"  beside: {safe(name)} {money(cost)} a month")
+            if isinstance(cost, int | float):
+                click.echo(f"  beside: {safe(name)} {money(cost)} a month")
         if moves and found["state"] in ("ready", "approved"):
             click.echo(f"Next: foretide plan apply {plan_id}", err=True)
     return ExitCode.CHANGES if detailed_exitcode and moves else ExitCode.OK
@@ -173,6 +174,7 @@ def _end(move: Json, side: str) -> str:
 
 
 def _totals(found: Json) -> str:
-    before, after = float(found["cost_before"]), float(found["cost_after"])
-    costs = f"{money(before)} → {money(after)} a month, {money(found['one_off'])} once"
+    back = found.get("payback_days")
+    costs = f"{money(found['cost_before'])} → {money(found['cost_after'])} a month, {money(found['one_off'])} once"
+    costs += "" if back is None else f", back in {back:.1f} days"
     return f"{found['moves']} moves of {found['objects']} objects, {costs}"
