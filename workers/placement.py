@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
+from app import clock
 from app.db import placement as store
 from app.db import plans
 from app.db.placement import Selection, World
@@ -86,7 +87,7 @@ def _read(args: Json) -> tuple[Selection, float, datetime]:
     keys = args.get("keys")
     selection = Selection(args.get("prefix"), None if keys is None else tuple(keys), **rules)
     try:
-        now = datetime.fromisoformat(args["as_of"]) if args.get("as_of") else datetime.now(UTC)
+        now = datetime.fromisoformat(args["as_of"]) if args.get("as_of") else clock.now()
         horizon = float(args.get("horizon_days") or DEFAULT_HORIZON_DAYS)
     except ValueError as error:
         raise BadRequest(f"as_of or horizon_days cannot be read: {error}") from None

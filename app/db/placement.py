@@ -18,11 +18,10 @@ from app.db.tables import Json, Migration, Object, Prediction, Replica, Site
 from app.db.tables_work import MIGRATION_ACTIVE
 from app.domain import price_documents
 from app.domain.demand import History, Prior, expect
-from app.domain.placement_problem import Held, Item, Problem, SiteOption
+from app.domain.placement_problem import Held, Item, SiteOption
 from app.domain.policies import Policies
 from app.domain.pricing import GB, PriceBook
 from app.domain.states import ObjectState, ReplicaState, SiteState
-from app.errors import Invalid, NotFound
 
 PEERS = 1000
 """Objects of the same cohorts whose mean is the prior when only some keys are planned."""
@@ -160,17 +159,6 @@ def _peers(session: Session, now: datetime, objects: Sequence[Object]) -> Priors
     known = [Object.state == ObjectState.PRESENT, Object.size.is_not(None), or_(*beside)]
     peers = session.scalars(select(Object).where(*known).order_by(Object.id).limit(PEERS)).all() if beside else []
     return Priors.over(peers, histories(session, now, peers))
-
-
-def one(session: Session, key: str, now: datetime) -> Problem:
-    """The problem of a single object, moving or not. Raises NotFound, or Invalid when it cannot be planned and why."""
-    everything = world(session, now)
-    found = block(session, everything, Selection(keys=(key,), moving=True), 0, 1)
-    if found.unplanned:
-        raise Invalid(f"{key} cannot be placed: {found.unplanned[0][1]}")
-    if not found.items:
-        raise NotFound("no object of this key is known with its size; scan its site first: foretide objects scan")
-    return Problem(everything.options, found.items)
 
 
 def _selected(selection: Selection) -> list[ColumnElement[bool]]:

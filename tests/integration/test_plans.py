@@ -303,10 +303,7 @@ def test_a_key_is_explained_from_what_is_stored(session):
     ids = add_sites(session)
     add_object(session, ids["aws-eu"], "a/1")
     add_object(session, ids["aws-eu"], "b/2", reads_a_day=50)
-    document = explain(placement.one(session, "a/1", NOW))
+    world = placement.world(session, NOW)
+    found = placement.block(session, world, Selection(keys=("a/1",), moving=True), 0, 1)
+    document = explain(Problem(world.options, found.items))
     assert (document["key"], document["chosen"], document["verdict"]) == ("a/1", ["aws-eu"], "move")
-    with pytest.raises(NotFound):
-        placement.one(session, "a/3", NOW)
-    session.execute(update(Replica).values(state=ReplicaState.LOST))
-    with pytest.raises(Invalid, match="no copy"):
-        placement.one(session, "a/1", NOW)
