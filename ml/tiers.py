@@ -73,9 +73,12 @@ def train(dataset: Dataset, seed: int, champion: Packed | None = None) -> Traine
     whose AUC and PR-AUC on the test part are at or above every baseline's serves; if there is none, the best baseline
     does. The model that serves is the very one that was measured.
     """
+    from threadpoolctl import threadpool_limits
+
     parts = dataset.parts
-    candidates = _calibrated(_candidates(parts, seed), parts[Part.CALIBRATE])
-    baselines = _calibrated(_baselines(parts[Part.TRAIN], seed), parts[Part.CALIBRATE])
+    with threadpool_limits(1):  # workers share the machine: threads that wait for each other only burn it
+        candidates = _calibrated(_candidates(parts, seed), parts[Part.CALIBRATE])
+        baselines = _calibrated(_baselines(parts[Part.TRAIN], seed), parts[Part.CALIBRATE])
     test = parts[Part.TEST]
     outcome = evaluation.Outcome(test.y, test.object)
     fitted = {**candidates, **baselines}

@@ -52,8 +52,11 @@ def _create(session: Session, name: str, day: date) -> None:
 
 
 def _missing(session: Session, names: list[str]) -> list[str]:
+    """Read from the catalogue itself: to_regclass may answer from a cache that another's commit has not reached."""
     query = text(
-        "select name from unnest(cast(:names as text[])) as name where to_regclass(name) is null order by name"
+        "select name from unnest(cast(:names as text[])) as name where not exists ("
+        " select from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+        " where i.inhparent = 'access'::regclass and c.relname = name) order by name"
     )
     return list(session.scalars(query, {"names": names}))
 

@@ -26,6 +26,10 @@ OPS = ("GET", "HEAD", "PUT", "DELETE")
 REQUIRED = ("ts", "object", "op", "bytes")
 REPORTED = 100  # rejected lines that are named one by one
 KEY_BYTES = 1024
+OFFLINE: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def read_trace(path: Path) -> Trace:
         raise Invalid(f"there is no trace file {path}")
     if path.suffix.lower() not in (".parquet", ".csv"):
         raise Invalid(f"a trace is a .parquet or .csv file, not {path.name}")
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "TimeZone": "UTC"})
+    connection = duckdb.connect(config=OFFLINE)
     try:
         _load(connection, path)
         trace = _columns(connection, path)
@@ -131,7 +135,7 @@ def _load(connection: DuckDBPyConnection, path: Path) -> None:
         raise Invalid(f"the trace {path.name} has no column {', '.join(missing)}; it has {', '.join(types)}")
     if parquet and types["ts"] not in ("TIMESTAMP WITH TIME ZONE", "VARCHAR"):
         raise Invalid(f"column ts of {path.name} is {types['ts']}: times must be stored with a zone, as UTC")
-    zoned = "true" if types["ts"] != "VARCHAR" else r"regexp_matches(trim(ts), '([zZ]|[+-]\d\d(:?\d\d)?)$')"
+    zoned = "true" if types["ts"] != "VARCHAR" else r"regexp_matches(trim(ts), ':\d\d.*([zZ]|[+-]\d\d(:?\d\d)?)$')"
     optional = {name: name if name in types else "NULL" for name in ("size", "region", "partial_upload")}
     first = 1 if parquet else 2
     source.create_view("source")

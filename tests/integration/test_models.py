@@ -1,0 +1,169 @@
+"""From accesses to predictions through the tasks' own functions: one champion, sealed files, only changes written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.db import accesses, ingest, jobs, models, predictions
+from app.db.ingest import Block
+from app.db.session import session_scope
+from app.db.tables import Job, Json
+from app.errors import ArtifactRefused, NotFound
+from app.lab.synthetic import generate
+from app.lab.traces import OPS
+from app.queue import TaskName
+from ml.serving import Scores
+from workers.accesses import roll_up
+from workers.models import load_champion, train
+from workers.predictions import predict
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def fill(objects: int = 80) -> int:
+    """A generated month, ingested; returns the number of accesses."""
+    trace = generate(NOW, seed=3, objects=objects)
+    for start in range(0, len(trace), 20_000):
+        part = slice(start, start + 20_000)
+        n = len(trace.ts[part])
+        lines = Block(
+            ts=trace.ts[part].tolist(),
+            key=[trace.keys[number] for number in trace.object[part]],
+            op=[OPS[number] for number in trace.op[part]],
+            site_id=[None] * n,
+            bytes_read=trace.bytes_read[part].tolist(),
+            status=[None] * n,
+            event_id=[None] * n,
+            region=[None] * n,
+            client=[None] * n,
+            partial_upload=trace.partial_upload[part].tolist(),
+        )
+        with session_scope() as session:
+            ingest.copy_block(session, lines)
+    return len(trace)
+
+
+def perform(task: Callable[[int], None], **args: object) -> Job:
+    """Submits a job and runs its task as a worker does when it is rung; returns the job's row."""
+    with session_scope() as session:
+        kind = TaskName(task.name)  # type: ignore[attr-defined]
+        job_id = jobs.submit(session, kind, {"as_of": NOW.isoformat(), **args}).id
+    task(job_id)
+    with session_scope() as session:
+        done = session.get_one(Job, job_id)
+        session.expunge(done)
+    return done
+
+
+def one(query: str) -> Json:
+    with session_scope() as session:
+        return dict(session.execute(text(query)).mappings().one())
+
+
+def test_from_accesses_to_predictions(clean_database: str):
+    total = fill()
+    nothing = perform(predict)
+    assert nothing.result == {"objects": 0, "written": 0, "reason": "no model serves yet"}
+    rolled = perform(roll_up)
+    assert rolled.state == "succeeded"
+    assert one("select sum(reads + writes) as n from access_hour")["n"] == total
+    assert one("select count(*) as n from feature")["n"] == rolled.result["objects"]
+
+    trained = perform(train)
+    assert trained.state == "succeeded", trained.error
+    assert trained.result["state"] == "champion"
+    assert set(trained.result["baselines"]) >= {"recency", "lifetime_count", "logit_four", "forest_six"}
+
+    first = perform(predict)
+    assert first.result["written"] == first.result["objects"] == sum(first.result["tiers"].values())
+    row = one("select count(*) as n, min(p_low) as low, max(p_high) as high, min(reads_30d) as reads from prediction")
+    assert row["n"] == first.result["objects"]
+    assert 0 <= row["low"] <= row["high"] <= 1
+    assert row["reads"] > 0
+    assert (
+        one("select count(*) as n from object o join prediction p on p.object_id = o.id where o.tier <> p.tier")["n"]
+        == 0
+    )
+    assert perform(predict).result["written"] == 0
+
+    with session_scope() as session:
+        version, _ = load_champion(session) or pytest.fail("no champion")
+        assert version.version == 1
+        assert models.describe(version)["metrics"]["auc"] == trained.result["auc"]
+        session.execute(text("update model_artifact set body = body || '\\x00' where format = 'packed'"))
+    refused = perform(predict)
+    assert (refused.state, refused.reason) == ("failed", "artifact_refused")
+    again = perform(train)  # training anew mends it
+    assert (again.result["version"], again.result["state"]) == (2, "champion")
+    assert one("select count(*) as n from model_version where state = 'champion'")["n"] == 1
+
+
+def test_too_few_accesses_fail_with_a_reason(clean_database: str):
+    job = perform(train)
+    assert (job.state, job.reason) == ("failed", "not_enough_data")
+
+
+def test_an_as_of_without_a_zone_is_refused(clean_database: str):
+    job = perform(train, as_of="2026-11-20T12:00:00")
+    assert (job.state, job.error["detail"]) == ("failed", "as_of has no time zone: '2026-11-20T12:00:00'")
+
+
+def test_versions_promotion_and_files(session: Session):
+    columns = {"algorithm": "x", "features": ["a"], "params": {}, "metrics": {}, "baselines": {}}
+    first, second = (models.add(session, "m", **columns) for _ in range(2))
+    assert (first.version, second.version) == (1, 2)
+    models.promote(session, first, "first")
+    models.promote(session, second, "better")
+    assert models.champion(session, "m") is second
+    assert [version.state for version in models.versions(session, "m")] == ["champion", "retired"]
+    models.add_artifact(session, second, "packed", b"bytes")
+    session.flush()
+    assert models.artifact(session, second, "packed") == b"bytes"
+    with pytest.raises(NotFound):
+        models.artifact(session, first, "packed")
+    with pytest.raises(NotFound):
+        models.get(session, "m", 3)
+
+
+def test_another_versions_file_is_refused(session: Session):
+    columns = {"algorithm": "x", "features": ["a"], "params": {}, "metrics": {}, "baselines": {}}
+    first, second = (models.add(session, "m", **columns) for _ in range(2))
+    for version in (first, second):
+        models.add_artifact(session, version, "packed", b"bytes of %d" % version.version)
+    session.flush()
+    session.execute(
+        text(
+            "update model_artifact a set body = b.body, sha256 = b.sha256, hmac = b.hmac from model_artifact b"
+            " where a.model_version_id = :second and b.model_version_id = :first"
+        ),
+        {"first": first.id, "second": second.id},
+    )
+    session.expire_all()
+    with pytest.raises(ArtifactRefused):
+        models.artifact(session, second, "packed")
+
+
+def test_only_what_changed_is_written(session: Session):
+    version = models.add(session, "m", algorithm="x", features=["a"], params={}, metrics={}, baselines={})
+    ids = np.array(sorted(ingest.intern(session, ["a", "b", "c"]).values()))
+
+    def predicted(p: list[float]) -> predictions.Predicted:
+        values = np.array(p)
+        return predictions.Predicted(ids, Scores(values, values, values, values), values * 10, values * 100)
+
+    tiers = np.array([0, 1, 2])
+    as_of = accesses.microseconds(NOW)
+    assert len(predictions.save(session, predicted([0.1, 0.5, 0.9]), tiers, version.id, as_of)) == 3
+    later = accesses.microseconds(NOW + timedelta(hours=1))
+    written = predictions.save(session, predicted([0.1001, 0.6, 0.9]), tiers, version.id, later)
+    assert written.tolist() == [ids[1]]
+    kept = predictions.of(session, int(ids[0]))
+    assert kept is not None
+    assert (kept.as_of, kept.tier) == (NOW, "cold")
+    assert session.scalars(text("select tier from object order by id")).all() == ["cold", "warm", "hot"]

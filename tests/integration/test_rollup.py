@@ -1,0 +1,136 @@
+"""Roll-ups are exact under duplicates, late lines and several workers; histories read back are what was written."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.db import accesses, features, ingest
+from app.db.ingest import Block
+from app.db.session import session_scope
+from ml.features import NAMES, snapshot
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def micro(moment: datetime) -> int:
+    return accesses.microseconds(moment)
+
+
+def block(lines: list[dict[str, Any]]) -> Block:
+    return Block(
+        ts=[micro(line["ts"]) for line in lines],
+        key=[line.get("key", "a") for line in lines],
+        op=[line.get("op", "GET") for line in lines],
+        site_id=[None] * len(lines),
+        bytes_read=[line.get("bytes", 10) for line in lines],
+        status=[line.get("status") for line in lines],
+        event_id=[line.get("event_id") for line in lines],
+        region=[line.get("region") for line in lines],
+        client=[None] * len(lines),
+        partial_upload=[line.get("partial", False) for line in lines],
+    )
+
+
+def hours(session: Session) -> list[tuple[Any, ...]]:
+    query = (
+        "select o.key, hour, region, reads, writes, bytes_read, partial_uploads, last_ts"
+        " from access_hour join object o on o.id = object_id order by 1, 2, 3"
+    )
+    return [tuple(row) for row in session.execute(text(query))]
+
+
+def test_hours_hold_exactly_what_was_accepted(session: Session):
+    later = NOON + timedelta(minutes=59, seconds=59)
+    lines = [
+        {"ts": NOON, "event_id": "1", "region": "eu"},
+        {"ts": NOON, "event_id": "1", "region": "eu"},
+        {"ts": later, "op": "HEAD", "region": "eu"},
+        {"ts": later, "op": "PUT", "partial": True, "bytes": 99, "region": "eu"},
+        {"ts": NOON, "status": 404, "region": "us"},
+        {"ts": NOON + timedelta(hours=1), "key": "b"},
+    ]
+    ingest.copy_block(session, block(lines))
+    done = accesses.roll_up(session)
+    assert (done.batches, len(done.objects)) == (1, 2)
+    expected = [
+        ("a", NOON, "eu", 2, 1, 10, 1, later),
+        ("a", NOON, "us", 0, 0, 0, 0, NOON),
+        ("b", NOON + timedelta(hours=1), "", 1, 0, 10, 0, NOON + timedelta(hours=1)),
+    ]
+    assert hours(session) == expected
+    assert accesses.roll_up(session).batches == 0
+    ingest.copy_block(session, block(lines[:1]))  # a duplicate in a later block
+    accesses.roll_up(session)
+    assert hours(session) == expected
+
+
+def test_late_lines_are_added_to_their_hour(session: Session):
+    ingest.copy_block(session, block([{"ts": NOON + timedelta(minutes=5)}]))
+    accesses.roll_up(session)
+    ingest.copy_block(session, block([{"ts": NOON, "bytes": 5}]))
+    accesses.roll_up(session)
+    assert hours(session) == [("a", NOON, "", 2, 0, 15, 0, NOON + timedelta(minutes=5))]
+
+
+def test_two_workers_roll_each_block_up_once(clean_database: str):
+    for number in range(12):
+        with session_scope() as session:
+            ingest.copy_block(session, block([{"ts": NOON, "key": f"k{number % 3}"}] * 10))
+
+    def work() -> None:
+        while True:
+            with session_scope() as session:
+                if not accesses.roll_up(session, limit=2).batches:
+                    return
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with session_scope() as session:
+        assert [row[3] for row in hours(session)] == [40, 40, 40]
+
+
+def test_history_is_exact_in_the_last_day_and_by_hours_before(session: Session):
+    stamps = [NOON - timedelta(days=5, minutes=m) for m in range(3)] + [
+        NOON - timedelta(minutes=m) for m in (0, 30, 61, 70)
+    ]
+    ingest.copy_block(session, block([{"ts": stamp} for stamp in stamps]))
+    accesses.roll_up(session)
+    observed = accesses.observe(session, NOON)
+    assert observed.history.reads.sum() == 6  # the one at noon itself is not before noon
+    X = snapshot(observed.history, observed.catalogue, micro(NOON))
+    assert X[0, NAMES.index("access_1h")] == 1
+    assert X[0, NAMES.index("access_24h")] == 3
+    assert X[0, NAMES.index("access_7d")] == 6
+    assert X[0, NAMES.index("recency_s")] == 1800
+    some = accesses.observe(session, NOON, observed.ids.tolist())
+    assert np.array_equal(some.history.ts, observed.history.ts)
+    assert len(accesses.observe(session, NOON, [-1]).ids) == 0
+
+
+def test_hours_alone_feed_training(session: Session):
+    ingest.copy_block(session, block([{"ts": NOON - timedelta(hours=h), "key": f"k{h % 4}"} for h in range(48)]))
+    accesses.roll_up(session)
+    assert accesses.observe_hours(session, NOON).history.reads.sum() == 47
+    halves = [len(accesses.observe_hours(session, NOON, (part, 2)).ids) for part in (0, 1)]
+    assert sum(halves) == accesses.count_objects(session) == 4
+
+
+def test_features_are_saved_and_read_back(session: Session):
+    ids = np.array(sorted(ingest.intern(session, ["a", "b", "c"]).values()))
+    X = np.arange(3 * len(NAMES), dtype=np.float32).reshape(3, -1)
+    features.save(session, ids, X, micro(NOON))
+    features.save(session, ids[:1], X[1:2], micro(NOON - timedelta(hours=1)))  # older: ignored
+    assert features.stored(session, ids, 2).tolist() == X[:, 2].tolist()
+    rows = session.execute(text('select as_of, "values" from feature order by object_id')).all()
+    assert rows[0].as_of == NOON
+    assert rows[2].values == X[2].tolist()
+    assert features.stored(session, np.array([10**9]), 0).tolist() == [0.0]
