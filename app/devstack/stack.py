@@ -96,7 +96,6 @@ class Stack:
             "FORETIDE_SECRET_KEY": self.secret_key,
             "FORETIDE_SITES": json.dumps([site.as_dict() for site in self.sites]),
             "FORETIDE_SITE_NETWORKS": networks,
-            "FORETIDE_COMPONENTS": json.dumps([asdict(component) for component in self.components]),
         }
         adopt(variables | changed)
 
@@ -117,7 +116,11 @@ class Stack:
             token=self._token(),
         )
         self.state.remember(self._kept)
-        environment = environment_with(**endpoints.variables(), FORETIDE_STATE_DIR=str(self.state.path))
+        environment = environment_with(
+            **endpoints.variables(),
+            FORETIDE_COMPONENTS=json.dumps([asdict(component) for component in self.components]),
+            FORETIDE_STATE_DIR=str(self.state.path),
+        )
         started = [Service(name, self.state.folder("services"), environment) for name in names]
         self._services += started
         for service in started:
