@@ -86,7 +86,8 @@ def copy_block(session: Session, block: Block, source: str | None = None) -> Wri
     ).scalar_one()
     session.execute(_STAGE)
     cursor = session.connection().connection.cursor()
-    cursor.copy_expert(f"copy access_stage ({COLUMNS}) from stdin", _lines(block, ids))
+    columns, lines = _lines(block, ids)
+    cursor.copy_expert(f"copy access_stage ({', '.join(columns)}) from stdin", lines)
     cursor.close()
     accepted, first, last, writes = session.execute(_INSERT, {"batch_id": batch_id}).one()
     session.execute(text("delete from access_stage"))
@@ -117,23 +118,23 @@ def _write(block: Block, ids: dict[str, int], line: int) -> Write:
     return Write(ids[block.key[line]], block.key[line], block.op[line], block.site_id[line], ts)
 
 
-def _lines(block: Block, ids: dict[str, int]) -> io.BytesIO:
-    """The block in COPY's text form, built a column at a time."""
-    numbers = range(len(block.ts))
-    columns: list[Iterable[str]] = [
-        _times(block.ts),
-        map(str, numbers),
-        map(str, map(ids.__getitem__, block.key)),
-        block.op,
-        _numbers(block.site_id),
-        map(str, block.bytes_read),
-        _numbers(block.status),
-        _texts(block.event_id),
-        _texts(block.region),
-        _texts(block.client),
-        ["t" if partial else "f" for partial in block.partial_upload],
-    ]
-    return io.BytesIO("\n".join(map("\t".join, zip(*columns, strict=True))).encode())
+def _lines(block: Block, ids: dict[str, int]) -> tuple[list[str], io.BytesIO]:
+    """The block in COPY's text form, built a column at a time; columns of which no line says anything are left out."""
+    columns: dict[str, Iterable[str]] = {
+        "ts": _times(block.ts),
+        "line": map(str, range(len(block.ts))),
+        "object_id": map(str, map(ids.__getitem__, block.key)),
+        "op": block.op,
+        "bytes": map(str, block.bytes_read),
+        "partial_upload": ["t" if partial else "f" for partial in block.partial_upload],
+    }
+    optional = {"site_id": _numbers, "status": _numbers, "event_id": _texts, "region": _texts, "client": _texts}
+    for name, form in optional.items():
+        values = getattr(block, name)
+        if any(value is not None for value in values):
+            columns[name] = form(values)
+    rows = map("\t".join, zip(*columns.values(), strict=True))
+    return list(columns), io.BytesIO("\n".join(rows).encode())
 
 
 def _times(values: Sequence[int]) -> Iterable[str]:
