@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,8 @@ from app.settings import PROJECT_ROOT, get_settings
 
 Name = Literal["api", "worker", "beat", "flower"]
 VERBS: dict[Name, str] = {"api": "serve", "worker": "worker", "beat": "beat", "flower": "flower"}
-ALL: tuple[Name, ...] = ("api", "worker", "beat", "flower")
+FIRST: tuple[Name, ...] = ("api", "worker")  # what a first job needs
+LATER: tuple[Name, ...] = ("beat", "flower")
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,16 @@ class Service:
                 cwd=PROJECT_ROOT,
                 log=self.folder / f"{self.name}.log",
                 env=self.environment,
+                prepare=yield_to_others if self.name == "flower" else None,
                 stop_s=get_settings().soft_shutdown_s + 5.0 if self.name == "worker" else 5.0,
             )
         )
 
     def ready(self) -> bool:
-        """Whether it does its work. Raises PartFailed when it has ended."""
+        """Whether it does its work. Raises PartFailed when it has ended.
+
+        The worker and beat answer no questions: that a site's first probe ends proves the worker.
+        """
         if self.child is None:
             return False
         self.child.check_alive()
@@ -91,7 +97,7 @@ class Service:
             return answers(int(self.environment["FORETIDE_PORT"]), "/readyz")
         if self.name == "flower":
             return answers(int(self.environment["FORETIDE_FLOWER_PORT"]), "/healthcheck")
-        return self.name == "beat" or worker_answers()
+        return True
 
 
 def await_all(services: Sequence[Service], timeout_s: float = 120.0) -> None:
@@ -104,6 +110,11 @@ def await_all(services: Sequence[Service], timeout_s: float = 120.0) -> None:
         time.sleep(POLL_S)
 
 
+def yield_to_others() -> None:
+    """Give other processes the machine first: Flower only looks on."""
+    os.nice(10)
+
+
 def answers(port: int, path: str) -> bool:
     """Whether a GET on loopback is answered with 200."""
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
@@ -114,10 +125,3 @@ def answers(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def worker_answers() -> bool:
-    """Whether a worker answers a ping through the broker."""
-    from app.queue import producer
-
-    return bool(producer().control.broadcast("ping", reply=True, limit=1, timeout=0.5))

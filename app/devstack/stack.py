@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Self
@@ -14,7 +14,7 @@ from app.devstack.ports import Ports
 from app.devstack.postgres import Postgres
 from app.devstack.processes import Child
 from app.devstack.seaweed import SITES, Seaweed, SiteSpec, choose_ports, external_sites
-from app.devstack.services import ALL, Endpoints, Name, Service, await_all
+from app.devstack.services import FIRST, LATER, Endpoints, Service, await_all
 from app.devstack.state import StateFolder, secret
 from app.devstack.supervisor import Supervisor
 from app.devstack.valkey import Valkey
@@ -99,10 +99,11 @@ class Stack:
         }
         adopt(variables | changed)
 
-    def serve(self, names: Sequence[Name] = ALL) -> Endpoints:
-        """Bring the schema up to date, then start and await Foretide's own processes; this process has adopted first.
+    def serve(self) -> Endpoints:
+        """Bring the schema up to date, then start Foretide's own processes; this process has adopted first.
 
-        The API and Flower take the ports of the settings, or others when those are in use. Raises PartFailed.
+        The API is awaited; beat and Flower start after it and are not (see `await_services`). The API and Flower take
+        the ports of the settings, or others when those are in use. Raises PartFailed.
         """
         from app.db import schema
 
@@ -121,12 +122,18 @@ class Stack:
             FORETIDE_COMPONENTS=json.dumps([asdict(component) for component in self.components]),
             FORETIDE_STATE_DIR=str(self.state.path),
         )
-        started = [Service(name, self.state.folder("services"), environment) for name in names]
-        self._services += started
-        for service in started:
-            service.start()
-        await_all(started)
+        for names in (FIRST, LATER):
+            started = [Service(name, self.state.folder("services"), environment) for name in names]
+            self._services += started
+            for service in started:
+                service.start()
+            if names is FIRST:
+                await_all(started)
         return endpoints
+
+    def await_services(self) -> None:
+        """Wait until all of Foretide's own processes are ready. Raises PartFailed."""
+        await_all(self._services)
 
     def supervise(self, say: Callable[[str], None]) -> None:
         """From now on start again what dies; `say` is told of it."""

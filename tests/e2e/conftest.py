@@ -17,6 +17,7 @@ def running(stack: Stack, database_url: str) -> Endpoints:
     """Where it answers, and an administrator's token; shared by all e2e tests, which keep to keys of their own."""
     endpoints = stack.serve()
     register(endpoints, stack.sites)
+    stack.await_services()
     return endpoints
 
 
