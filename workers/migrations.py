@@ -169,8 +169,10 @@ class Batch:
         try:
             if work.state in EARLY and work.attempts >= self._settings.max_attempts:
                 self._set_back(mover, work, Setback(MigrationState.DEAD, "worker_lost", counts=False), LeaseLost())
-            else:
-                mover.run(work)
+                return
+            if work.state in EARLY and work.cancel_requested:
+                raise Cancelled
+            mover.run(work)
         except (LeaseLost, DatabaseUnavailable):
             raise
         except ForetideError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from app.db import sites
@@ -37,7 +38,7 @@ def _is_due(site: Site) -> bool:
 def _look_at(site: Site, *, full: bool) -> Json:
     """What the site answered, kept in its row with a sample of its latency."""
     try:
-        bucket = connect(sites.address(site))
+        bucket = connect(replace(sites.address(site), class_names=()))
         latency_ms = s3_probe.ping(bucket)
         capabilities = s3_probe.probe(bucket, site.classes) if full else None
     except ForetideError as error:

@@ -41,4 +41,4 @@ def clear(session: Session, site_id: int | None = None) -> int:
 def in_force(session: Session) -> list[tuple[Fault, str]]:
     """The faults that have not ended, each with its site's name."""
     statement = select(Fault, Site.name).join(Site).where(Fault.expires_at > func.now())
-    return list(session.execute(statement.order_by(Site.name, Fault.kind)).tuples())
+    return list(session.execute(statement.order_by(Site.name, Fault.kind)))

@@ -55,6 +55,7 @@ class Work:
     mismatches: int
     switched_at: datetime | None
     verified: bool
+    cancel_requested: bool
     now: datetime
 
     @property
@@ -115,6 +116,7 @@ def load(session: Session, claim: Claim) -> Work:
         mismatches=row.mismatches,
         switched_at=row.switched_at,
         verified=row.verified_at is not None,
+        cancel_requested=row.cancel_requested,
         now=session.scalar(select(func.now())) or row.created_at,
     )
 

@@ -85,19 +85,27 @@ def create_from_plan(session: Session, plan_id: int, job_id: int) -> Created:
             select(Migration.object_id).where(ACTIVE, Migration.object_id.in_({move.object_id for move in moves}))
         )
     )
-    first = [move for move in {move.object_id: move for move in reversed(moves)}.values() if move.object_id not in busy]
-    previous = _insert(session, job_id, first, {})
-    lost = {move.object_id for move in first} - set(previous)  # taken by another plan in this very moment
-    taken, done = busy | lost, {move.id for move in first}
-    later = [move for move in moves if move.object_id not in taken and move.id not in done]
-    while later:
-        turn = list({move.object_id: move for move in reversed(later)}.values())
-        previous |= _insert(session, job_id, turn, previous)
-        done |= {move.id for move in turn}
-        later = [move for move in later if move.id not in done]
-    skipped = [move for move in moves if move.object_id in taken]
+    skipped = [move for move in moves if move.object_id in busy]
+    waiting = [move for move in moves if move.object_id not in busy]
+    previous: dict[int, int] = {}
+    while waiting:
+        turn = list(_first_of_each(waiting))
+        made = _insert(session, job_id, turn, previous)
+        lost = {move.object_id for move in turn} - made.keys()  # taken by another plan in this very moment
+        done = {move.id for move in turn}
+        skipped += [move for move in waiting if move.object_id in lost]
+        waiting = [move for move in waiting if move.id not in done and move.object_id not in lost]
+        previous = made
     _insert(session, job_id, skipped, {}, state=MigrationState.SKIPPED, reason="object_is_moving")
     return Created(len(moves) - len(skipped), len(skipped))
+
+
+def _first_of_each(moves: Iterable[Move]) -> Iterable[Move]:
+    """The first move of each object, in order."""
+    first: dict[int, Move] = {}
+    for move in moves:
+        first.setdefault(move.object_id, move)
+    return first.values()
 
 
 def _insert(
@@ -108,7 +116,7 @@ def _insert(
     if not rows:
         return {}
     statement = insert(Migration).on_conflict_do_nothing(index_elements=["object_id"], index_where=ACTIVE)
-    return dict(session.execute(statement.returning(Migration.object_id, Migration.id), rows).tuples().all())
+    return dict(session.execute(statement.returning(Migration.object_id, Migration.id), rows).all())
 
 
 def _row(job_id: int, move: Move) -> Json:
@@ -194,7 +202,7 @@ def renew(session: Session, claims: Iterable[Claim], lease_s: float) -> dict[int
         .values(lease_until=func.now() + timedelta(seconds=lease_s))
         .returning(Migration.id, Migration.cancel_requested)
     )
-    return dict(session.execute(held).tuples().all())
+    return dict(session.execute(held).all())
 
 
 def asked_to_stop(session: Session, job_id: int, claims: Iterable[Claim]) -> set[int]:
@@ -305,7 +313,7 @@ def tally(session: Session, job_id: int) -> Tally:
 def counts_by_state(session: Session) -> dict[str, int]:
     """How many migrations are in each state, of those that there are."""
     counted = select(Migration.state, func.count()).group_by(Migration.state)
-    return {str(state): count for state, count in session.execute(counted).tuples()}
+    return {str(state): count for state, count in session.execute(counted)}
 
 
 # -- Seen and changed by users ----------------------------------------------------------------------------------------

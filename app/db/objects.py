@@ -105,7 +105,7 @@ def _served(session: Session, object_ids: list[int]) -> dict[int, list[Pin]]:
         Replica.object_id.in_(object_ids), Replica.state == ReplicaState.SERVING
     )
     found: dict[int, list[Pin]] = {}
-    for object_id, stored in session.execute(rows).tuples():
+    for object_id, stored in session.execute(rows):
         pin = Pin.from_json(stored)
         found.setdefault(object_id, []).extend([pin] if pin else [])
     return found
@@ -213,6 +213,6 @@ def replicas_of(session: Session, object_ids: Sequence[int]) -> dict[int, list[t
         .where(Replica.object_id.in_(object_ids), Replica.state != ReplicaState.DELETED)
         .order_by(Replica.id)
     )
-    for replica, name in session.execute(rows).tuples():
+    for replica, name in session.execute(rows):
         found[replica.object_id].append((replica, name))
     return found

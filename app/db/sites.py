@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.db import alerts, secrets
 from app.db.tables import EndpointSample, Migration, Replica, Site
 from app.domain.migrations import SiteFacts
+from app.domain.price_books import SHIPPED
 from app.domain.sites import Capabilities, SiteAddress, is_encrypted, parse_networks
 from app.domain.states import MigrationState, ReplicaState, SiteState
 from app.errors import Conflict, NotFound
@@ -28,7 +29,8 @@ class NewSite:
     bucket: str
     access_key: str
     secret_key: str
-    classes: tuple[str, ...] = ("STANDARD",)
+    classes: tuple[str, ...] = ()
+    """Storage classes to be tried; empty: all of the provider's shipped price book."""
     latency_ms: float = 50.0
     price_book_id: int | None = None
 
@@ -43,7 +45,7 @@ def add(session: Session, new: NewSite) -> Site:
         "bucket": new.bucket,
         "access_key": new.access_key,
         "secret_key_encrypted": secrets.encrypt(new.secret_key),
-        "classes": list(new.classes),
+        "classes": list(new.classes or _shipped_classes(new.provider)),
         "latency_ms": new.latency_ms,
         "price_book_id": new.price_book_id,
     }
@@ -52,6 +54,10 @@ def add(session: Session, new: NewSite) -> Site:
     if site is None:
         raise Conflict(f"there is a site {new.name} already")
     return site
+
+
+def _shipped_classes(provider: str) -> tuple[str, ...]:
+    return tuple(entry.name for entry in SHIPPED[provider].classes) if provider in SHIPPED else ("STANDARD",)
 
 
 def get(session: Session, name: str) -> Site:
@@ -103,6 +109,7 @@ def address(site: Site) -> SiteAddress:
         access_key=site.access_key,
         secret_key=secrets.decrypt(site.secret_key_encrypted),
         networks=parse_networks(get_settings().site_networks),
+        class_names=tuple(Capabilities.from_json(site.capabilities).class_names.items()),
     )
 
 

@@ -10,6 +10,16 @@ from urllib.parse import urlsplit
 
 from app.errors import Invalid, PolicyForbids
 
+SERVERS_NAMES = {
+    "HOT": "STANDARD",
+    "COOL": "STANDARD_IA",
+    "COLD": "GLACIER_IR",
+    "NEARLINE": "STANDARD_IA",
+    "COLDLINE": "GLACIER_IR",
+    "ARCHIVE": "DEEP_ARCHIVE",
+}
+"""What other providers' classes are called by S3 servers that know AWS's names alone; tried after the own name."""
+
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
@@ -24,6 +34,8 @@ class SiteAddress:
     access_key: str
     secret_key: str = field(repr=False)
     networks: Networks = ()
+    class_names: tuple[tuple[str, str], ...] = ()
+    """Storage classes by their name in the price book, beside the name that the server knows them by."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,9 @@ class Capabilities:
     encrypted: bool = False
     """A plain PUT was answered with x-amz-server-side-encryption, or the bucket has a default encryption."""
     classes: tuple[str, ...] = ()
-    """Storage classes that were kept by PUT, HEAD, CopyObject and listing."""
+    """Storage classes, by their names in the price book, that were kept by PUT, HEAD, CopyObject and listing."""
+    class_names: Mapping[str, str] = field(default_factory=dict)
+    """What the server calls each of them."""
     clock_offset_s: float = 0.0
     """The server's clock less ours."""
     latency_ms: float | None = None
@@ -66,7 +80,9 @@ class Capabilities:
     def from_json(found: Mapping[str, Any]) -> Capabilities:
         """From what `as_json` stored; what is missing is not known to work."""
         known = {f.name for f in fields(Capabilities)}
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items() if name in known}
+        values: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in found.items() if name in known
+        }
         return Capabilities(**values)
 
 

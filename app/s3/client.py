@@ -6,9 +6,9 @@ Retries are off, since they live in job and migration rows; so are redirects, so
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,16 @@ class Bucket:
     """The site's name."""
     bucket: str
     client: S3Client
+    class_names: Mapping[str, str] = field(default_factory=dict)
+
+    def servers_class(self, name: str) -> str:
+        """What the server calls a storage class of the price book."""
+        return self.class_names.get(name, name)
+
+    def booked_class(self, servers: str | None) -> str:
+        """The price book's name of a class as the server gives it: it names none for the standard one."""
+        wanted = servers or "STANDARD"
+        return next((name for name, theirs in self.class_names.items() if theirs == wanted), wanted)
 
     def call(self, operation: str, *, writes: bool = False, **parameters: Any) -> dict[str, Any]:
         """One request to this bucket, its errors classed; parameters that are None are left out."""
@@ -72,7 +82,7 @@ def connect(address: SiteAddress) -> Bucket:
     _connect_only_to(client, address.networks)
     events: Any = client.meta.events  # its stubs know no handler that answers
     events.register("before-send.s3", faults.before_send(address.name))
-    return Bucket(address.name, address.bucket, client)
+    return Bucket(address.name, address.bucket, client, dict(address.class_names))
 
 
 def _connect_only_to(client: S3Client, networks: Networks) -> None:

@@ -15,7 +15,7 @@ def begin(bucket: Bucket, target: Target, carried: Carried) -> str:
         "create_multipart_upload",
         writes=True,
         Key=target.key,
-        StorageClass=target.storage_class,
+        StorageClass=bucket.servers_class(target.storage_class),
         Tagging=tagging(carried.tags),
         **carried.parameters(target.intent),
     )

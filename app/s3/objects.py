@@ -79,7 +79,7 @@ def head(bucket: Bucket, key: str) -> Head:
     metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
     intent = metadata.pop(INTENT, None)
     return Head(
-        pin=_pin(answer, answer["ContentLength"], answer.get("VersionId")),
+        pin=_pin(bucket, answer, answer["ContentLength"], answer.get("VersionId")),
         carried=Carried({name: answer[field] for name, field in _HEADERS.items() if answer.get(field)}, metadata),
         intent=intent,
         tag_count=answer.get("TagCount", 0),
@@ -101,13 +101,13 @@ def find(bucket: Bucket, key: str) -> Head | None:
         return None
 
 
-def _pin(answer: dict[str, Any], size: int, version_id: str | None) -> Pin:
+def _pin(bucket: Bucket, answer: dict[str, Any], size: int, version_id: str | None) -> Pin:
     return Pin(
         etag=answer["ETag"].strip('"'),
         size=size,
         last_modified=answer["LastModified"].replace(microsecond=0),
         version_id=None if version_id in (None, "", "null") else version_id,
-        storage_class=answer.get("StorageClass") or "STANDARD",
+        storage_class=bucket.booked_class(answer.get("StorageClass")),
     )
 
 
@@ -219,7 +219,7 @@ def put(bucket: Bucket, target: Target, body: bytes | bytearray, sha256: str, ca
         writes=True,
         Key=target.key,
         Body=body,
-        StorageClass=target.storage_class,
+        StorageClass=bucket.servers_class(target.storage_class),
         Tagging=tagging(carried.tags),
         ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode() if target.checksum else None,
         **carried.parameters(target.intent),
@@ -244,7 +244,7 @@ def change_class(bucket: Bucket, key: str, found: Head, carried: Carried, storag
         Key=key,
         CopySource={"Bucket": bucket.bucket, "Key": key},  # naming a version would bring back one that was overwritten
         CopySourceIfMatch=f'"{found.pin.etag}"',
-        StorageClass=storage_class,
+        StorageClass=bucket.servers_class(storage_class),
         MetadataDirective="REPLACE",
         ServerSideEncryption=found.encryption,
         SSEKMSKeyId=found.kms_key,
@@ -287,7 +287,7 @@ def pages(bucket: Bucket, prefix: str = "") -> Iterator[list[Listed]]:
     token: str | None = None
     while True:
         answer = bucket.call("list_objects_v2", Prefix=prefix, ContinuationToken=token)
-        yield [Listed(entry["Key"], _pin(entry, entry["Size"], None)) for entry in answer.get("Contents", [])]
+        yield [Listed(entry["Key"], _pin(bucket, entry, entry["Size"], None)) for entry in answer.get("Contents", [])]
         token = answer.get("NextContinuationToken")
         if not token:
             return

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from app.domain.sites import Capabilities
+from app.domain.sites import SERVERS_NAMES, Capabilities
 from app.errors import (
     ChecksumMismatch,
     ConditionFailed,
@@ -47,7 +47,9 @@ def ping(bucket: Bucket) -> float:
 
 
 def probe(bucket: Bucket, classes: Sequence[str]) -> Capabilities:
-    """Finds out what the site does. classes: the storage classes that are to be tried.
+    """Finds out what the site does. classes: the price book's storage classes that are to be tried.
+
+    bucket: connected without names of classes.
 
     Raises BucketMissing, AccessDenied, SiteUnavailable or what else keeps the site from being used at all.
     """
@@ -68,6 +70,7 @@ class _Trial:
         encrypted, checksum = self._plain()
         head = objects.head(self.bucket, self._key("plain"))
         now = datetime.now(UTC)
+        names = self._class_names(classes)
         versioning = self._setting("get_bucket_versioning").get("Status") == "Enabled"
         return Capabilities(
             conditional_put=self._refuses_put("put"),
@@ -81,7 +84,8 @@ class _Trial:
             versioning=versioning,
             object_lock=bool(self._setting("get_object_lock_configuration", "ObjectLockConfiguration")),
             encrypted=encrypted or self._default_encryption(),
-            classes=tuple(name for name in classes if self._keeps_class(name)),
+            classes=tuple(names),
+            class_names=names,
             clock_offset_s=round((head.server_date - now).total_seconds(), 1) if head.server_date else 0.0,
             latency_ms=round(median(ping(self.bucket) for _ in range(READS)), 2),
             warnings=self._warnings(),
@@ -164,6 +168,15 @@ class _Trial:
             self._put(self._key(name), FIRST, wanted)
             supported.append(objects.tags(self.bucket, self._key(name)) == wanted.tags)
         return supported == [True]
+
+    def _class_names(self, classes: Sequence[str]) -> dict[str, str]:
+        """The classes that the server keeps, with the name that it knows each by."""
+        found: dict[str, str] = {}
+        for name in classes:
+            for theirs in dict.fromkeys((name, SERVERS_NAMES.get(name, name))):
+                if name not in found and theirs not in found.values() and self._keeps_class(theirs):
+                    found[name] = theirs
+        return found
 
     def _keeps_class(self, storage_class: str) -> bool:
         """PUT, HEAD, CopyObject in place, HEAD and the listing must all agree on the class."""
