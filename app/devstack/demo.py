@@ -93,6 +93,7 @@ class Demo:
         """The settings that differ in a demo: a trace's own clock, and retention that reaches back to its start."""
         return {
             "FORETIDE_ENVIRONMENT": "demo",
+            "FORETIDE_CHAOS": "true",
             "FORETIDE_CLOCK_OFFSET_S": str(data.clock_offset_s if self.trace else 0.0),
             "FORETIDE_RETENTION_DAYS": str(max(get_settings().retention_days, data.days + 1)),
         }
@@ -150,24 +151,23 @@ class Demo:
             nonlocal injected
             steps = client.run(job["id"])["steps"]
             done = sum(step["state"] == JobState.SUCCEEDED for step in steps)
-            now = next((step for step in steps if step["state"] not in (None, JobState.SUCCEEDED)), None)
-            self.progress(f"run: {now['step']}" if now else "run", done, len(steps))
-            if now and now["step"] == "migrate" and not injected:
+            now = next((step for step in steps if step["state"] != JobState.SUCCEEDED), None)
+            self.progress(f"run: {now['name']}" if now else "run", done, len(steps))
+            if now and now["name"] == "migrate" and now["job_id"] and not injected:
                 injected = True
                 inject_throttling()
 
         ended = client.wait(job, on_change=watch)
         run = client.run(ended["id"])
         for step in run["steps"]:
-            self.report.seconds[step["step"]] = round(step["seconds"] or 0.0, 2)
+            self.report.seconds[step["name"]] = round(step["seconds"] or 0.0, 2)
         with session_scope() as session:
             faults.clear(session)
         return run
 
     def _tell_model(self, client: Client) -> None:
         name = "tier"
-        model = next(model for model in client.models() if model["name"] == name)
-        version = client.model_version(name, model["champion"])
+        version = next(model for model in client.models() if model["name"] == name)
         metrics = version["metrics"]
         self.report.model = {
             "name": f"{name} {version['algorithm']}-{version['version']}",

@@ -14,7 +14,7 @@ from app.lab.traces import Trace
 from ml.history import DAY, HOUR, SECOND, Floats, Ints
 
 PARTIAL_SHARE = 0.05  # of accesses meet an upload that is not complete, as source 004 simulates
-REGIONS = ["", "eu-west", "us-east", "ap-south"]
+REGIONS = ["", "eu-west-1", "westeurope", "us-east-1"]
 REGION_SHARES = (0.0, 0.6, 0.3, 0.1)
 
 
