@@ -16,8 +16,8 @@ from app.db.sites import NewSite
 from app.db.tables import Audit, Job, Json, Migration, Move, Object, Plan, Replica
 from app.domain.states import MoveKind, PlanState, SiteState
 from app.queue import TaskName
+from app.s3 import multipart, probe
 from app.s3 import objects as s3_objects
-from app.s3 import probe
 from app.s3.client import Bucket, connect
 from app.settings import get_settings
 from workers.migrations import Batch
@@ -90,10 +90,12 @@ class World:
         body = self.read(site, name)
         return None if body is None else hashlib.sha256(body).hexdigest()
 
-    def uploads(self, site: str) -> list[str]:
+    def uploads(self, site: str) -> dict[str, int]:
+        """Unfinished uploads of this world by id, with the number of parts that each holds."""
         bucket = self.buckets[site]
         found = bucket.client.list_multipart_uploads(Bucket=bucket.bucket).get("Uploads", [])
-        return [upload["Key"] for upload in found if upload["Key"].startswith(self.folder)]
+        mine = [(upload["Key"], upload["UploadId"]) for upload in found if upload["Key"].startswith(self.folder)]
+        return {upload_id: len(multipart.sent_parts(bucket, key, upload_id) or ()) for key, upload_id in mine}
 
     # -- the catalogue ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ At most one part of an object is in memory; each finished part is in the ledger 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,21 +83,27 @@ def copy_parts(
     parts = list(done)
     whole = hashlib.sha256() if not parts else None
     sent = sum(part.size for part in parts)
-    with objects.reading(source, target.key, pin, start=sent) as reader:
-        while sent < pin.size:
-            ledger.check()
-            body = _exactly(reader, min(part_size, pin.size - sent))
-            if whole:
-                whole.update(body)
-            number = len(parts) + 1
-            etag = multipart.send_part(destination, target.key, upload_id, number, body)
-            at("part_sent")
-            parts.append(SentPart(number, etag, len(body), hashlib.sha256(body).hexdigest()))
-            ledger.sent(parts[-1])
-            sent += len(body)
-        if reader.read(1):
-            raise SourceChanged("the source is longer than it was")
+    if sent < pin.size:
+        with objects.reading(source, target.key, pin, start=sent) as reader:
+            for body in _pieces(reader, part_size, pin.size - sent):
+                ledger.check()
+                if whole:
+                    whole.update(body)
+                number = len(parts) + 1
+                etag = multipart.send_part(destination, target.key, upload_id, number, body)
+                at("part_sent")
+                parts.append(SentPart(number, etag, len(body), hashlib.sha256(body).hexdigest()))
+                ledger.sent(parts[-1])
     return Copied(whole.hexdigest() if whole else None, tuple(part.sha256 for part in parts), part_size)
+
+
+def _pieces(reader: Reader, part_size: int, left: int) -> Iterator[bytearray]:
+    while left:
+        body = _exactly(reader, min(part_size, left))
+        left -= len(body)
+        yield body
+    if reader.read(1):
+        raise SourceChanged("the source is longer than it was")
 
 
 def _exactly(reader: Reader, size: int) -> bytearray:

@@ -75,7 +75,7 @@ def test_every_size_arrives_whole(make_world, size):
     world.finish(job_id)
     assert world.row(job_id).state == "done"
     assert world.read(AZURE, "big") == body
-    assert world.uploads(AZURE) == []
+    assert world.uploads(AZURE) == {}
 
 
 def test_a_class_changes_in_place(world):
