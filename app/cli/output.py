@@ -30,6 +30,8 @@ def safe(value: object) -> str:
     """The value as text that cannot steer a terminal: control, bidirectional and invisible characters are escaped."""
     if value is None:
         return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return "".join(_escape(c) if unicodedata.category(c) in ESCAPED else c for c in str(value))
 
 
@@ -91,7 +93,8 @@ def money(value: object) -> str:
     if value is None:
         return "–"
     amount = float(str(value))
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}" if abs(amount) >= 1 or amount == 0 else f"${amount:.4g}"
+    figure = f"{abs(amount):,.2f}" if abs(amount) >= 1 or amount == 0 else f"{abs(amount):.4g}"
+    return f"{'-' if amount < 0 else ''}${figure}"
 
 
 def money_of(field: str) -> Cell:

@@ -1,0 +1,97 @@
+"""The command line against the running API: what it prints, what it asks, how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from app.client import Client
+from app.devstack.services import Endpoints
+from app.errors import ExitCode
+from app.settings import PROJECT_ROOT
+
+
+@pytest.fixture
+def foretide(running: Endpoints):
+    def run(*arguments: str, stdin: bytes = b"", token: str | None = None) -> subprocess.CompletedProcess[bytes]:
+        own = {"FORETIDE_URL": running.url, "FORETIDE_TOKEN": token or running.token}
+        command = [sys.executable, "-m", "app", *arguments]
+        return subprocess.run(
+            command, cwd=PROJECT_ROOT, env=os.environ | own, input=stdin, capture_output=True, check=False, timeout=120
+        )
+
+    return run
+
+
+def test_lists_are_json_or_lines(foretide):
+    listed = foretide("sites", "list", "--json")
+    assert {site["state"] for site in json.loads(listed.stdout)} == {"ready"}
+    lines = foretide("sites", "list").stdout.decode().splitlines()
+    assert lines[0].split("\t")[:2] == ["NAME", "STATE"]
+    assert len(lines) == 4
+
+
+def test_a_job_is_followed_to_its_end_with_progress_apart_from_the_answer(foretide):
+    done = foretide("objects", "scan", "--json", "--timeout", "60")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert json.loads(done.stdout)["state"] == "succeeded"
+    assert b"scan" in done.stderr
+    job = json.loads(foretide("objects", "scan", "--no-wait", "--json").stdout)
+    assert foretide("jobs", "wait", str(job["id"]), "--timeout", "60").returncode == ExitCode.OK
+
+
+def test_a_wait_that_is_over_says_so(foretide):
+    assert foretide("objects", "scan", "--timeout", "0").returncode == ExitCode.TIMEOUT
+
+
+def test_refused_lines_are_named_and_make_it_partial(foretide):
+    lines = b'{"ts": "2026-01-01T00:00:00", "key": "a", "op": "GET"}\n{"key": "b"}\n'
+    done = foretide("ingest", "ndjson", "-", stdin=lines)
+    assert done.returncode == ExitCode.PARTIAL
+    assert b"accepted 0, duplicates 0, rejected 2" in done.stdout
+    assert b"line 1: /ts" in done.stderr
+
+
+def test_errors_are_one_line_and_an_exit_code(foretide):
+    for arguments, code in [
+        (("jobs", "show", "999999999"), ExitCode.NOT_FOUND),
+        (("explain", "no-such-key"), ExitCode.NOT_FOUND),
+        (("sites", "show", "nowhere"), ExitCode.NOT_FOUND),
+        (("mode", "set", "paused"), ExitCode.USAGE),
+        (("policy", "set", "sla", "default.rf=0", "--yes"), ExitCode.USAGE),
+    ]:
+        done = foretide(*arguments)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert b"Traceback" not in done.stderr
+        assert done.stdout == b""
+
+
+def test_fields_that_are_wrong_are_named(foretide):
+    assert b"/default/rf: " in foretide("policy", "set", "sla", "default.rf=0", "--yes").stderr
+
+
+def test_a_site_that_does_not_answer_is_shown_with_its_reason(foretide, client: Client):
+    given = ["--provider", "aws", "--region", "eu-west-1", "--bucket", "b", "--access-key", "k", "--secret-key", "s"]
+    added = foretide("sites", "add", "down", *given, "--endpoint-url", "http://127.0.0.1:9", "--timeout", "60")
+    assert added.returncode != ExitCode.OK
+    assert added.stderr
+    assert client.site("down")["state"] != "ready"
+    assert foretide("sites", "remove", "down", "--dry-run").returncode == ExitCode.OK
+    assert foretide("sites", "remove", "down", "--yes").returncode == ExitCode.OK
+    assert foretide("sites", "show", "down").returncode == ExitCode.NOT_FOUND
+
+
+def test_a_token_is_shown_once_and_opens_what_its_role_allows(foretide):
+    made = json.loads(foretide("tokens", "create", "reader", "--role", "viewer", "--json").stdout)
+    assert foretide("sites", "list", token=made["token"]).returncode == ExitCode.OK
+    assert foretide("objects", "scan", token=made["token"]).returncode == ExitCode.POLICY
+    assert made["token"].encode() not in foretide("tokens", "list").stdout
+    assert foretide("tokens", "revoke", str(made["id"]), "--yes").returncode == ExitCode.OK
+
+
+def test_a_plan_of_an_empty_catalogue_holds_no_changes(foretide):
+    planned = foretide("plan", "--prefix", "nothing-is-here/", "--json", "--detailed-exitcode", "--timeout", "60")
+    assert planned.returncode == ExitCode.OK, planned.stderr
+    assert json.loads(planned.stdout)["changes"] == []
