@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import os
-import signal
-import typing
-from threading import Thread
-
 from flask import Flask, request
 from werkzeug.routing import IntegerConverter, PathConverter, UnicodeConverter
 
-from app import auth, logs
-from app.api import errors, jobs, limits, metrics, security
+from app import auth
+from app.api import errors, limits, metrics, security
 from app.api.registry import ROUTERS
-from app.settings import get_settings
 from app.web import pages
-
-PR_SET_PDEATHSIG = 1
 
 
 class Id(IntegerConverter):
@@ -61,28 +51,3 @@ def create_app() -> Flask:
     app.register_blueprint(pages.blueprint)
     auth.check_declared(app)
     return app
-
-
-def serving_app() -> Flask:
-    """The application in a process that serves it: logs, ends with its parent, and tells whoever waits that it ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    logs.configure(get_settings().log_level)
-    _tell_of_shutdown()
-    app = create_app()
-    typing.clear_overloads()  # redis-py's alone are 12 MiB, and nothing asks for them while serving
-    gc.collect()
-    return app
-
-
-def _tell_of_shutdown() -> None:
-    """Sets `jobs.stopping` when SIGTERM comes: the server's own handler, set after this, says nothing to the app."""
-    ours, handlers = os.pipe()
-    os.set_blocking(handlers, False)
-    signal.set_wakeup_fd(handlers, warn_on_full_buffer=False)
-
-    def wait() -> None:
-        while os.read(ours, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
-            pass
-        jobs.stopping.set()
-
-    Thread(target=wait, daemon=True, name="shutdown").start()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+from functools import cache
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, current_app, render_template
@@ -96,11 +100,24 @@ def _schemas(declared: list[Route]) -> tuple[dict[Any, dict[str, str]], dict[str
         wanted += [(route.body, "validation")] if route.body else []
         wanted += [(route.answer, "serialization")] if route.answer else []
     refs, definitions = models_json_schema(list(dict.fromkeys(wanted)), ref_template=PREFIX + "{model}")
-    return dict(refs), definitions.get("$defs", {})
+    schemas = definitions.get("$defs", {})
+    for schema in schemas.values():
+        schema.pop("description", None)
+    for model, _ in wanted:
+        schemas[model.__name__]["description"] = _docstrings(model.__module__)[model.__name__]
+    return dict(refs), schemas
+
+
+@cache
+def _docstrings(module: str) -> dict[str, str]:
+    """What functions and classes say of themselves, read from the source: a serving process has no docstrings."""
+    tree = ast.parse(Path(str(sys.modules[module].__file__)).read_text())
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, kinds)}
 
 
 def _operation(route: Route, refs: dict[Any, dict[str, str]]) -> dict[str, Any]:
-    summary, _, rest = (route.view.__doc__ or "").strip().partition("\n")
+    summary, _, rest = _docstrings(route.view.__module__)[route.view.__name__].partition("\n")
     operation: dict[str, Any] = {
         "operationId": f"{route.tag}_{route.view.__name__}",
         "tags": [route.tag],
@@ -151,7 +168,8 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     """The schema with its references replaced: parameters have nowhere to keep definitions."""
     if isinstance(schema, dict):
         if "$ref" in schema:
-            return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+            named = definitions[schema["$ref"].rpartition("/")[2]]
+            return _inlined({name: value for name, value in named.items() if name != "description"}, definitions)
         return {name: _inlined(value, definitions) for name, value in schema.items()}
     return [_inlined(value, definitions) for value in schema] if isinstance(schema, list) else schema
 
