@@ -18,6 +18,7 @@ from app.errors import ArtifactRefused
 
 Matrix = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Kind = Literal["forest", "boosted", "linear"]
 
 TIERS = ("cold", "warm", "hot")

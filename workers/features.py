@@ -9,8 +9,8 @@ from datetime import datetime
 import numpy as np
 
 from app import clock
-from app.db import accesses, features
-from app.db.accesses import Observed
+from app.db import accesses, features, observations
+from app.db.observations import Observed
 from app.db.session import session_scope
 from app.errors import Invalid
 from ml.features import NAMES, Matrix, snapshot
@@ -47,7 +47,7 @@ def as_of(job: JobContext) -> datetime:
 def of_all(moment: datetime) -> Vectors:
     """Features of every object that is not gone."""
     with session_scope() as session:
-        observed = accesses.observe(session, moment)
+        observed = observations.observe(session, moment)
     now = accesses.microseconds(moment)
     return Vectors(observed, snapshot(observed.history, observed.catalogue, now), now)
 
@@ -58,7 +58,7 @@ def refresh(job: JobContext, touched: Collection[int], moment: datetime) -> int:
     now = accesses.microseconds(moment)
     for start in range(0, len(ids), AT_ONCE):
         with job.saving() as session:
-            observed = accesses.observe(session, moment, ids[start : start + AT_ONCE])
+            observed = observations.observe(session, moment, ids[start : start + AT_ONCE])
             heat = features.stored(session, observed.ids, PREFIX_HEAT)
             X = snapshot(observed.history, observed.catalogue, now, np.asarray(heat))
             features.save(session, observed.ids, X, now)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import structlog
 from sqlalchemy.orm import Session
 
-from app.db import accesses, models
+from app.db import accesses, models, observations
 from app.db.session import session_scope
 from app.db.tables import Json, ModelVersion
 from app.errors import ArtifactRefused
@@ -33,8 +33,8 @@ def train(job: JobContext) -> Json:
     """Trains beside the baselines; the result becomes champion unless the present one is better on the same rows."""
     until = accesses.floor_hour(features.as_of(job))
     with session_scope() as session:
-        part = max(1, accesses.count_objects(session) // LEARN_OBJECTS)
-        observed = accesses.observe_hours(session, until, (0, part))
+        part = max(1, observations.count_objects(session) // LEARN_OBJECTS)
+        observed = observations.observe_hours(session, until, (0, part))
         champion = _comparable_champion(session)
     job.progress(1, 3, "steps")
     rows = dataset.build(observed.history, observed.catalogue, accesses.microseconds(until), SEED)

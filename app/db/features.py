@@ -7,8 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.db.columnar import stage_columns
-from ml.history import Floats, Ints
-from ml.serving import Matrix
+from ml.serving import Floats, Ints, Matrix
 
 
 def save(session: Session, ids: Ints, values: Matrix, as_of: int) -> None:

@@ -10,11 +10,11 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db.tables import Json, ModelArtifact, ModelVersion
+from app.domain import seals
+from app.domain.seals import Seal
 from app.domain.states import ModelState
 from app.errors import NotFound, SettingsError
 from app.settings import get_settings
-from ml import artifacts
-from ml.artifacts import Seal
 
 
 def add(session: Session, name: str, **values: Any) -> ModelVersion:
@@ -29,7 +29,7 @@ def add(session: Session, name: str, **values: Any) -> ModelVersion:
 
 def add_artifact(session: Session, version: ModelVersion, form: str, body: bytes) -> None:
     """Keeps a model's file under its seal. form: `skops` or `packed`. Raises SettingsError without a secret key."""
-    seal = artifacts.seal(body, _file_name(version, form), _signing_key())
+    seal = seals.seal(body, _file_name(version, form), _signing_key())
     session.add(ModelArtifact(model_version_id=version.id, format=form, sha256=seal.sha256, hmac=seal.hmac, body=body))
 
 
@@ -38,7 +38,7 @@ def artifact(session: Session, version: ModelVersion, form: str) -> bytes:
     row = session.get(ModelArtifact, (version.id, form))
     if row is None:
         raise NotFound(f"model {version.name} version {version.version} has no {form} file")
-    artifacts.check(row.body, _file_name(version, form), _signing_key(), Seal(row.sha256, row.hmac))
+    seals.check(row.body, _file_name(version, form), _signing_key(), Seal(row.sha256, row.hmac))
     return row.body
 
 

@@ -10,8 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db.columnar import Column, stage_columns
 from app.db.tables import Prediction
-from ml.history import Floats, Ints
-from ml.serving import TIERS, Scores
+from ml.serving import TIERS, Floats, Ints, Scores
 
 P_STEP = 0.01
 """A probability that moved by less is not written again."""

@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.db import accesses, features, ingest
+from app.db import accesses, features, ingest, observations
 from app.db.ingest import Block
 from app.db.session import session_scope
 from ml.features import NAMES, snapshot
@@ -104,24 +104,24 @@ def test_history_is_exact_in_the_last_day_and_by_hours_before(session: Session):
     ]
     ingest.copy_block(session, block([{"ts": stamp} for stamp in stamps]))
     accesses.roll_up(session)
-    observed = accesses.observe(session, NOON)
+    observed = observations.observe(session, NOON)
     assert observed.history.reads.sum() == 6  # the one at noon itself is not before noon
     X = snapshot(observed.history, observed.catalogue, micro(NOON))
     assert X[0, NAMES.index("access_1h")] == 1
     assert X[0, NAMES.index("access_24h")] == 3
     assert X[0, NAMES.index("access_7d")] == 6
     assert X[0, NAMES.index("recency_s")] == 1800
-    some = accesses.observe(session, NOON, observed.ids.tolist())
+    some = observations.observe(session, NOON, observed.ids.tolist())
     assert np.array_equal(some.history.ts, observed.history.ts)
-    assert len(accesses.observe(session, NOON, [-1]).ids) == 0
+    assert len(observations.observe(session, NOON, [-1]).ids) == 0
 
 
 def test_hours_alone_feed_training(session: Session):
     ingest.copy_block(session, block([{"ts": NOON - timedelta(hours=h), "key": f"k{h % 4}"} for h in range(48)]))
     accesses.roll_up(session)
-    assert accesses.observe_hours(session, NOON).history.reads.sum() == 47
-    halves = [len(accesses.observe_hours(session, NOON, (part, 2)).ids) for part in (0, 1)]
-    assert sum(halves) == accesses.count_objects(session) == 4
+    assert observations.observe_hours(session, NOON).history.reads.sum() == 47
+    halves = [len(observations.observe_hours(session, NOON, (part, 2)).ids) for part in (0, 1)]
+    assert sum(halves) == observations.count_objects(session) == 4
 
 
 def test_features_are_saved_and_read_back(session: Session):

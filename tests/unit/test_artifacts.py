@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
+from app.domain.seals import Seal, check, seal
 from app.errors import ArtifactRefused
 from ml import artifacts
-from ml.artifacts import Seal, check, seal
 
 KEY, NAME = "a secret of this installation ..", "tier/3/skops"
 
