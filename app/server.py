@@ -43,7 +43,8 @@ def create_app() -> Flask:
     @app.before_request
     def authorize() -> None:
         if request.endpoint is not None:
-            auth.authorize(app.view_functions[request.endpoint], auth.bearer())
+            token = request.cookies.get(pages.COOKIE) if request.blueprint == pages.blueprint.name else auth.bearer()
+            auth.authorize(app.view_functions[request.endpoint], token)
 
     limits.install(app)
     for router in ROUTERS:
