@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import structlog
 
-from app.db import faults as fault_rows
+from app.db import migration_counts, migrations, policies
 from app.db import migration_ends as ends
 from app.db import migration_steps as steps
-from app.db import migrations, policies
 from app.db.jobs import Bell
 from app.db.migration_steps import Work
 from app.db.migrations import Claim
@@ -22,10 +21,10 @@ from app.domain.migrations import EARLY, Setback, after_failure
 from app.domain.states import MIGRATION_FINAL, MigrationState, Mode
 from app.errors import Cancelled, ChecksumMismatch, DatabaseUnavailable, ForetideError, LeaseLost, SourceChanged
 from app.queue import TaskName
-from app.s3.faults import FAULTS, Fault, FaultKind
 from app.s3.outcomes import UPLOAD_MISSING
 from app.settings import Settings, get_settings
 from workers.base import problem, raw_task, ring_all, worker_name
+from workers.faults import obey_faults
 from workers.migration_steps import Mover
 
 log = structlog.get_logger()
@@ -43,7 +42,7 @@ def migrate(job_id: int) -> None:
     grace.
     """
     settings = get_settings()
-    FAULTS.load_from(_faults if settings.chaos else None)
+    obey_faults()
     Batch(job_id, settings).run()
 
 
@@ -130,7 +129,7 @@ class Batch:
 
     def _settle(self) -> None:
         with session_scope() as session:
-            bell = migrations.settle_job(session, self._job_id)
+            bell = migration_counts.settle_job(session, self._job_id)
         ring_all([bell])
 
     def _stop_all(self) -> None:
@@ -139,7 +138,8 @@ class Batch:
     def _give_back(self) -> None:
         with session_scope() as session:
             migrations.release(session, self._held.values())
-            bell = migrations.settle_job(session, self._job_id)
+            bell = migration_counts.settle_job(session, self._job_id)
+            migration_counts.watch_backlog(session)
         ring_all([bell])
 
     # -- in a thread --------------------------------------------------------------------------------------------------
@@ -192,11 +192,3 @@ class Batch:
         over = setback.state in MIGRATION_FINAL and work.state in EARLY
         if upload_id or over:
             mover.discard(work, upload_id, written=over)
-
-
-def _faults() -> Iterable[Fault]:
-    with session_scope() as session:
-        return [
-            Fault(site, FaultKind(row.kind), row.probability, row.latency_ms or 0.0, row.expires_at)
-            for row, site in fault_rows.in_force(session)
-        ]

@@ -13,11 +13,13 @@ from app.s3 import objects as s3_objects
 from app.s3.client import connect
 from app.s3.probe import PREFIX
 from workers.base import JobContext, job_task
+from workers.faults import obey_faults
 
 
 @job_task(TaskName.SCAN)
 def scan(job: JobContext) -> Json:
     """Lists one site (args: site, prefix), or all that are ready, and counts what is there, new, changed and absent."""
+    obey_faults()
     prefix = str(job.args.get("prefix") or "")
     with session_scope() as session:
         wanted = [sites.get(session, job.args["site"])] if job.args.get("site") else sites.listing(session)

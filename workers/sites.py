@@ -14,6 +14,7 @@ from app.queue import TaskName
 from app.s3 import probe as s3_probe
 from app.s3.client import connect
 from workers.base import JobContext, job_task
+from workers.faults import obey_faults
 
 FULL_EVERY = timedelta(days=1)
 
@@ -21,6 +22,7 @@ FULL_EVERY = timedelta(days=1)
 @job_task(TaskName.PROBE)
 def probe(job: JobContext) -> Json:
     """Probes one site in full (args: site), or asks each for a sign of life; a failing site is a finding."""
+    obey_faults()
     name = job.args.get("site")
     with session_scope() as session:
         wanted = [sites.get(session, name)] if name else sites.listing(session)

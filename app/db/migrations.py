@@ -10,13 +10,12 @@ from sqlalchemy import ColumnElement, Row, TextClause, case, func, or_, select, 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
-from app.db import audit, jobs, policies
+from app.db import audit, jobs, migration_counts, policies
 from app.db.jobs import Bell
 from app.db.tables import Job, Json, Migration, Move, Object, Plan
 from app.db.tables_work import MIGRATION_ACTIVE
-from app.domain.migrations import COPIED, EARLY, Tally
+from app.domain.migrations import COPIED, EARLY
 from app.domain.states import (
-    JOB_FINAL,
     MIGRATION_FINAL,
     MIGRATION_TRANSITIONS,
     JobState,
@@ -69,6 +68,7 @@ def apply(
     made = create_from_plan(session, plan_id, job.id)
     plan.state, plan.apply_job_id = PlanState.APPLYING, job.id
     job.progress = {"done": 0, "total": made.created, "unit": "moves"}
+    migration_counts.watch_backlog(session)
     audit.append(session, actor, "plan.apply", f"plan {plan_id}", {"job_id": job.id, **vars(made)}, request_id)
     return job
 
@@ -252,70 +252,6 @@ def to_ring(session: Session, room: int, first_s: float, cap_s: float) -> list[B
     return [jobs.bell(job) for job in session.scalars(rung)]
 
 
-# -- Counted ----------------------------------------------------------------------------------------------------------
-
-
-def settle_job(session: Session, job_id: int) -> Bell | None:
-    """Writes the job's progress, and its end once every migration has switched or ended.
-
-    It succeeds unless some failed or are dead. What waits for its grace goes on afterwards without the job. Returns the
-    bell of a parent that waited.
-    """
-    job = session.get_one(Job, job_id, with_for_update=True)
-    counts = tally(session, job_id)
-    job.progress = {"done": counts.planned - counts.open, "total": counts.planned, "unit": "moves"}
-    job.rung_at, job.rings = None, 0
-    if counts.outcome is None or job.state in JOB_FINAL:
-        return None
-    stopped = job.cancel_requested and counts.cancelled
-    job.state = JobState.CANCELLED if stopped else counts.outcome
-    job.result, job.finished_at = counts.as_json(), func.now()
-    job.reason = {JobState.FAILED: "migrations_failed", JobState.CANCELLED: "cancelled"}.get(job.state)
-    session.execute(
-        update(Plan)
-        .where(Plan.apply_job_id == job_id, Plan.state == PlanState.APPLYING)
-        .values(state=PlanState.APPLIED, finished_at=func.now())
-    )
-    session.flush()
-    return jobs.wake(session, job.parent_id) if job.parent_id else None
-
-
-def tally(session: Session, job_id: int) -> Tally:
-    """What has come of a job's migrations so far."""
-    retried = func.count().filter(Migration.retries > 0)
-    rows = session.execute(
-        select(Migration.state, Migration.reason, func.count(), retried)
-        .where(Migration.job_id == job_id)
-        .group_by(Migration.state, Migration.reason)
-    ).all()
-    told = (MigrationState.SKIPPED, MigrationState.BLOCKED, MigrationState.FAILED, MigrationState.DEAD)
-    reasons: dict[str, int] = {}
-    for state, reason, count, _ in rows:
-        if state in told and reason:
-            reasons[reason] = reasons.get(reason, 0) + count
-
-    def number(*states: MigrationState) -> int:
-        return sum(count for state, _, count, _ in rows if state in states)
-
-    return Tally(
-        planned=number(*MigrationState),
-        verified=number(*COPIED),
-        skipped=number(MigrationState.SKIPPED),
-        blocked=number(MigrationState.BLOCKED),
-        failed=number(MigrationState.FAILED, MigrationState.DEAD),
-        cancelled=number(MigrationState.CANCELLED),
-        open=number(*EARLY),
-        retried=sum(again for *_, again in rows),
-        reasons=reasons,
-    )
-
-
-def counts_by_state(session: Session) -> dict[str, int]:
-    """How many migrations are in each state, of those that there are."""
-    counted = select(Migration.state, func.count()).group_by(Migration.state)
-    return {str(state): count for state, count in session.execute(counted)}
-
-
 # -- Seen and changed by users ----------------------------------------------------------------------------------------
 
 
@@ -343,6 +279,12 @@ def listing(
     if before_id is not None:
         statement = statement.where(Migration.id < before_id)
     return list(session.execute(statement))
+
+
+def counts_by_state(session: Session) -> dict[str, int]:
+    """How many migrations are in each state, of those that there are."""
+    counted = select(Migration.state, func.count()).group_by(Migration.state)
+    return {str(state): count for state, count in session.execute(counted)}
 
 
 def cancel_all(session: Session, job_id: int) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db import jobs
+from app.db import jobs, migrations
 from app.db.jobs import READY, Bell
 from app.db.tables import Job, QueueTick
 from app.domain.states import JobState
@@ -84,4 +84,6 @@ def late_queues(session: Session, late_s: float) -> list[str]:
     working = set(
         session.scalars(select(Job.queue).where(Job.state == JobState.RUNNING, Job.lease_until > now).distinct())
     )
+    if migrations.any_leased(session):
+        working.add(QueueName.MIGRATE)
     return [queue for queue in QueueName if queue not in ticked | working]
