@@ -47,14 +47,15 @@ class Rig:
 
     @property
     def endpoints(self) -> Endpoints:
-        """The API and one worker, which know the three sites."""
+        """The API, a worker, beat and Flower; the three sites are registered."""
         if self._endpoints is None:
             from app.devstack.sites import register
 
             stack = self.stack
             self.tell("starting the API and a worker")
-            self._endpoints = stack.serve(("api", "worker", "beat"))
+            self._endpoints = stack.serve()
             register(self._endpoints, stack.sites)
+            stack.await_services()  # or their start would be measured too
         return self._endpoints
 
     def client(self) -> Client:
