@@ -26,7 +26,7 @@ def from_json(document: object) -> PriceBook:
     """The book a document describes. Raises Invalid with a pointer and a sentence for every field that is wrong."""
     reader = _Reader()
     values = reader.record(PriceBook, document, "")
-    if values and not values["classes"] and not reader.errors:
+    if not reader.errors and not values["classes"]:
         reader.wrong("/classes", "at least one storage class")
     names = [entry.name for entry in values.get("classes") or ()]
     for index, name in enumerate(names):

@@ -1,0 +1,166 @@
+"""Work is started once a key, committed before the reply, and accepted with the broker dead, hung or full."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import func, select, text
+from werkzeug.test import TestResponse
+
+from app import queue
+from app.db import jobs
+from app.db.session import engine, session_scope
+from app.db.tables import Audit, IdempotencyKey, Job
+from app.devstack.stack import Stack
+from app.domain.roles import Role
+from app.domain.tasks import TaskName
+from tests.integration.conftest import Api
+
+
+def start(api: Api, key: str | None = None, body: object = None, role: Role = Role.OPERATOR) -> TestResponse:
+    return api.post("/v1/plans", body or {"rf": 1}, role=role, headers={"Idempotency-Key": key} if key else {})
+
+
+def count_jobs() -> int:
+    with session_scope() as session:
+        return session.scalar(select(func.count()).select_from(Job)) or 0
+
+
+def test_a_submission_answers_with_the_job(api: Api):
+    answer = start(api)
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/v1/jobs/{answer.json['id']}"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.json["state"] == "queued"
+    assert answer.json["request_id"] == answer.headers["X-Request-Id"]
+    assert api.get(answer.headers["Location"]).json["args"] == {"rf": 1}
+
+
+def test_the_same_key_gets_the_same_reply_in_any_state(api: Api):
+    first = start(api, "k")
+    assert start(api, "k").json == first.json
+    with session_scope() as session:
+        claimed = jobs.claim(session, first.json["id"], "test", 30)
+        jobs.succeed(session, claimed.id, claimed.fence, {})
+    again = start(api, "k")
+    assert (again.status_code, again.json, again.headers["Location"]) == (202, first.json, first.headers["Location"])
+    assert count_jobs() == 1
+
+
+def test_a_key_belongs_to_one_request_of_one_token_for_a_day(api: Api):
+    start(api, "k", {"rf": 1, "sla_ms": 80})
+    assert start(api, "k", {"sla_ms": 80, "rf": 1}).status_code == 202
+    assert start(api, "k", {"rf": 2}).status_code == 422
+    assert api.post("/v1/runs", {}, role=Role.OPERATOR, headers={"Idempotency-Key": "k"}).status_code == 422
+    assert count_jobs() == 1
+    assert start(api, "k", {"rf": 2}, role=Role.ADMIN).status_code == 202
+    with session_scope() as session:
+        session.execute(text("update idempotency_key set created_at = now() - interval '25 hours'"))
+    assert start(api, "k", {"rf": 3}).status_code == 202
+    assert count_jobs() == 3
+    assert start(api, "k" * 256).status_code == 400
+
+
+def test_a_refused_request_stores_nothing(api: Api):
+    headers = {"Idempotency-Key": "k"}
+    assert api.post("/v1/objects:scan", {"site": "nowhere"}, headers=headers).status_code == 404
+    assert api.post("/v1/objects:scan", {}, headers=headers).status_code == 202
+    with session_scope() as session:
+        assert session.scalar(select(func.count()).select_from(IdempotencyKey)) == 1
+
+
+def test_409_only_while_the_first_has_not_committed(api: Api):
+    """The lock of a first request is held here by hand, as if it were still at work."""
+    with engine().connect() as connection, connection.begin():
+        with session_scope() as session:
+            token_id = session.scalar(text("select id from token where role = 'operator'"))
+        lock = text("select pg_advisory_xact_lock(hashtextextended('k', :token))")
+        connection.execute(lock, {"token": token_id})
+        assert start(api, "k").status_code == 409
+    assert start(api, "k").status_code == 202
+
+
+def test_races_start_the_work_once(api: Api):
+    rounds, racers = 20, 8
+    for number in range(rounds):
+        barrier = threading.Barrier(racers)
+        codes: Counter[int] = Counter()
+        ids = set()
+
+        def race(key: str = f"race-{number}", barrier=barrier, codes=codes, ids=ids) -> None:
+            barrier.wait()
+            answer = start(api, key)
+            while answer.status_code == 409:
+                answer = start(api, key)
+            codes[answer.status_code] += 1
+            ids.add(answer.json["id"])
+
+        threads = [threading.Thread(target=race) for _ in range(racers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert codes == {202: racers}
+        assert len(ids) == 1
+    assert count_jobs() == rounds
+
+
+def test_a_full_queue_is_refused_with_the_time_to_come_back(make_api: Callable[..., Api]):
+    api = make_api(queue_limit=2)
+    assert [start(api).status_code for _ in range(3)] == [202, 202, 503]
+    refused = start(api)
+    assert refused.json["type"] == "/problems/overloaded"
+    assert int(refused.headers["Retry-After"]) > 0
+    assert api.post("/v1/objects:scan", {}).status_code == 202
+
+
+@pytest.fixture
+def hung_broker(stack: Stack):
+    """Valkey accepts connections and answers nothing, as a frozen process does."""
+    pid = int(queue.broker().info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    yield
+    os.kill(pid, signal.SIGCONT)
+
+
+def p95(api: Api, submissions: int = 100) -> float:
+    times = []
+    for _ in range(submissions):
+        began = time.perf_counter()
+        assert start(api).status_code == 202
+        times.append(time.perf_counter() - began)
+    return sorted(times)[int(0.95 * submissions) - 1]
+
+
+@pytest.fixture
+def healthy_p95(api: Api) -> float:
+    return p95(api)
+
+
+def test_a_hung_broker_slows_nothing(api: Api, healthy_p95: float, hung_broker: None):
+    assert p95(api) < max(0.1, 2 * healthy_p95)
+    ready = api.get("/readyz", role=None)
+    assert ready.status_code == 200
+    assert any("broker" in part for part in ready.json["degraded"])
+    with session_scope() as session:
+        assert session.scalar(select(func.count()).where(Job.rung_at.is_(None))) >= 100
+
+
+def test_each_change_is_audited(api: Api):
+    api.post("/v1/tokens", {"name": "x", "role": "viewer"})
+    api.put("/v1/mode", {"mode": "paused", "reason": "test"})
+    with session_scope() as session:
+        rows = session.scalars(select(Audit).order_by(Audit.id)).all()
+        assert [(row.action, row.actor) for row in rows] == [("token.create", "admin"), ("policy.mode", "admin")]
+        assert all(row.request_id for row in rows)
+
+
+def test_the_kind_of_a_job_names_its_queue(api: Api):
+    assert start(api).json["queue"] == "optimize"
+    assert api.post("/v1/models/tier:train").json["kind"] == TaskName.TRAIN
