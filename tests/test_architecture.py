@@ -12,6 +12,7 @@ import pytest
 from app.domain.tasks import SCHEDULES, TASKS, QueueName, TaskName
 from app.settings import Settings
 from workers.celery import app as celery_app
+from workers.celery import load_tasks
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("app", "workers", "ml")
@@ -131,13 +132,13 @@ def test_the_api_process_loads_nothing_heavy():
 
 
 def test_the_workers_parent_loads_no_learning_library():
-    code = "import sys; from workers.celery import app; app.loader.import_default_modules(); print(*sys.modules)"
+    code = "import sys; from workers.celery import load_tasks; load_tasks(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {name.split(".")[0] for name in done.stdout.split()} & {"sklearn", "scipy", "numba", "skops", "duckdb"}
 
 
 def test_each_kind_of_job_is_declared_registered_and_consumed():
-    celery_app.loader.import_default_modules()
+    load_tasks()
     assert set(TASKS) == set(TaskName)
     assert set(TaskName) <= set(celery_app.tasks)
     assert {spec.queue for spec in TASKS.values()} <= set(celery_app.amqp.queues.consume_from)

@@ -4,7 +4,7 @@ import pytest
 
 from app.queue import KEY_PREFIX, SCHEDULES, TASKS, QueueName, TaskName
 from app.settings import get_settings
-from workers.celery import app
+from workers.celery import app, load_tasks
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def conf():
 
 @pytest.fixture(scope="module")
 def tasks():
-    app.loader.import_default_modules()
+    load_tasks()
     return app.tasks
 
 
