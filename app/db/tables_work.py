@@ -135,7 +135,7 @@ class Migration(Leased, Base):
     from_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
     to_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
     to_class: Mapped[str | None]
-    intent_id: Mapped[str] = mapped_column(server_default=text("gen_random_uuid()::text"))
+    intent_id: Mapped[str] = mapped_column(server_default=text("(gen_random_uuid())::text"))
     pin: Mapped[Json | None]
     result_pin: Mapped[Json | None]
     sha256: Mapped[str | None]

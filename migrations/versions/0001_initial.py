@@ -489,7 +489,7 @@ def upgrade() -> None:
         sa.Column("from_site_id", sa.BigInteger(), nullable=True),
         sa.Column("to_site_id", sa.BigInteger(), nullable=True),
         sa.Column("to_class", sa.Text(), nullable=True),
-        sa.Column("intent_id", sa.Text(), server_default=sa.text("gen_random_uuid()::text"), nullable=False),
+        sa.Column("intent_id", sa.Text(), server_default=sa.text("(gen_random_uuid())::text"), nullable=False),
         sa.Column("pin", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("result_pin", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("sha256", sa.Text(), nullable=True),
