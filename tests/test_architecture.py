@@ -24,6 +24,7 @@ MAY_CATCH_ALL = {"workers/base.py", "app/api/errors.py"}
 MAY_READ_ENVIRONMENT = {
     "app/settings.py",
     "workers/celery.py",  # sets the libraries' thread counts before numpy is loaded
+    "app/cli/serve.py",  # starts itself again under variables that are the interpreter's own
 }
 MAY_IMPORT_BOTO3 = "app/s3/"
 MAY_WRITE_SQL = "app/db/"
