@@ -52,7 +52,9 @@ class Base(DeclarativeBase):
         list[str]: ARRAY(Text),
         list[float]: ARRAY(DOUBLE_PRECISION),
         **{
-            kind: Enum(kind, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
+            kind: Enum(
+                kind, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states]
+            )
             for kind in (
                 AlertState,
                 JobState,
