@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from threading import BoundedSemaphore, Event
 from typing import Any
 
@@ -13,10 +14,12 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.api import submit
+from app.api.audit import record
 from app.api.etags import etag
 from app.api.pages import PageQuery, page
 from app.api.router import Router, reply
 from app.api.schemas import MAX_ID, In, JobOut, Page
+from app.api.submit import Started
 from app.db import jobs
 from app.db.session import session_scope
 from app.db.tables import Job
@@ -25,6 +28,7 @@ from app.domain.states import JOB_FINAL, JobState
 from app.errors import Throttled
 
 router = Router("jobs")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 POLL_S = 0.1
 MAX_WAITING = 16
 """So many requests may wait at a time, which leaves threads to answer the others."""
@@ -46,17 +50,19 @@ class WaitQuery(In):
     wait: int = Field(0, ge=0, le=30, description="Seconds to wait for a change of a job that has not ended.")
 
 
-class EventsQuery(PageQuery):
+class EventsQuery(In):
     """Which events."""
 
-    after: int = Field(0, ge=0, le=MAX_ID, description="The highest job id that was seen.")
+    after: int = Field(0, ge=0, le=MAX_ID, description="The `id` of the last event that was seen.")
 
 
 def show(session: Session, job: Job) -> JobOut:
     """The job as it is shown; one that waits for its queue says how many are ahead."""
     shown = JobOut.model_validate(job)
     if job.state == JobState.QUEUED:
-        shown.reason = f"waiting for queue {job.queue}, {jobs.ahead(session, job)} ahead"
+        ahead = jobs.ahead(session, job)
+        counted = f"{ahead} or more" if ahead == jobs.AHEAD_COUNTED else f"{ahead}"
+        shown.reason = f"waiting for queue {job.queue}, {counted} ahead"
     return shown
 
 
@@ -86,13 +92,39 @@ def get_job(job_id: int, query: WaitQuery) -> Response:
 def cancel_job(job_id: int) -> JobOut:
     """Asks the job to stop: at once when nobody works on it, else at its next step."""
     with session_scope() as session:
-        return show(session, jobs.cancel(session, job_id))
+        job = jobs.cancel(session, job_id)
+        record(session, "job.cancel", f"job {job_id}")
+        return show(session, job)
 
 
 @router.post("/jobs/<id:job_id>:retry", Role.OPERATOR, answer=JobOut, status=202, starts_work=True)
 def retry_job(job_id: int) -> Response:
     """Makes a failed, dead or cancelled job ready again with all its attempts."""
-    return submit.start_with(lambda session: submit.Started(jobs.retry(session, job_id)))
+
+    def begin(session: Session) -> Started:
+        job = jobs.retry(session, job_id)
+        record(session, "job.retry", f"job {job_id}")
+        return Started(job)
+
+    return submit.start_with(begin)
+
+
+@router.get("/jobs/<id:job_id>/events", Role.VIEWER, query=EventsQuery, answer=Page)
+def list_events(job_id: int, query: EventsQuery) -> dict[str, Any]:
+    """What happened to the job and to those it started, in order; an event's id is its time in microseconds."""
+    with session_scope() as session:
+        rows = [jobs.get(session, job_id), *jobs.children(session, job_id)]
+    events = sorted((event for row in rows for event in _events(row)), key=lambda event: event["id"])
+    return {"items": [event for event in events if event["id"] > query.after], "next_cursor": None}
+
+
+def _events(job: Job) -> Iterator[dict[str, Any]]:
+    times = {"submitted": job.created_at, "started": job.started_at, str(job.state): job.finished_at}
+    for name, at in times.items():
+        if at is not None:
+            reason = job.reason if at == job.finished_at else None
+            told = {"job_id": job.id, "kind": job.kind, "event": name, "reason": reason}
+            yield {"id": (at - EPOCH) // timedelta(microseconds=1), "at": at, **told}
 
 
 def _read(job_id: int) -> JobOut:

@@ -17,6 +17,8 @@ from app.domain.tasks import TASKS, QueueName, TaskName
 from app.errors import Conflict, LeaseLost, NotFound, Overloaded
 
 READY = (JobState.QUEUED, JobState.WAITING)
+AHEAD_COUNTED = 1000
+"""A list of jobs tells how many are ahead of each, so the count of a long queue ends here."""
 
 
 @dataclass(frozen=True)
@@ -224,9 +226,10 @@ def children(session: Session, parent_id: int) -> list[Job]:
 
 
 def ahead(session: Session, job: Job) -> int:
-    """How many ready jobs of its queue will be claimed before this one."""
+    """How many ready jobs of its queue will be claimed before this one, counted up to AHEAD_COUNTED."""
     before = or_(Job.priority < job.priority, and_(Job.priority == job.priority, Job.id < job.id))
-    return session.scalar(select(func.count()).where(Job.queue == job.queue, Job.state.in_(READY), before)) or 0
+    found = select(Job.id).where(Job.queue == job.queue, Job.state.in_(READY), before).limit(AHEAD_COUNTED).subquery()
+    return session.scalar(select(func.count()).select_from(found)) or 0
 
 
 def listing(

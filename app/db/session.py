@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from app.errors import DatabaseUnavailable, SettingsError
@@ -39,7 +40,7 @@ def dispose() -> None:
 
 @contextmanager
 def session_scope() -> Iterator[Session]:
-    """One transaction: commits at the end, rolls back on any error. Raises DatabaseUnavailable when it cannot connect.
+    """One transaction: commits at the end, rolls back on any error. Raises DatabaseUnavailable without a connection.
 
     No network call is made inside one; messages are rung after it.
     """
@@ -47,7 +48,7 @@ def session_scope() -> Iterator[Session]:
     try:
         with session.begin():
             yield session
-    except OperationalError as error:
+    except (OperationalError, PoolTimeout) as error:
         raise DatabaseUnavailable from error
     except DBAPIError as error:
         if error.connection_invalidated:

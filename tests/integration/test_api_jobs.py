@@ -72,3 +72,23 @@ def test_cancel_and_retry(api: Api):
     assert again.headers["Location"] == f"/v1/jobs/{job_id}"
     assert again.json["state"] == "queued"
     assert api.post("/v1/jobs/999:retry").status_code == 404
+    actions = [entry["action"] for entry in api.get("/v1/audit").json["items"]]
+    assert actions == ["job.retry", "job.cancel"]
+
+
+def test_events_are_told_in_order_from_the_last_seen(api: Api):
+    with session_scope() as session:
+        parent = jobs.submit(session, TaskName.RUN)
+        child = jobs.submit(session, TaskName.PLAN, parent_id=parent.id)
+    with session_scope() as session:
+        claimed = jobs.claim(session, child.id, "test", 30)
+    with session_scope() as session:
+        jobs.succeed(session, child.id, claimed.fence, {})
+    events = api.get(f"/v1/jobs/{parent.id}/events").json["items"]
+    assert [(event["job_id"], event["event"]) for event in events] == [
+        (parent.id, "submitted"),
+        (child.id, "submitted"),
+        (child.id, "started"),
+        (child.id, "succeeded"),
+    ]
+    assert api.get(f"/v1/jobs/{parent.id}/events?after={events[-2]['id']}").json["items"] == events[-1:]
