@@ -56,6 +56,7 @@ class Batch:
         self._stopped: dict[int, type[ForetideError]] = {}
         self._leased_until = 0.0
         self._renewed = 0.0
+        self._ticked = 0.0
 
     def run(self) -> None:
         """To the end of what is ready. Raises the first error that nobody classed, after all else is done."""
@@ -74,7 +75,8 @@ class Batch:
                 for future in done:
                     self._held.pop(running.pop(future).id)
                     unexpected = unexpected or future.exception()
-                self._tick()
+                if time.monotonic() - self._ticked >= TICK_S:
+                    self._tick()
             if unexpected:
                 raise unexpected
         finally:
@@ -110,6 +112,7 @@ class Batch:
 
     def _tick(self) -> None:
         """Renews the leases, learns what is to be stopped, tells how far the job is."""
+        self._ticked = time.monotonic()
         try:
             with session_scope() as session:
                 asked = migrations.asked_to_stop(session, self._job_id, self._held.values())

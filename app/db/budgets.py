@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.tables import Budget, Json
+from app.db.tables import Budget
 from app.errors import OverBudget
 
 NANO = 10**9
@@ -33,11 +33,16 @@ class Cost:
         return {"bytes": self.bytes, "moves": 1, "nano_usd": max(0, math.ceil(self.usd * NANO))}
 
 
-def reserve(session: Session, now: datetime, cost: Cost, policy: Mapping[str, object]) -> date:
-    """Sets the cost aside on the day of `now`, which is returned. Raises OverBudget when a limit would be passed."""
+def reserve(session: Session, now: datetime, cost: Cost, policy: Mapping[str, object]) -> date | None:
+    """Sets the cost aside on the day of `now`, which is returned; None when the policy limits nothing.
+
+    Raises OverBudget when a limit would be passed.
+    """
+    if all(policy.get(field) is None for field in LIMITS.values()):
+        return None
     day = now.astimezone(UTC).date()
+    _add(session, day, dict.fromkeys(LIMITS, 0), column="reserved")
     for unit, amount in cost.amounts.items():
-        session.execute(insert(Budget).values(day=day, unit=unit).on_conflict_do_nothing())
         taken = update(Budget).where(Budget.day == day, Budget.unit == unit).values(reserved=Budget.reserved + amount)
         limit = policy.get(LIMITS[unit])
         if limit is not None:
@@ -51,15 +56,18 @@ def reserve(session: Session, now: datetime, cost: Cost, policy: Mapping[str, ob
 
 def give_back(session: Session, day: date, cost: Cost) -> None:
     """Frees what was reserved on that day."""
-    for unit, amount in cost.amounts.items():
-        _change(session, day, unit, {"reserved": Budget.reserved - amount})
+    _add(session, day, {unit: -amount for unit, amount in cost.amounts.items()}, column="reserved")
 
 
-def settle(session: Session, day: date, cost: Cost) -> None:
-    """What was reserved on that day is spent."""
-    for unit, amount in cost.amounts.items():
-        _change(session, day, unit, {"reserved": Budget.reserved - amount, "spent": Budget.spent + amount})
+def settle(session: Session, day: date | None, now: datetime, cost: Cost) -> None:
+    """The cost is spent: on the day on which it was reserved, else on that of `now`."""
+    if day:
+        give_back(session, day, cost)
+    _add(session, day or now.astimezone(UTC).date(), cost.amounts, column="spent")
 
 
-def _change(session: Session, day: date, unit: str, values: Json) -> None:
-    session.execute(update(Budget).where(Budget.day == day, Budget.unit == unit).values(values))
+def _add(session: Session, day: date, amounts: Mapping[str, int], *, column: str) -> None:
+    rows = [{"day": day, "unit": unit, column: amount} for unit, amount in amounts.items()]
+    statement = insert(Budget).values(rows)
+    added = {column: getattr(Budget, column) + statement.excluded[column]}
+    session.execute(statement.on_conflict_do_update(index_elements=["day", "unit"], set_=added))

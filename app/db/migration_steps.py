@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.db import audit, budgets, changes, policies, replicas, sites
 from app.db.migrations import ACTIVE, Claim, release_next
-from app.db.tables import Json, Migration, MigrationPart, Object, Replica, Site
+from app.db.tables import Json, Migration, MigrationPart, Object, Replica
 from app.domain.migrations import COPIES, MoveFacts, drains_source
 from app.domain.pins import Pin
 from app.domain.sites import SiteAddress
@@ -56,6 +57,8 @@ class Work:
     switched_at: datetime | None
     verified: bool
     cancel_requested: bool
+    limits: Mapping[str, object]
+    """The budget policy in force."""
     now: datetime
 
     @property
@@ -76,23 +79,27 @@ class Part:
 
 def load(session: Session, claim: Claim) -> Work:
     """The claimed migration with the world around it. Raises LeaseLost."""
-    row = session.scalar(select(Migration).where(Migration.id == claim.id, Migration.fence == claim.fence, ACTIVE))
-    if row is None:
+    held = (Migration.id == claim.id, Migration.fence == claim.fence, ACTIVE)
+    joined = select(Migration, Object, func.now()).join(Object, Object.id == Migration.object_id).where(*held)
+    found_row = session.execute(joined).one_or_none()
+    if found_row is None:
         raise LeaseLost
-    found = session.get_one(Object, row.object_id)
-    source = session.get_one(Site, row.from_site_id)
-    destination = session.get_one(Site, row.to_site_id or row.from_site_id)
-    kind = MoveKind(row.kind)
+    row, found, now = found_row
+    known, rules = sites.by_id(session), policies.load(session)
+    source = known[row.from_site_id or 0]
+    destination = known[row.to_site_id or source.id]
+    lies = {replica.site_id: replica for replica in replicas.of_object(session, found.id)}
+    serving = [r for r in lies.values() if r.state == ReplicaState.SERVING and r.object_version == found.version]
     facts = MoveFacts(
-        kind=kind,
+        kind=MoveKind(row.kind),
         object_state=ObjectState(found.state),
         to_class=row.to_class,
-        rules=policies.load(session).rules(found.key),
+        rules=rules.rules(found.key),
         source=sites.facts(source),
-        source_replica=replicas.facts(replicas.at(session, found.id, source.id), found.version),
+        source_replica=replicas.facts(lies.get(source.id), found.version),
         destination=sites.facts(destination),
-        destination_replica=replicas.facts(replicas.at(session, found.id, destination.id), found.version),
-        elsewhere=replicas.serving_elsewhere(session, found.id, source.id),
+        destination_replica=replicas.facts(lies.get(destination.id), found.version),
+        elsewhere=sum(replica.site_id != source.id for replica in serving),
     )
     return Work(
         claim=claim,
@@ -117,7 +124,8 @@ def load(session: Session, claim: Claim) -> Work:
         switched_at=row.switched_at,
         verified=row.verified_at is not None,
         cancel_requested=row.cancel_requested,
-        now=session.scalar(select(func.now())) or row.created_at,
+        limits=rules.document("budget"),
+        now=now,
     )
 
 
@@ -143,8 +151,7 @@ def begin(session: Session, work: Work, pin: Pin) -> Work:
     row = mine(session, work.claim)
     if row.reserved_on:
         budgets.give_back(session, row.reserved_on, budgets.Cost(row.bytes_total, row.one_off))
-    limits = policies.load(session).document("budget")
-    row.reserved_on = budgets.reserve(session, work.now, budgets.Cost(pin.size, row.one_off), limits)
+    row.reserved_on = budgets.reserve(session, work.now, budgets.Cost(pin.size, row.one_off), work.limits)
     if work.facts.kind is not MoveKind.REMOVE:
         go(row, MigrationState.COPYING)
     row.reason, row.attempts, row.bytes_total = None, row.attempts + 1, pin.size
@@ -246,8 +253,7 @@ def switch(session: Session, work: Work, grace_s: float) -> MigrationState:
         _serve(session, work, work.result_pin, found.version)
     if drains:
         _drain(session, work, grace_s)
-    if row.reserved_on:
-        budgets.settle(session, row.reserved_on, budgets.Cost(row.bytes_total, row.one_off))
+    budgets.settle(session, row.reserved_on, work.now, budgets.Cost(row.bytes_total, row.one_off))
     kept = work.facts.kind is MoveKind.MOVE and not drains
     go(row, MigrationState.SWITCHED if drains else MigrationState.DONE)
     row.reason = "source_kept_readers_direct" if kept else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Row, TextClause, case, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
@@ -14,7 +14,7 @@ from app.db import audit, jobs, migration_counts, policies
 from app.db.jobs import Bell
 from app.db.tables import Job, Json, Migration, Move, Object, Plan
 from app.db.tables_work import MIGRATION_ACTIVE
-from app.domain.migrations import COPIED, EARLY
+from app.domain.migrations import COPIED, EARLY, SWITCHED
 from app.domain.states import (
     MIGRATION_FINAL,
     MIGRATION_TRANSITIONS,
@@ -28,7 +28,8 @@ from app.domain.states import (
 from app.domain.tasks import TaskName
 from app.errors import Conflict, NotFound
 
-ACTIVE = text(MIGRATION_ACTIVE)
+ACTIVE = and_(Migration.state.in_(EARLY | SWITCHED), Migration.after_id.is_(None))
+"""Has its object to itself; the same as the condition of the unique index."""
 ORDER = case({MoveKind.COPY: 0, MoveKind.CLASS: 1, MoveKind.MOVE: 2, MoveKind.REMOVE: 3}, value=Move.kind)
 """Moves of one object follow one another in this order: what waits for a grace comes last."""
 RETRIABLE = (MigrationState.FAILED, MigrationState.DEAD, MigrationState.CANCELLED)
@@ -115,7 +116,9 @@ def _insert(
     rows = [_row(job_id, move) | {"after_id": after.get(move.object_id)} | values for move in moves]
     if not rows:
         return {}
-    statement = insert(Migration).on_conflict_do_nothing(index_elements=["object_id"], index_where=ACTIVE)
+    statement = insert(Migration).on_conflict_do_nothing(
+        index_elements=["object_id"], index_where=text(MIGRATION_ACTIVE)
+    )
     return dict(session.execute(statement.returning(Migration.object_id, Migration.id), rows).all())
 
 
@@ -146,7 +149,7 @@ class Claim:
     fence: int
 
 
-def ready(job_id: int | None = None) -> tuple[ColumnElement[bool] | TextClause, ...]:
+def ready(job_id: int | None = None) -> tuple[ColumnElement[bool], ...]:
     """What makes a migration claimable: active, due, and held by nobody whose lease has not lapsed."""
     free = or_(Migration.lease_until.is_(None), Migration.lease_until < func.now())
     due = (ACTIVE, Migration.next_attempt_at <= func.now(), free)
