@@ -6,8 +6,12 @@ class alone. A class's docstring is the message a user reads when the raiser giv
 
 from __future__ import annotations
 
+import ast
+import sys
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -35,6 +39,18 @@ class FieldError:
     detail: str
 
 
+@cache
+def docstrings(module: str) -> dict[str, str]:
+    """What a module's functions and classes say of themselves, by its source: `serve` runs without docstrings."""
+    tree = ast.parse(Path(str(sys.modules[module].__file__)).read_text())
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, kinds)}
+
+
+def _message(kind: type) -> str:
+    return (kind.__doc__ or docstrings(kind.__module__)[kind.__name__]).partition("\n")[0]
+
+
 class ForetideError(Exception):
     """Something went wrong."""
 
@@ -46,7 +62,7 @@ class ForetideError(Exception):
         self, detail: str | None = None, *, reason: str | None = None, errors: tuple[FieldError, ...] = ()
     ) -> None:
         """detail: one sentence for the user; reason: a stable machine word kept in job and migration rows."""
-        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.detail = detail or _message(type(self))
         self.reason = reason or self.slug.replace("-", "_")
         self.errors = errors
         super().__init__(self.detail)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import sys
-from functools import cache
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, current_app, render_template
@@ -17,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from app.api.health import program_version
 from app.api.router import Route, Router, routes
 from app.auth import LOOPBACK, OPEN
+from app.errors import docstrings
 
 router = Router("documentation", prefix="")
 PREFIX = "#/components/schemas/"
@@ -104,20 +101,12 @@ def _schemas(declared: list[Route]) -> tuple[dict[Any, dict[str, str]], dict[str
     for schema in schemas.values():
         schema.pop("description", None)
     for model, _ in wanted:
-        schemas[model.__name__]["description"] = _docstrings(model.__module__)[model.__name__]
+        schemas[model.__name__]["description"] = docstrings(model.__module__)[model.__name__]
     return dict(refs), schemas
 
 
-@cache
-def _docstrings(module: str) -> dict[str, str]:
-    """What functions and classes say of themselves, read from the source: a serving process has no docstrings."""
-    tree = ast.parse(Path(str(sys.modules[module].__file__)).read_text())
-    kinds = (ast.FunctionDef, ast.ClassDef)
-    return {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, kinds)}
-
-
 def _operation(route: Route, refs: dict[Any, dict[str, str]]) -> dict[str, Any]:
-    summary, _, rest = _docstrings(route.view.__module__)[route.view.__name__].partition("\n")
+    summary, _, rest = docstrings(route.view.__module__)[route.view.__name__].partition("\n")
     operation: dict[str, Any] = {
         "operationId": f"{route.tag}_{route.view.__name__}",
         "tags": [route.tag],

@@ -22,6 +22,7 @@ BACKLOG = 1024
 STOP_S = 20
 """Time for requests under way after SIGTERM; those that wait for a job are answered at once."""
 LEAN = {
+    "PYTHONOPTIMIZE": "2",  # libraries' docstrings are 8 MiB; our own are read from the source (app.errors.docstrings)
     "PYTHONNODEBUGRANGES": "1",
     "OPENBLAS_NUM_THREADS": "1",  # each of its threads has a buffer
     "MALLOC_ARENA_MAX": "2",  # else each thread keeps memory of its own

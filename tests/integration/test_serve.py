@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from app import errors
 from app.db import jobs, tokens
 from app.db.session import session_scope
 from app.devstack.ports import Ports
@@ -78,6 +79,19 @@ def test_the_application_loads_no_learning_library():
 def test_the_document_is_the_same_without_docstrings():
     arguments = ("-m", "app", "config", "openapi", "--json")
     assert run(*arguments) == run("-OO", *arguments)
+
+
+def test_errors_have_their_messages_without_docstrings(served: Served):
+    code = """
+from app import errors
+kinds = [errors.ForetideError]
+for kind in kinds:
+    kinds += kind.__subclasses__()
+    print(kind().detail)
+"""
+    assert len(run("-c", code).splitlines()) > 30
+    assert run("-c", code) == run("-OO", "-c", code)
+    assert served.http.get("/v1/jobs", headers={"Authorization": ""}).json()["detail"] == errors.Unauthorized().detail
 
 
 def test_it_stays_within_its_memory(served: Served):
