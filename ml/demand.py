@@ -37,8 +37,7 @@ def expect(history: History, catalogue: Catalogue, as_of: int) -> Demand:
     days = _exposure(past, as_of)
     cohort_rate = _cohort_mean(reads, days, days, catalogue.prefix)
     rate = (reads + PRIOR_DAYS * cohort_rate) / (days + PRIOR_DAYS)
-    cohort_bytes = _cohort_mean(size, reads, days, catalogue.prefix)
-    bytes_a_read = (size + PRIOR_READS * cohort_bytes) / (reads + PRIOR_READS)
+    bytes_a_read = (size + PRIOR_READS * _cohort_bytes(size, reads, days, catalogue)) / (reads + PRIOR_READS)
     return Demand(rate * HORIZON_DAYS, rate * HORIZON_DAYS * bytes_a_read)
 
 
@@ -48,6 +47,14 @@ def _exposure(past: History, as_of: int) -> Floats:
     since[past.object[::-1]] = past.ts[::-1]  # rows are sorted, so an object's first row is written last
     age = np.maximum(as_of - since, 0) / DAY
     return np.asarray((1 - np.exp2(-age / HALF_LIFE_DAYS)) * HALF_LIFE_DAYS / np.log(2))
+
+
+def _cohort_bytes(read: Floats, reads: Floats, days: Floats, catalogue: Catalogue) -> Floats:
+    """Bytes a read as the prefix does it: that share of the object's own size or, where it is unknown, that many."""
+    known = catalogue.size > 0
+    wholes = np.where(known, read / np.maximum(catalogue.size, 1), 0.0)
+    share = np.minimum(_cohort_mean(wholes, np.where(known, reads, 0.0), days, catalogue.prefix), 1.0)
+    return np.where(known, share * catalogue.size, _cohort_mean(read, reads, days, catalogue.prefix))
 
 
 def _cohort_mean(amount: Floats, per: Floats, days: Floats, prefix: Ints) -> Floats:
