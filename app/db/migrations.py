@@ -159,11 +159,12 @@ def ready(job_id: int | None = None) -> tuple[ColumnElement[bool], ...]:
 def start(session: Session, job_id: int) -> Job:
     """The job as a worker takes it up: queued becomes running, with what had failed queued again after a retry.
 
-    Raises NotFound.
+    Its bell was heard: what becomes ready later, by a retry or a lapsed lease, is rung for at once. Raises NotFound.
     """
     job = session.scalar(select(Job).where(Job.id == job_id, Job.kind == TaskName.MIGRATE).with_for_update())
     if job is None:
         raise NotFound(f"there is no migrate job {job_id}")
+    job.rung_at, job.rings = None, 0
     if job.state in jobs.READY:
         if job.started_at is not None:
             again = (Migration.job_id == job_id, Migration.state.in_(RETRIABLE))

@@ -207,6 +207,24 @@ def test_an_absent_object_is_gone_after_two_scans_and_not_moved(world):
     assert (world.object("a").state, world.states("a")) == ("present", {AWS: "serving"})
 
 
+def test_what_was_heard_is_rung_for_again_as_soon_as_it_is_ready(world):
+    world.put(AWS, "a")
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    with session_scope() as session:
+        migrations.start(session, job_id)
+        migrations.claim(session, job_id, "killed soon", 30, 1)
+
+    def rung() -> list[int]:
+        with session_scope() as session:
+            return [bell.job_id for bell in migrations.to_ring(session, 8, first_s=15, cap_s=300)]
+
+    assert rung() == []
+    world.due(job_id)
+    assert rung() == [job_id]
+    assert rung() == []  # not heard yet
+
+
 def test_a_growing_object_is_skipped(make_world):
     world = make_world(settings={"growing_age_s": 3600})
     world.put(AWS, "a")
