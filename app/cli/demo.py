@@ -46,7 +46,7 @@ def run(leave: bool, trace: Path | None, objects: int, seed: int, as_json: bool)
         if as_json:
             click.echo(json.dumps(asdict(report), indent=2))
         if not leave:
-            click.echo(NEXT.format(plan=report.plan["id"]), err=as_json)
+            click.echo(NEXT.format(plan=this.plan_id), err=as_json)
             wait()
     return ExitCode.FAILED if failed else ExitCode.OK
 

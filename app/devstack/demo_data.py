@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ MAX_OBJECTS = 2000
 MAX_OBJECT_BYTES = 8 * 2**20
 TOTAL_BYTES = 192 * 2**20
 UPLOADS = 8
+MAX_PART_BYTES = 255
+"""Of what stands between two slashes of a key: the sites' servers refuse more."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ def load(path: Path | None, *, objects: int, seed: int) -> DemoData:
     assumed = []
     if trace.rejected_total:
         assumed.append(f"{trace.rejected_total} rows were left out; the first: {trace.rejected[0].detail}")
+    keys = list(storable(trace.keys))
+    if renamed := sum(a != b for a, b in zip(keys, trace.keys, strict=True)):
+        assumed.append(f"{renamed} objects have another key here, since S3 servers refuse or rewrite theirs")
+    trace = replace(trace, keys=keys)
     reads = np.bincount(trace.object, minlength=len(trace.keys))
     stored = np.argsort(-reads, kind="stable")[:MAX_OBJECTS]
     if len(stored) < len(trace.keys):
@@ -60,6 +67,29 @@ def load(path: Path | None, *, objects: int, seed: int) -> DemoData:
     if scale < 1:
         assumed.append(f"sizes are scaled to {scale:.3g} of the trace's, and no object is over 8 MiB, to fit here")
     return DemoData(trace, sorted(stored.tolist()), tuple(assumed))
+
+
+def storable(keys: Sequence[str]) -> Iterator[str]:
+    """For each key one that the sites' servers keep as it is: paths of a web log as they stand are no such keys.
+
+    These servers drop a leading slash, join slashes, take a/ for a folder, refuse long or dotted parts, and refuse a
+    conditional write of an object that is named like a folder.
+    """
+    leading = int(all(key.startswith("/") for key in keys))
+    names = ["/".join(_part(part) for part in key[leading:].split("/")) for key in keys]
+    taken = {name[:place] for name in names for place, letter in enumerate(name) if letter == "/"}
+    for name in names:
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        yield name
+
+
+def _part(part: str) -> str:
+    data = part.encode()
+    if len(data) > MAX_PART_BYTES:
+        return data[: MAX_PART_BYTES // 2].decode(errors="ignore") + hashlib.sha256(data).hexdigest()
+    return f"_{part}" if part in ("", ".", "..") else part
 
 
 def _fitted(trace: Trace, stored: np.ndarray) -> tuple[Trace, float]:
@@ -83,7 +113,7 @@ def store(data: DemoData, sites: Sequence[RunningSite], seed: int, on_stored: Ca
     """Stores the objects at their first places; returns their bytes. on_stored: told how many of how many are done."""
     from app.s3.client import connect
 
-    buckets = {site.name: connect(_address(site)) for site in sites}
+    buckets = {site.name: connect(address(site)) for site in sites}
     noise = np.random.default_rng(seed).bytes(2 * MAX_OBJECT_BYTES)
     sizes = data.trace.sizes()
 
@@ -102,7 +132,8 @@ def store(data: DemoData, sites: Sequence[RunningSite], seed: int, on_stored: Ca
     return total
 
 
-def _address(site: RunningSite) -> SiteAddress:
+def address(site: RunningSite) -> SiteAddress:
+    """How this process reaches a running site."""
     return SiteAddress(
         name=site.name,
         endpoint_url=site.endpoint_url,
