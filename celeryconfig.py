@@ -3,7 +3,7 @@
 The job row in Postgres is the truth, so there is no result backend, no retry by Celery and no ETA: messages only ring.
 """
 
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from app.queue import KEY_PREFIX, PRIORITY_STEPS, SCHEDULES, TASKS, QueueName, TaskName
 from app.settings import get_settings
@@ -32,7 +32,7 @@ task_serializer = "json"
 enable_utc = True
 timezone = "UTC"
 
-task_queues = [Queue(name) for name in QueueName]
+task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QueueName]
 task_default_queue = QueueName.CONTROL
 task_create_missing_queues = False
 task_routes = {name: {"queue": spec.queue} for name, spec in TASKS.items()}
