@@ -18,6 +18,7 @@ from app.devstack.seaweed import RunningSite
 from app.devstack.stack import Stack
 from app.devstack.state import StateFolder, prepare
 from app.settings import Settings, get_settings
+from tests.needs import lacking
 
 # Short leases, so that what follows from a lapsed one can be awaited.
 FAST = {"FORETIDE_LEASE_S": "3", "FORETIDE_LEASE_RENEW_S": "1", "FORETIDE_SOFT_SHUTDOWN_S": "5"}
@@ -37,6 +38,17 @@ STACK.adopt(**FAST, FORETIDE_DATABASE_URL=_url(DATABASE))
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="as many repetitions as docs/guarantees.md promises")
     parser.addoption("--budget", type=float, default=20.0, help="seconds that a repeated check may take")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(name): runs only where this thing of tests/needs.py is")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("needs"):
+            if reason := lacking(mark.args[0], item.path.parent.name):
+                item.add_marker(pytest.mark.skip(reason))
 
 
 def pytest_unconfigure() -> None:

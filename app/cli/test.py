@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -36,7 +34,6 @@ PATHS: dict[str, tuple[str, ...]] = {
 GROUPS = ("lint", *PATHS)
 NO_TESTS = 5  # pytest's exit code
 REPORTED = ("tests", "failures", "errors", "skipped")  # counts of a JUnit report
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass
@@ -46,7 +43,7 @@ class Outcome:
     group: str
     passed: int = 0
     failed: int = 0
-    skipped: int = 0
+    skipped: list[str] = field(default_factory=list)
     seconds: float = 0.0
     note: str = ""
 
@@ -54,8 +51,9 @@ class Outcome:
         """The group's line of the summary."""
         if self.note:
             return f"{self.group:12} {self.note}"
-        skipped = f", {self.skipped} skipped" if self.skipped else ""
-        return f"{self.group:12} {self.passed} passed, {self.failed} failed{skipped} in {self.seconds:.1f} s"
+        counts = f"{self.passed} passed, {self.failed} failed, {len(self.skipped)} skipped"
+        rest = "".join(f"\n{'':12} not run: {test}" for test in self.skipped)
+        return f"{self.group:12} {counts} in {self.seconds:.1f} s{rest}"
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -84,8 +82,8 @@ def run(groups: tuple[str, ...], pytest_arguments: list[str]) -> int:
     for group in GROUPS:
         if group not in groups:
             click.echo(f"{group:12} not asked for; run it with: ./foretide test {group}")
-    passed, failed, skipped = (sum(getattr(o, name) for o in outcomes) for name in ("passed", "failed", "skipped"))
-    click.echo(f"{passed} passed, {failed} failed, {skipped} skipped")
+    passed, failed = (sum(getattr(outcome, name) for outcome in outcomes) for name in ("passed", "failed"))
+    click.echo(f"{passed} passed, {failed} failed, {sum(len(outcome.skipped) for outcome in outcomes)} skipped")
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
@@ -104,7 +102,9 @@ def lint() -> Outcome:
 
 def pytest_group(group: str, arguments: list[str]) -> Outcome:
     """Run one group by pytest; its counts are read from pytest's own report."""
-    if reason := missing(group):
+    from tests.needs import group_lacking
+
+    if reason := group_lacking(group):
         return Outcome(group, note=f"not run: {reason}")
     paths = [path for path in PATHS[group] if (PROJECT_ROOT / path).exists()]
     begun = time.monotonic()
@@ -127,19 +127,10 @@ def read_report(group: str, report: Path) -> Outcome:
         for suite in ElementTree.parse(report).iter("testsuite"):  # noqa: S314 - our own pytest wrote it
             tests, failures, errors, skipped = (int(suite.get(name, "0")) for name in REPORTED)
             outcome.failed += failures + errors
-            outcome.skipped += skipped
             outcome.passed += tests - failures - errors - skipped
+            for case in suite.iter("testcase"):
+                outcome.skipped += [f"{case.get('name')}: {reason.get('message')}" for reason in case.iter("skipped")]
     return outcome
-
-
-def missing(group: str) -> str | None:
-    """What a group needs that is not here, and how to get it; None when nothing is missing."""
-    if group == "browser":
-        if not any(map(shutil.which, CHROMIUM)):
-            return "no chromium; run it with: apt install chromium && ./foretide test browser"
-        if importlib.util.find_spec("playwright") is None:
-            return "no playwright; run it with: .venv/bin/python -m pip install playwright && ./foretide test browser"
-    return None
 
 
 def _split(words: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.devstack.processes import PartFailed
 from app.devstack.seaweed import RunningSite
 from app.devstack.services import Endpoints
 
@@ -11,7 +12,7 @@ PROBE_TIMEOUT_S = 60.0
 
 
 def register(endpoints: Endpoints, sites: Sequence[RunningSite]) -> None:
-    """Register the sites that are not known yet, and await their probes. Raises what made a probe fail."""
+    """Register the sites that are not known yet, and await their probes. Raises PartFailed when one cannot be used."""
     from app.client import Client
 
     with Client(endpoints.url, endpoints.token) as client:
@@ -22,7 +23,9 @@ def register(endpoints: Endpoints, sites: Sequence[RunningSite]) -> None:
                 _readdress(site)
                 probes.append(client.probe_site(site.name)["id"])
         for probe in probes:
-            client.wait(client.job(probe), timeout_s=PROBE_TIMEOUT_S)
+            found = client.wait(client.job(probe), timeout_s=PROBE_TIMEOUT_S)["result"]
+            if failed := [f"{name}: {answer['detail']}" for name, answer in found.items() if not answer["ok"]]:
+                raise PartFailed("; ".join(failed))
 
 
 def _readdress(site: RunningSite) -> None:
