@@ -60,6 +60,8 @@ class Demo:
     progress: Progress
     report: Report = field(default_factory=Report)
     plan_id: int = 0
+    complete_at: float = 0.0
+    """When the stored objects no longer count as being written, by time.monotonic()."""
 
     @contextmanager
     def step(self, number: int, name: str) -> Iterator[None]:
@@ -117,6 +119,7 @@ class Demo:
         with self.step(5, "data"):
             register(endpoints, stack.sites)
             total = demo_data.store(data, stack.sites, self.seed, lambda n, of: self.progress("store", n, of))
+            self.complete_at = time.monotonic() + get_settings().growing_age_s + 1.0  # sites date by the second
             self.report.objects = len(data.stored)
             self.say(f"      {len(data.stored)} objects, {total / 2**20:.0f} MiB, {data.days} days of accesses")
             for sentence in data.assumed:
@@ -146,6 +149,7 @@ class Demo:
 
     def _run(self, client: Client) -> None:
         """The whole cycle; copies meet a few injected 503s, as real ones do."""
+        time.sleep(max(0.0, self.complete_at - time.monotonic()))
         job = client.start_run()
         injected = False
 
