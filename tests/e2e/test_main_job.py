@@ -34,9 +34,11 @@ def sha256(data: bytes) -> str:
 def test_from_accesses_to_moved_objects_and_redirected_reads(
     month: DemoData, everywhere, client: Client, mode, http: httpx.Client, stack: Stack
 ):
-    keys = [month.trace.keys[index] for index in month.stored]
-    before = {key: everywhere.copies(key) for key in keys}
+    everywhere.scanned()
+    before = {row["key"]: copies for row in client.objects() if (copies := everywhere.copies(row["key"]))}
     stored = {key: next(iter(copies.values())) for key, copies in before.items()}
+    keys = [month.trace.keys[index] for index in month.stored]
+    assert before.keys() >= set(keys)
     everywhere.require(rf=2, sla_ms=80)
     mode("auto")
     run = client.run(client.wait(client.start_run(), timeout_s=PATIENCE_S)["id"])
