@@ -36,7 +36,9 @@ def run(job: JobContext) -> Json | None:
         then = next_step(steps, states, policies.mode(session), plan)
     job.progress(len(states), len(steps), "steps")
     if then.failed:
-        raise Permanent(f"step {then.failed} did not succeed: job {children[then.failed].id}", reason="step_failed")
+        child = children[then.failed]
+        why = (child.error or {}).get("detail") or child.state
+        raise Permanent(f"step {then.failed} did not succeed: {why} (job {child.id})", reason=child.reason)
     if then.ended:
         return {"ended": then.ended, "plan_id": plan.id if plan else None}
     _go_on(job, then, plan)
