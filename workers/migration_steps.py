@@ -29,7 +29,6 @@ from app.domain.migrations import (
     may_delete,
     owner,
 )
-from app.domain.pins import Pin
 from app.domain.sites import SiteAddress
 from app.domain.states import MoveKind, ReplicaState
 from app.errors import Blocked, ConditionFailed, ForetideError, ObjectMissing, Permanent, Skipped, SourceChanged
@@ -197,7 +196,11 @@ class Mover:
         moved = work.facts.kind is MoveKind.MOVE
         there = objects.find(connect(work.destination), work.key) if moved else None
         seen = {site_id: self._witness(address, work.key) for site_id, (address, _) in witnesses.items()}
-        good = [site_id for site_id, (_, pin) in witnesses.items() if (now := seen[site_id]) and now.same_object(pin)]
+        good = [
+            site_id
+            for site_id, (_, pin) in witnesses.items()
+            if (now := seen[site_id]) and now.pin.same_object(pin) and not (found and _is_itself(now, found))
+        ]
         replica = work.facts.source_replica
         return may_delete(
             DeleteFacts(
@@ -215,12 +218,11 @@ class Mover:
             )
         )
 
-    def _witness(self, address: SiteAddress, key: str) -> Pin | None:
+    def _witness(self, address: SiteAddress, key: str) -> Head | None:
         try:
-            found = objects.find(connect(address), key)
+            return objects.find(connect(address), key)
         except ForetideError:
             return None  # what cannot be looked at does not count as a copy
-        return found.pin if found else None
 
     # -- giving up ----------------------------------------------------------------------------------------------------
 
@@ -237,8 +239,9 @@ class Mover:
             if upload_id:
                 multipart.abort(destination, work.key, upload_id)
             found = objects.find(destination, work.key) if written else None
-            if found and owner(work.intent_id, work.claim.fence, found.intent) is Owner.OURS:
-                if not capabilities(work).conditional_delete:
+            if found:
+                ours = owner(work.intent_id, work.claim.fence, found.intent) is Owner.OURS
+                if not (ours and capabilities(work).conditional_delete):
                     return
                 objects.delete(destination, work.key, found.pin, conditional=True)
         except ForetideError as error:
@@ -246,7 +249,12 @@ class Mover:
             return
         if written:
             with session_scope() as session:
-                ends.nothing_left(session, work)
+                ends.nothing_left(session, work, found.pin if found else None)
+
+
+def _is_itself(witness: Head, source: Head) -> bool:
+    """Whether what was found at another site may be the source itself: one bucket registered under two addresses."""
+    return witness.pin.same_object(source.pin) and witness.intent == source.intent
 
 
 def _same_in_place(before: Head, after: Head, to_class: str) -> None:

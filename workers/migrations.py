@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 
 import structlog
 
@@ -53,6 +54,7 @@ class Batch:
         """at: called at each point where a crash must do no harm."""
         self._job_id, self._settings, self._at = job_id, settings, at
         self._held: dict[int, Claim] = {}
+        self._works: dict[int, Work] = {}
         self._stopped: dict[int, type[ForetideError]] = {}
         self._leased_until = 0.0
         self._renewed = 0.0
@@ -73,8 +75,10 @@ class Batch:
             while self._fill(pool, running, until, bell):
                 done, _ = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
                 for future in done:
-                    self._held.pop(running.pop(future).id)
-                    unexpected = unexpected or future.exception()
+                    claim, error = running.pop(future), future.exception()
+                    self._held.pop(claim.id)
+                    unexpected = unexpected or error
+                    self._ended(claim, error)
                 if time.monotonic() - self._ticked >= TICK_S:
                     self._tick()
             if unexpected:
@@ -83,6 +87,14 @@ class Batch:
             self._stop_all()
             pool.shutdown(wait=True, cancel_futures=True)
             self._give_back()
+
+    def _ended(self, claim: Claim, error: BaseException | None) -> None:
+        """An error that nobody classed counts as a failed attempt; without that it would be met again for ever."""
+        work = self._works.pop(claim.id, None)
+        if work and isinstance(error, Exception):
+            log.error("unexpected error", migration_id=claim.id, exc_info=error)
+            with suppress(LeaseLost, DatabaseUnavailable):
+                self._set_back(self._mover(work), work, self._judge(work, error), error)
 
     def _fill(self, pool: ThreadPoolExecutor, running: dict[Future[None], Claim], until: float, bell: Bell) -> bool:
         """Claims more when threads would run dry; returns whether anything is being worked on."""
@@ -160,7 +172,7 @@ class Batch:
             try:
                 self._check(claim)
                 with session_scope() as session:
-                    work = steps.load(session, claim)
+                    work = self._works[claim.id] = steps.load(session, claim)
                 self._attempt(work)
             except LeaseLost:
                 log.info("taken over by another worker")
@@ -168,7 +180,7 @@ class Batch:
                 log.warning("given up until the lease lapses", reason=error.reason)
 
     def _attempt(self, work: Work) -> None:
-        mover = Mover(self._settings, lambda: self._check(work.claim), self._at)
+        mover = self._mover(work)
         try:
             if work.state in EARLY and work.attempts >= self._settings.max_attempts:
                 self._set_back(mover, work, Setback(MigrationState.DEAD, "worker_lost", counts=False), LeaseLost())
@@ -181,17 +193,21 @@ class Batch:
         except ForetideError as error:
             self._set_back(mover, work, self._judge(work, error), error)
 
-    def _judge(self, work: Work, error: ForetideError) -> Setback:
+    def _mover(self, work: Work) -> Mover:
+        return Mover(self._settings, lambda: self._check(work.claim), self._at)
+
+    def _judge(self, work: Work, error: Exception) -> Setback:
         chosen = self._settings
         policy = RetryPolicy(chosen.retry_base_s, chosen.retry_cap_s, chosen.max_attempts)
         jitter = random.random()  # noqa: S311  # spreads retries, no secret
         return after_failure(error, work.attempts, work.retries, work.mismatches, policy, jitter)
 
-    def _set_back(self, mover: Mover, work: Work, setback: Setback, error: ForetideError) -> None:
-        log.info("migration not done", state=setback.state, reason=setback.reason, detail=error.detail)
-        fresh = isinstance(error, SourceChanged | ChecksumMismatch) or error.reason == UPLOAD_MISSING
+    def _set_back(self, mover: Mover, work: Work, setback: Setback, error: Exception) -> None:
+        told = problem(error)
+        log.info("migration not done", state=setback.state, reason=setback.reason, detail=told["detail"])
+        fresh = isinstance(error, SourceChanged | ChecksumMismatch) or setback.reason == UPLOAD_MISSING
         with session_scope() as session:
-            upload_id = ends.set_back(session, work, setback, problem(error), fresh=fresh)
+            upload_id = ends.set_back(session, work, setback, told, fresh=fresh)
         over = setback.state in MIGRATION_FINAL and work.state in EARLY
         if upload_id or over:
             mover.discard(work, upload_id, written=over)

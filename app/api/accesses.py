@@ -15,7 +15,7 @@ from app.api.access_lines import Bounds, Lines
 from app.api.router import Router
 from app.api.schemas import In, Out
 from app.db import changes, ingest, policies, sites
-from app.db.ingest import Written
+from app.db.ingest import Write, Written
 from app.db.session import session_scope
 from app.domain.roles import Role
 from app.errors import FieldError, Invalid, UnsupportedMedia
@@ -67,9 +67,13 @@ def ingest_accesses(query: IngestQuery) -> dict[str, Any]:
         if query.strict and found.errors:
             raise Invalid(f"{len(found.errors)} lines are wrong; nothing was taken", errors=_pointers(found))
         written = ingest.copy_block(session, found.block(bounds.site_ids), query.source) if found.lines else None
-        for write in written.writes if written else ():
+        for write in sorted(written.writes, key=_object) if written else ():  # in one order: blocks cannot deadlock
             changes.event_seen(session, write.object_id, write.site_id, write.op, write.ts)
     return _answer(found, written)
+
+
+def _object(write: Write) -> int:
+    return write.object_id
 
 
 def _bounds(session: Session) -> Bounds:

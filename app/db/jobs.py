@@ -273,6 +273,8 @@ def retry(session: Session, job_id: int) -> Job:
     job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
     if job is None:
         raise NotFound(f"there is no job {job_id}")
+    if job.state not in JOB_FINAL:
+        raise Conflict(f"job {job_id} has not ended: it is {job.state}")
     check_transition(JOB_TRANSITIONS, JobState(job.state), JobState.QUEUED)
     job.state, job.attempts, job.cancel_requested = JobState.QUEUED, 0, False
     job.next_attempt_at, job.finished_at, job.reason, job.error = func.now(), None, None, None

@@ -23,17 +23,19 @@ def settle_job(session: Session, job_id: int) -> Bell | None:
     counts = tally(session, job_id)
     job.progress = {"done": counts.planned - counts.open, "total": counts.planned, "unit": "moves"}
     job.rung_at, job.rings = None, 0
-    if counts.outcome is None or job.state in JOB_FINAL:
+    if counts.outcome is None:
         return None
-    stopped = job.cancel_requested and counts.cancelled
-    job.state = JobState.CANCELLED if stopped else counts.outcome
-    job.result, job.finished_at = counts.as_json(), func.now()
-    job.reason = {JobState.FAILED: "migrations_failed", JobState.CANCELLED: "cancelled"}.get(job.state)
     session.execute(
         update(Plan)
         .where(Plan.apply_job_id == job_id, Plan.state == PlanState.APPLYING)
         .values(state=PlanState.APPLIED, finished_at=func.now())
     )
+    if job.state in JOB_FINAL:  # cancelled before it was begun
+        return None
+    stopped = job.cancel_requested and counts.cancelled
+    job.state = JobState.CANCELLED if stopped else counts.outcome
+    job.result, job.finished_at = counts.as_json(), func.now()
+    job.reason = {JobState.FAILED: "migrations_failed", JobState.CANCELLED: "cancelled"}.get(job.state)
     session.flush()
     return jobs.wake(session, job.parent_id) if job.parent_id else None
 

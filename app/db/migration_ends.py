@@ -13,12 +13,19 @@ from app.db.migrations import release_next
 from app.db.tables import Json, Migration, Replica
 from app.domain.migrations import RECHECK_S, SWITCHED, DeleteVerdict, Setback
 from app.domain.pins import Pin
-from app.domain.states import MIGRATION_FINAL, MigrationState, ReplicaState
+from app.domain.states import MIGRATION_FINAL, MigrationState, ObjectState, ReplicaState
+from app.errors import SourceChanged
 
 
 def intend_delete(session: Session, work: Work, verdict: DeleteVerdict) -> None:
-    """Writes down each condition under which the source is about to be deleted. Raises LeaseLost."""
+    """Writes down each condition under which the source is about to be deleted.
+
+    Raises LeaseLost, or SourceChanged when the catalogue has changed since the verdict: it has to be found anew.
+    """
+    found = changes.lock(session, work.object_id)
     row = mine(session, work.claim)
+    if found.version != work.object_version or found.state != ObjectState.PRESENT:
+        raise SourceChanged("the catalogue changed just before the delete, which did not happen")
     go(row, MigrationState.DRAINING)
     row.reason, row.attempts = None, row.attempts + 1
     _audit_source(session, work, "replica.delete", verdict)
@@ -122,12 +129,17 @@ def set_back(session: Session, work: Work, setback: Setback, error: Json, *, fre
     return given_up
 
 
-def nothing_left(session: Session, work: Work) -> None:
-    """An attempt that was given up has left nothing at its destination."""
+def nothing_left(session: Session, work: Work, removed: Pin | None) -> None:
+    """An attempt that was given up has left nothing at its destination.
+
+    removed: what it had written there, kept so that a listing from before does not take it for an owner's write.
+    """
     there = (Replica.object_id == work.object_id, Replica.site_id == work.destination_id)
     ours = (Replica.state == ReplicaState.STALE, Replica.verified_at.is_(None), Replica.is_origin.is_(False))
     session.execute(
-        update(Replica).where(*there, *ours).values(state=ReplicaState.DELETED, pin={}, deleted_at=func.now())
+        update(Replica)
+        .where(*there, *ours)
+        .values(state=ReplicaState.DELETED, pin=removed.as_json() if removed else {}, deleted_at=func.now())
     )
 
 

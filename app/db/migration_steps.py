@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.db import audit, budgets, changes, policies, replicas, sites
 from app.db.migrations import ACTIVE, Claim, release_next
 from app.db.tables import Json, Migration, MigrationPart, Object, Replica
-from app.domain.migrations import COPIES, MoveFacts, drains_source
+from app.domain.migrations import COPIES, MoveFacts, admit, drains_source
 from app.domain.pins import Pin
 from app.domain.sites import SiteAddress
 from app.domain.states import (
@@ -143,10 +143,11 @@ def witnesses(session: Session, work: Work) -> dict[int, tuple[SiteAddress, Pin]
 def begin(session: Session, work: Work, pin: Pin) -> Work:
     """The source is pinned: an attempt starts. Counts it, reserves its budget, marks the destination as being written.
 
-    A pin that differs from what the catalogue knew is an owner's write, and is kept as that. Raises OverBudget or
-    LeaseLost.
+    A pin that differs from what the catalogue knew is an owner's write, and is kept as that. Raises OverBudget,
+    LeaseLost, or SourceChanged when the source may no longer be what it was when the move was admitted.
     """
     found = changes.lock(session, work.object_id)
+    _same_version(work, found)
     _note_pin(session, work, pin)
     row = mine(session, work.claim)
     if row.reserved_on:
@@ -164,6 +165,11 @@ def begin(session: Session, work: Work, pin: Pin) -> Work:
     return replace(
         work, pin=pin, object_version=found.version, upload_id=upload[0], part_size=upload[1], verified=False
     )
+
+
+def _same_version(work: Work, found: Object) -> None:
+    if found.version != work.object_version or found.state != ObjectState.PRESENT:
+        raise SourceChanged("the catalogue learned of a newer version meanwhile")
 
 
 def _note_pin(session: Session, work: Work, pin: Pin) -> None:
@@ -239,12 +245,14 @@ def verified(session: Session, work: Work, sha256: str | None, result: Pin) -> W
 def switch(session: Session, work: Work, grace_s: float) -> MigrationState:
     """Makes the new replica the one to read, all at once: catalogue, budget, migration, audit. Returns the new state.
 
-    Raises SourceChanged when the object is no longer of the version that was copied, or LeaseLost.
+    Raises SourceChanged when the object is no longer of the version that was copied, LeaseLost, or Blocked when a
+    removal would leave too few copies by now.
     """
     found = changes.lock(session, work.object_id)
-    if found.version != work.object_version or found.state != ObjectState.PRESENT:
-        raise SourceChanged("the catalogue learned of a newer version during the copy")
+    _same_version(work, found)
     row = mine(session, work.claim)
+    if work.facts.kind is MoveKind.REMOVE:  # another copy may have been found lost since
+        admit(replace(work.facts, elsewhere=replicas.serving_elsewhere(session, found.id, work.source_id)))
     found.version, found.moved_at = found.version + 1, func.now()
     session.flush()
     replicas.carry_over(session, found.id, work.object_version, found.version)

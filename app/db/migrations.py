@@ -166,9 +166,7 @@ def start(session: Session, job_id: int) -> Job:
         raise NotFound(f"there is no migrate job {job_id}")
     job.rung_at, job.rings = None, 0
     if job.state in jobs.READY:
-        if job.started_at is not None:
-            again = (Migration.job_id == job_id, Migration.state.in_(RETRIABLE))
-            _requeue(session, again)
+        _requeue(session, _failed_first(job_id))
         job.state, job.started_at, job.reason = JobState.RUNNING, job.started_at or func.now(), None
         session.flush()
     return job
@@ -202,7 +200,7 @@ def renew(session: Session, claims: Iterable[Claim], lease_s: float) -> dict[int
     mine = tuple_(Migration.id, Migration.fence).in_([(claim.id, claim.fence) for claim in claims])
     held = (
         update(Migration)
-        .where(mine, ACTIVE)
+        .where(mine, ACTIVE, Migration.lease_until.is_not(None))
         .values(lease_until=func.now() + timedelta(seconds=lease_s))
         .returning(Migration.id, Migration.cancel_requested)
     )
@@ -215,7 +213,8 @@ def asked_to_stop(session: Session, job_id: int, claims: Iterable[Claim]) -> set
     if job.cancel_requested:
         cancel_all(session, job_id)
     mine = Migration.id.in_([claim.id for claim in claims])
-    return set(session.scalars(select(Migration.id).where(mine, Migration.cancel_requested)))
+    early = Migration.state.in_(EARLY)  # what has switched goes on to its end
+    return set(session.scalars(select(Migration.id).where(mine, early, Migration.cancel_requested)))
 
 
 def release(session: Session, claims: Iterable[Claim]) -> None:
@@ -230,19 +229,23 @@ def any_leased(session: Session) -> bool:
 
 
 def to_ring(session: Session, room: int, first_s: float, cap_s: float) -> list[Bell]:
-    """At most `room` jobs that have ready migrations and were not rung for long enough; notes the ring.
+    """At most `room` jobs that a worker has to see to and were not rung for long enough; notes the ring.
 
-    A job that has ended is rung too: what it switched is deleted after the grace. Nothing is rung while all is paused.
+    Those have ready migrations, are to be cancelled, or run although their last migration was ended by a change of the
+    world. A job that has ended is rung too: what it switched is deleted after the grace. Nothing is rung while all is
+    paused.
     """
     if room <= 0 or policies.mode(session) is Mode.PAUSED:
         return []
     wait_s = func.least(cap_s, first_s * func.power(2.0, func.greatest(Job.rings - 1, 0)))
     due = or_(Job.rung_at.is_(None), Job.rung_at + wait_s * timedelta(seconds=1) < func.now())
     waiting = select(Migration.id).where(Migration.job_id == Job.id, *ready()).exists()
+    is_open = select(Migration.id).where(Migration.job_id == Job.id, Migration.state.in_(EARLY)).exists()
+    to_end = and_(Job.state == JobState.RUNNING, or_(Job.cancel_requested, ~is_open))
     unstarted = Job.state.in_(jobs.READY)  # those are rung with all other jobs
     chosen = (
         select(Job.id)
-        .where(Job.kind == TaskName.MIGRATE, ~unstarted, due, waiting)
+        .where(Job.kind == TaskName.MIGRATE, ~unstarted, due, or_(waiting, to_end))
         .order_by(Job.priority, Job.id)
         .limit(room)
         .with_for_update(skip_locked=True)
@@ -341,6 +344,18 @@ def release_next(session: Session, migration_id: int, state: MigrationState) -> 
         release_next(session, next_id, MigrationState.SKIPPED)
 
 
+def _failed_first(job_id: int) -> tuple[ColumnElement[bool], ...]:
+    """The job's migrations that a retry of the job does again: of each object the first, as only one may be active."""
+    other = aliased(Migration)
+    earlier = select(other.id).where(
+        other.job_id == job_id,
+        other.object_id == Migration.object_id,
+        other.id < Migration.id,
+        other.state.in_(RETRIABLE),
+    )
+    return (Migration.job_id == job_id, Migration.state.in_(RETRIABLE), ~earlier.exists())
+
+
 def _requeue(session: Session, which: tuple[ColumnElement[bool], ...]) -> None:
     other = aliased(Migration)
     moving = select(other.id).where(
@@ -354,6 +369,7 @@ def _requeue(session: Session, which: tuple[ColumnElement[bool], ...]) -> None:
             attempts=0,
             mismatches=0,
             cancel_requested=False,
+            after_id=None,
             reason=None,
             error=None,
             finished_at=None,

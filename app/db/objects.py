@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -43,30 +43,17 @@ def clock(session: Session) -> datetime:
 
 def save_page(session: Session, site_id: int, listed: Mapping[str, Pin], seen_at: datetime) -> Scanned:
     """Brings the catalogue in line with one page of a site's listing, in bulk; seen_at: when the scan began."""
-    keys = list(listed)
-    _add_missing(session, keys)
-    rows = session.execute(
-        select(Object.id, Object.key, Replica)
-        .outerjoin(Replica, (Replica.object_id == Object.id) & (Replica.site_id == site_id))
-        .where(Object.key.in_(keys))
-        .order_by(Object.id)
-    ).all()
-    moving = set(
-        session.scalars(
-            select(Migration.object_id).where(
-                Migration.object_id.in_([row.id for row in rows]), Migration.state.in_(EARLY), Migration.fence > 0
-            )
-        )
-    )
-    found: dict[Finding, list[tuple[int, Pin]]] = {finding: [] for finding in Finding}
-    for object_id, key, replica in rows:
-        known = _known(replica, object_id in moving) if replica else None
-        found[judge(listed[key], known)].append((object_id, listed[key]))
+    _add_missing(session, list(listed))
+    found = _judged(session, site_id, listed)
+    news = [object_id for object_id, _ in found[Finding.NEW] + found[Finding.CHANGED]]
+    if news:  # judged again under the lock, since a switch or another site's scan may have come in between
+        session.execute(select(Object.id).where(Object.id.in_(news)).order_by(Object.id).with_for_update())
+        found = _judged(session, site_id, listed)
     _save_new(session, site_id, found[Finding.NEW], seen_at)
     _save_same(session, site_id, found[Finding.SAME])
     for object_id, pin in found[Finding.CHANGED]:
         changes.put_seen(session, object_id, site_id, pin)
-    _touch(session, site_id, [object_id for object_id, _, _ in rows], seen_at)
+    _touch(session, site_id, [object_id for pairs in found.values() for object_id, _ in pairs], seen_at)
     sizes = sum(pin.size for pin in listed.values())
     return Scanned(len(listed), sizes, len(found[Finding.NEW]), len(found[Finding.CHANGED]))
 
@@ -77,19 +64,31 @@ def _add_missing(session: Session, keys: Sequence[str]) -> None:
         session.execute(insert(Object).on_conflict_do_nothing(index_elements=["key"]), rows)
 
 
-def _known(replica: Replica, moving: bool) -> Known:
-    return Known(ReplicaState(replica.state), Pin.from_json(replica.pin), moving)
+def _judged(session: Session, site_id: int, listed: Mapping[str, Pin]) -> dict[Finding, list[tuple[int, Pin]]]:
+    """What each listed line says, by object id in order: replicas and their migrations as one snapshot has them."""
+    moving = exists().where(Migration.object_id == Object.id, Migration.state.in_(EARLY), Migration.fence > 0)
+    rows = session.execute(
+        select(Object.id, Object.key, Replica.state, Replica.pin, moving)
+        .outerjoin(Replica, (Replica.object_id == Object.id) & (Replica.site_id == site_id))
+        .where(Object.key.in_(list(listed)))
+        .order_by(Object.id)
+    )
+    found: dict[Finding, list[tuple[int, Pin]]] = {finding: [] for finding in Finding}
+    for object_id, key, state, pin, is_moving in rows:
+        known = Known(ReplicaState(state), Pin.from_json(pin), is_moving) if state else None
+        found[judge(listed[key], known)].append((object_id, listed[key]))
+    return found
 
 
 def _save_new(session: Session, site_id: int, found: list[tuple[int, Pin]], seen_at: datetime) -> None:
-    """Replicas nobody knew: they serve, unless another site serves different bytes under the same key already."""
+    """Replicas nobody knew: they serve, unless another site serves other or unknown bytes under the same key."""
     if not found:
         return
     served = _served(session, [object_id for object_id, _ in found])
     rows = []
     for object_id, pin in found:
         others = served.get(object_id, [])
-        serves = all(other.etag == pin.etag and other.size == pin.size for other in others)
+        serves = all(other and other.etag == pin.etag and other.size == pin.size for other in others)
         rows.append(_new_row(object_id, site_id, pin, seen_at, serves=serves, is_origin=not others))
     session.execute(insert(Replica).on_conflict_do_nothing(index_elements=["object_id", "site_id"]), rows)
     first = [(object_id, pin) for object_id, pin in found if object_id not in served]
@@ -100,14 +99,14 @@ def _save_new(session: Session, site_id: int, found: list[tuple[int, Pin]], seen
     _current_version(session, site_id, [object_id for object_id, _ in found])
 
 
-def _served(session: Session, object_ids: list[int]) -> dict[int, list[Pin]]:
+def _served(session: Session, object_ids: list[int]) -> dict[int, list[Pin | None]]:
+    """The pins of the serving replicas, by object; None of one whose write was only reported."""
     rows = select(Replica.object_id, Replica.pin).where(
         Replica.object_id.in_(object_ids), Replica.state == ReplicaState.SERVING
     )
-    found: dict[int, list[Pin]] = {}
+    found: dict[int, list[Pin | None]] = {}
     for object_id, stored in session.execute(rows):
-        pin = Pin.from_json(stored)
-        found.setdefault(object_id, []).extend([pin] if pin else [])
+        found.setdefault(object_id, []).append(Pin.from_json(stored))
     return found
 
 

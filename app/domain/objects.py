@@ -44,9 +44,11 @@ def judge(listed: Pin, known: Known | None) -> Finding:
     if known.moving:
         return Finding.NOTHING  # the migration's own looks decide
     if known.state is ReplicaState.DELETED:
-        newer = known.pin is None or listed.last_modified > known.pin.last_modified
-        return Finding.CHANGED if newer else Finding.NOTHING
-    if known.pin is None or listed.same_object(known.pin):
+        if known.pin is None:
+            return Finding.CHANGED
+        if listed.same_object(known.pin):
+            return Finding.NOTHING  # listed before it was deleted
+    elif known.pin is None or listed.same_object(known.pin):
         return Finding.SAME
     return Finding.CHANGED if listed.last_modified >= known.pin.last_modified else Finding.NOTHING
 
@@ -56,13 +58,14 @@ def write_is_news(ts: datetime, state: ReplicaState, pin: Pin | None) -> bool:
 
     Logs also hold Foretide's own copies and arrive late: a PUT no later than what was last seen there says nothing.
     """
-    if pin is None:
-        return state is not ReplicaState.COPYING
-    return ts > pin.last_modified + CLOCK_SLACK
+    if state in (ReplicaState.COPYING, ReplicaState.VERIFIED):
+        return False  # Foretide's own write; an owner's makes its condition fail, and scans see it
+    return pin is None or ts > pin.last_modified + CLOCK_SLACK
 
 
 def delete_is_news(ts: datetime, state: ReplicaState, pin: Pin | None) -> bool:
-    """Whether a reported DELETE at a replica's site is its owner's: Foretide's own deletes stand in the logs too."""
-    if state in (ReplicaState.DELETED, ReplicaState.DRAINING, ReplicaState.COPYING, ReplicaState.VERIFIED):
-        return False
-    return pin is None or ts >= pin.last_modified
+    """Whether a reported DELETE at a replica's site is its owner's end of the object.
+
+    Foretide's own deletes stand in the logs too, and so do those of copies that were not read any more.
+    """
+    return state is ReplicaState.SERVING and (pin is None or ts >= pin.last_modified)

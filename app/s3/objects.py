@@ -261,7 +261,7 @@ def delete(bucket: Bucket, key: str, pin: Pin, *, conditional: bool) -> None:
     condition = f'"{pin.etag}"' if conditional else None
     answer = bucket.call("delete_object", writes=True, Key=key, IfMatch=condition)
     marker = answer.get("VersionId") if answer.get("DeleteMarker") else None
-    if marker and not conditional and pin.version_id and _newest_version(bucket, key) != pin.version_id:
+    if marker and not conditional and _newest_version(bucket, key) != (pin.version_id or "null"):
         bucket.call("delete_object", writes=True, Key=key, VersionId=marker)
         raise ConditionFailed(f"{bucket.name}: a newer version was written before the delete; it stands again")
 

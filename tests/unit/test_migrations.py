@@ -254,6 +254,8 @@ def test_reported_writes_and_deletes_that_are_foretides_own_say_nothing():
     assert delete_is_news(NOW, ReplicaState.SERVING, PIN)
     assert not delete_is_news(NOW, ReplicaState.DELETED, PIN)
     assert not delete_is_news(NOW, ReplicaState.DRAINING, PIN)
+    assert not write_is_news(NOW, ReplicaState.COPYING, PIN), "an older copy of Foretide's is being replaced"
+    assert not delete_is_news(NOW, ReplicaState.STALE, PIN), "a copy that was not read any more"
 
 
 @pytest.mark.parametrize(
