@@ -30,7 +30,7 @@ from app.errors import Throttled
 router = Router("jobs")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 POLL_S = 0.1
-MAX_WAITING = 8
+MAX_WAITING = 4
 """So many requests may wait at a time, which leaves threads to answer the others."""
 stopping = Event()
 """Set when the process was asked to end: whoever waits is answered at once."""

@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from flask import Flask
 
-THREADS = 16
+THREADS = 8
 BACKLOG = 1024
 STOP_S = 20
 """Time for requests under way after SIGTERM; those that wait for a job are answered at once."""
