@@ -34,6 +34,7 @@ class Job(Leased, Base):
     request_id: Mapped[str | None]
     rung_at: Mapped[datetime | None]
     rings: Mapped[int] = mapped_column(server_default="0")
+    paused_reason: Mapped[str | None]
     __table_args__ = (
         Index("ix_job_ready", "queue", "priority", "id", postgresql_where=text("state in ('queued','waiting')")),
         Index("ix_job_lease", "lease_until", postgresql_where=text("state = 'running'")),
