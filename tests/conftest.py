@@ -18,6 +18,8 @@ from app.devstack.seaweed import RunningSite
 from app.devstack.stack import Stack
 from app.devstack.state import StateFolder, prepare
 from app.settings import Settings, get_settings
+from tests import figures
+from tests.figures import Figures, Rounds
 from tests.needs import lacking
 
 # Short leases, so that what follows from a lapsed one can be awaited.
@@ -37,11 +39,13 @@ STACK.adopt(**FAST, FORETIDE_DATABASE_URL=_url(DATABASE))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="as many repetitions as docs/guarantees.md promises")
-    parser.addoption("--budget", type=float, default=20.0, help="seconds that a repeated check may take")
+    parser.addoption("--budget", type=float, default=5.0, help="seconds that a repeated check may take without --full")
+    parser.addoption("--seed", type=int, help="where random checks start from; they print it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(name): runs only where this thing of tests/needs.py is")
+    config.stash[figures.LINES] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +53,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in item.iter_markers("needs"):
             if reason := lacking(mark.args[0], item.path.parent.name):
                 item.add_marker(pytest.mark.skip(reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    figures.show(terminalreporter, config.stash[figures.LINES])
 
 
 def pytest_unconfigure() -> None:
@@ -138,3 +146,22 @@ def full(request: pytest.FixtureRequest) -> bool:
 def budget_s(request: pytest.FixtureRequest) -> float:
     """Seconds that a repeated check may take otherwise: it prints how often it has run."""
     return float(request.config.getoption("--budget"))
+
+
+@pytest.fixture(scope="session")
+def rounds(full: bool, budget_s: float) -> Rounds:
+    """Counts the rounds of a repeated check: as many as were promised, or as fit into the budget."""
+    return Rounds(full, budget_s)
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Figures:
+    """Tells what a repeated check has shown: figure("I14", "never overspent", n)."""
+    return Figures(request.config.stash[figures.LINES])
+
+
+@pytest.fixture(scope="session")
+def seed(request: pytest.FixtureRequest) -> int | None:
+    """Where random checks start from, if the command line says."""
+    chosen: int | None = request.config.getoption("--seed")
+    return chosen
