@@ -21,6 +21,7 @@ from app.settings import Settings, get_settings
 from tests import figures
 from tests.figures import Figures, Rounds
 from tests.needs import lacking
+from tests.s3servers import Servers
 
 # Short leases, so that what follows from a lapsed one can be awaited.
 FAST = {"FORETIDE_LEASE_S": "3", "FORETIDE_LEASE_RENEW_S": "1", "FORETIDE_SOFT_SHUTDOWN_S": "5"}
@@ -73,6 +74,16 @@ def stack() -> Stack:
 def sites(stack: Stack) -> dict[str, RunningSite]:
     """The running sites by name: endpoint, bucket and credentials of each."""
     return {site.name: site for site in stack.sites}
+
+
+@pytest.fixture(scope="session")
+def site_of(
+    sites: dict[str, RunningSite], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], RunningSite]]:
+    """A running site by the name of its S3 server, one of tests.s3servers.ALL, started when first asked for."""
+    servers = Servers(tmp_path_factory.mktemp("servers"), sites["aws-eu"])
+    yield servers.site_of
+    servers.stop()
 
 
 @pytest.fixture(scope="session")
