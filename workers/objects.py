@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from app.db import changes, objects, sites
 from app.db.objects import Scanned
 from app.db.session import session_scope
@@ -39,9 +41,18 @@ def _scan_site(job: JobContext, site: Site, prefix: str, before: int) -> Json:
     total = Scanned()
     for page in s3_objects.pages(connect(sites.address(site)), prefix):
         listed = {line.key: line.pin for line in page if not line.key.startswith(PREFIX)}
+        marked = _marked(site, listed)
         with job.saving() as session:
-            total.add(objects.save_page(session, site.id, listed, began))
+            total.add(objects.save_page(session, site.id, listed, began, marked))
         job.progress(before + total.objects, 0, "objects")
     with job.saving() as session:
         absent, gone = changes.absent(session, site.id, prefix, began)
     return {**vars(total), "absent": absent, "gone": gone}
+
+
+def _marked(site: Site, listed: Iterable[str]) -> set[str]:
+    """Of the keys where migrations had begun to write and came to nothing, those whose object is a migration's own."""
+    with session_scope() as session:
+        doubtful = objects.unfinished(session, site.id, listed)
+    bucket = connect(sites.address(site))
+    return {key for key in doubtful if (found := s3_objects.find(bucket, key)) and found.intent}

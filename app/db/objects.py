@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.db import changes
 from app.db.tables import Migration, Object, Replica, Site
 from app.domain.migrations import EARLY
-from app.domain.objects import Finding, Known, judge
+from app.domain.objects import UNFINISHED, Finding, Known, judge
 from app.domain.pins import Pin
 from app.domain.states import ObjectState, ReplicaState
 from app.errors import NotFound
@@ -41,14 +41,25 @@ def clock(session: Session) -> datetime:
     return session.scalars(select(func.now())).one()
 
 
-def save_page(session: Session, site_id: int, listed: Mapping[str, Pin], seen_at: datetime) -> Scanned:
-    """Brings the catalogue in line with one page of a site's listing, in bulk; seen_at: when the scan began."""
+def unfinished(session: Session, site_id: int, keys: Iterable[str]) -> list[str]:
+    """Those of the keys where a migration had begun to write at the site and came to nothing: they need a look."""
+    left = (Replica.site_id == site_id, Replica.state.in_(UNFINISHED), Replica.pin == {})
+    return list(session.scalars(select(Object.key).join(Replica).where(*left, Object.key.in_(list(keys)))))
+
+
+def save_page(
+    session: Session, site_id: int, listed: Mapping[str, Pin], seen_at: datetime, marked: Collection[str] = ()
+) -> Scanned:
+    """Brings the catalogue in line with one page of a site's listing, in bulk.
+
+    seen_at: when the scan began; marked: the keys among the unfinished whose object a migration has written.
+    """
     _add_missing(session, list(listed))
-    found = _judged(session, site_id, listed)
+    found = _judged(session, site_id, listed, marked)
     news = [object_id for object_id, _ in found[Finding.NEW] + found[Finding.CHANGED]]
     if news:  # judged again under the lock, since a switch or another site's scan may have come in between
         session.execute(select(Object.id).where(Object.id.in_(news)).order_by(Object.id).with_for_update())
-        found = _judged(session, site_id, listed)
+        found = _judged(session, site_id, listed, marked)
     _save_new(session, site_id, found[Finding.NEW], seen_at)
     _save_same(session, site_id, found[Finding.SAME])
     for object_id, pin in found[Finding.CHANGED]:
@@ -64,7 +75,9 @@ def _add_missing(session: Session, keys: Sequence[str]) -> None:
         session.execute(insert(Object).on_conflict_do_nothing(index_elements=["key"]), rows)
 
 
-def _judged(session: Session, site_id: int, listed: Mapping[str, Pin]) -> dict[Finding, list[tuple[int, Pin]]]:
+def _judged(
+    session: Session, site_id: int, listed: Mapping[str, Pin], marked: Collection[str]
+) -> dict[Finding, list[tuple[int, Pin]]]:
     """What each listed line says, by object id in order: replicas and their migrations as one snapshot has them."""
     moving = exists().where(Migration.object_id == Object.id, Migration.state.in_(EARLY), Migration.fence > 0)
     rows = session.execute(
@@ -75,13 +88,13 @@ def _judged(session: Session, site_id: int, listed: Mapping[str, Pin]) -> dict[F
     )
     found: dict[Finding, list[tuple[int, Pin]]] = {finding: [] for finding in Finding}
     for object_id, key, state, pin, is_moving in rows:
-        known = Known(ReplicaState(state), Pin.from_json(pin), is_moving) if state else None
+        known = Known(ReplicaState(state), Pin.from_json(pin), is_moving, key in marked) if state else None
         found[judge(listed[key], known)].append((object_id, listed[key]))
     return found
 
 
 def _save_new(session: Session, site_id: int, found: list[tuple[int, Pin]], seen_at: datetime) -> None:
-    """Replicas nobody knew: they serve, unless another site serves other or unknown bytes under the same key."""
+    """Replicas that nobody knew, or knew what they hold: they serve, unless another site serves other bytes."""
     if not found:
         return
     served = _served(session, [object_id for object_id, _ in found])
@@ -90,7 +103,12 @@ def _save_new(session: Session, site_id: int, found: list[tuple[int, Pin]], seen
         others = served.get(object_id, [])
         serves = all(other and other.etag == pin.etag and other.size == pin.size for other in others)
         rows.append(_new_row(object_id, site_id, pin, seen_at, serves=serves, is_origin=not others))
-    session.execute(insert(Replica).on_conflict_do_nothing(index_elements=["object_id", "site_id"]), rows)
+    statement = insert(Replica)
+    given = {name: statement.excluded[name] for name in rows[0]}
+    unknown = statement.on_conflict_do_update(
+        index_elements=["object_id", "site_id"], set_=given, where=Replica.pin == {}
+    )
+    session.execute(unknown, rows)
     first = [(object_id, pin) for object_id, pin in found if object_id not in served]
     sizes = {object_id: pin.size for object_id, pin in first}
     for found_object in session.scalars(select(Object).where(Object.id.in_(sizes)).with_for_update()):

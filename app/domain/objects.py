@@ -28,6 +28,10 @@ class Finding(StrEnum):
     """The listing is older than what is known, or a migration is at work on it."""
 
 
+UNFINISHED = frozenset({ReplicaState.COPYING, ReplicaState.VERIFIED, ReplicaState.STALE})
+"""Without a pin: where a migration that came to nothing had begun to write, so that nobody knows what stands there."""
+
+
 @dataclass(frozen=True)
 class Known:
     """What the catalogue has of a replica. `moving`: a migration that has not switched yet is at work on the object."""
@@ -35,6 +39,8 @@ class Known:
     state: ReplicaState
     pin: Pin | None
     moving: bool
+    marked: bool = False
+    """Whether what stands there bears a migration's mark; asked only of what is unfinished."""
 
 
 def judge(listed: Pin, known: Known | None) -> Finding:
@@ -43,6 +49,8 @@ def judge(listed: Pin, known: Known | None) -> Finding:
         return Finding.NEW
     if known.moving:
         return Finding.NOTHING  # the migration's own looks decide
+    if known.pin is None and known.state in UNFINISHED:
+        return Finding.NOTHING if known.marked else Finding.NEW
     if known.state is ReplicaState.DELETED:
         if known.pin is None:
             return Finding.CHANGED

@@ -11,6 +11,7 @@ from app.db.session import session_scope
 from app.db.tables import Plan
 from app.domain.states import MoveKind, ReplicaState
 from app.errors import Conflict
+from tests.reliability.mortal import Mortal
 from tests.world import World
 
 AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
@@ -30,6 +31,12 @@ def reported(world, site, name, op):
         assert changes.event_seen(session, world.object(name).id, site_id, op, later)
 
 
+def died_at(world, job_id, point):
+    """A worker takes up the job and dies at the point; whether it did."""
+    worker = Mortal(named=point)
+    return worker.run(lambda: world.work(job_id, at=worker.at))
+
+
 def held_at(world, name, *names):
     """The object at the first site, with a copy that Foretide made at each of the others."""
     world.put(names[0], name, b"old")
@@ -46,6 +53,35 @@ def test_somebody_elses_object_that_blocked_a_move_is_not_taken_for_the_newest(w
     world.work(world.move("a", AWS, GCP))
     world.scan(GCP)
     assert world.states("a") == {AWS: "serving", GCP: "stale"}
+
+
+def test_what_its_owner_writes_where_a_move_came_to_nothing_is_served_when_nothing_else_is(world):
+    """A worker died before it wrote at the destination; then the object was deleted, and written anew there."""
+    world.put(AWS, "a", b"old")
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    assert died_at(world, job_id, "begun")
+    world.delete(AWS, "a")
+    world.put(GCP, "a", b"new")
+    world.finish(job_id)
+    for site in (AWS, AWS, GCP):
+        world.scan(site)
+    assert (world.object("a").state, world.states("a")) == ("present", {AWS: "deleted", GCP: "serving"})
+
+
+def test_a_copy_that_came_to_nothing_does_not_bring_back_what_its_owner_deleted(world):
+    world.put(AWS, "a", b"old")
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    assert died_at(world, job_id, "copied")
+    world.delete(AWS, "a")
+    with session_scope() as session:
+        jobs.cancel(session, job_id)
+        changes.delete_seen(session, world.object("a").id, registered.get(session, AWS).id, "delete_event")
+    for site in (AWS, AWS, GCP):
+        world.scan(site)
+    assert world.object("a").state == "gone"
+    assert "serving" not in world.states("a").values()
 
 
 def test_a_write_elsewhere_before_the_copy_begins_is_not_passed_over(world):

@@ -242,6 +242,8 @@ def test_a_pin_is_the_same_write_whatever_its_class():
         (PIN, Known(ReplicaState.SERVING, OTHER, moving=False), Finding.NOTHING),
         (PIN, Known(ReplicaState.DELETED, PIN, moving=False), Finding.NOTHING),
         (OTHER, Known(ReplicaState.DELETED, PIN, moving=False), Finding.CHANGED),
+        (PIN, Known(ReplicaState.STALE, None, moving=False), Finding.NEW),
+        (PIN, Known(ReplicaState.COPYING, None, moving=False, marked=True), Finding.NOTHING),
     ],
 )
 def test_a_listing_is_believed_only_when_it_is_news(listed, known, finding):
