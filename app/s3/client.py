@@ -1,40 +1,50 @@
-"""One pooled S3 client a site and process: signs, sends, and connects only to addresses that are allowed.
-
-Retries are off, since they live in job and migration rows; so are redirects, so that no answer leads elsewhere.
-"""
+"""A site's bucket as this process reaches it: what moves objects by app.s3.exchange, what is rarely asked by boto3."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool, AWSHTTPSConnection, AWSHTTPSConnectionPool
-from botocore.config import Config
-from urllib3.exceptions import NewConnectionError
-
-from app.domain.sites import Networks, SiteAddress, check_addresses, check_endpoint
-from app.s3 import faults
-from app.s3.outcomes import classed
-from app.settings import get_settings
+from app.domain.sites import SiteAddress, check_endpoint
+from app.errors import ForetideError
+from app.s3 import documents
+from app.s3.exchange import Endpoint, Request, Stream
+from app.s3.gate import Gate
+from app.s3.outcomes import broken, classed
+from app.s3.wire import Buffer, WireError
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     from mypy_boto3_s3 import S3Client
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A site's bucket and the client that reaches it."""
+    """A site's bucket and the ways that lead to it."""
 
     name: str
     """The site's name."""
     bucket: str
-    client: S3Client
+    address: SiteAddress = field(repr=False)
+    endpoint: Endpoint = field(repr=False)
     class_names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def client(self) -> S3Client:
+        """A boto3 client, made when it is first asked for."""
+        from app.s3.boto import client_of  # most processes never need its 30 MiB
+
+        return client_of(self.address)
+
+    @property
+    def gate(self) -> Gate:
+        """What lets requests to the site through."""
+        return self.endpoint.gate
 
     def servers_class(self, name: str) -> str:
         """What the server calls a storage class of the price book."""
@@ -45,11 +55,52 @@ class Bucket:
         wanted = servers or "STANDARD"
         return next((name for name, theirs in self.class_names.items() if theirs == wanted), wanted)
 
+    def ask(
+        self,
+        method: str,
+        key: str | None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        query: Mapping[str, str | int | None] | None = None,
+        body: Buffer = b"",
+        sha256: str | None = None,
+        writes: bool = False,
+    ) -> tuple[Mapping[str, str], bytes]:
+        """One request to this bucket, or an object in it, with at most a small document for an answer.
+
+        query: parameters that are None are left out. The rest is as in Request. Errors are classed.
+        """
+        asked = tuple((name, str(value)) for name, value in query.items() if value is not None) if query else ()
+        request = Request(method, self.bucket, key, asked, headers or {}, body, sha256, writes)
+        return self.endpoint.ask(request)
+
+    def document(self, body: bytes, *, writes: bool = False) -> Element:
+        """The document that a request was answered; what is none is an answer that broke off."""
+        try:
+            return documents.parsed(body)
+        except WireError as error:
+            raise broken(self.name, error, writes=writes) from error
+
+    @contextmanager
+    def open(self, key: str, headers: Mapping[str, str], version_id: str | None = None) -> Iterator[Stream]:
+        """An object's bytes as they come. Errors are classed."""
+        query = (("versionId", version_id),) if version_id else ()
+        with self.endpoint.open(Request("GET", self.bucket, key, query, headers)) as stream:
+            yield stream
+
     def call(self, operation: str, *, writes: bool = False, **parameters: Any) -> dict[str, Any]:
-        """One request to this bucket, its errors classed; parameters that are None are left out."""
+        """One request by boto3, its errors classed; parameters that are None are left out."""
         given = {name: value for name, value in parameters.items() if value is not None}
-        with classed(self.name, writes=writes):
-            answer: dict[str, Any] = getattr(self.client, operation)(Bucket=self.bucket, **given)
+        with self.gate.request(writes=writes, bytes_out=0):
+            started, failed = time.monotonic(), None
+            try:
+                with classed(self.name, writes=writes):
+                    answer: dict[str, Any] = getattr(self.client, operation)(Bucket=self.bucket, **given)
+            except ForetideError as error:
+                failed = error
+                raise
+            finally:
+                self.gate.ended(failed, time.monotonic() - started)
         return answer
 
 
@@ -60,72 +111,4 @@ def connect(address: SiteAddress) -> Bucket:
     Raises Invalid or PolicyForbids for an endpoint that may not be asked.
     """
     check_endpoint(address.endpoint_url, address.networks)
-    settings = get_settings()
-    client = boto3.session.Session().client(
-        "s3",
-        endpoint_url=address.endpoint_url,
-        region_name=address.region,
-        aws_access_key_id=address.access_key,
-        aws_secret_access_key=address.secret_key,
-        config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            connect_timeout=settings.s3_connect_timeout_s,
-            read_timeout=settings.s3_read_timeout_s,
-            max_pool_connections=4 * settings.migrate_concurrency,
-            proxies={},  # the environment's proxies would connect to addresses that nobody checked
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-    )
-    _connect_only_to(client, address.networks)
-    events: Any = client.meta.events  # its stubs know no handler that answers
-    events.register("before-send.s3", faults.before_send(address.name))
-    return Bucket(address.name, address.bucket, client, dict(address.class_names))
-
-
-def _connect_only_to(client: S3Client, networks: Networks) -> None:
-    """Makes every connection of the client resolve its host once, check the address, and connect to that address.
-
-    botocore has no setting for this; the two attributes are those that it sets itself.
-    """
-    http_session: Any = client._endpoint.http_session  # type: ignore[attr-defined]
-    classes = _pool_classes(networks)
-    http_session._pool_classes_by_scheme = classes
-    http_session._manager.pool_classes_by_scheme = classes
-
-
-@lru_cache(maxsize=16)
-def _pool_classes(networks: Networks) -> dict[str, type[Any]]:
-    class Checked:
-        """Mixed into a connection class: the address that was checked is the address that is connected to."""
-
-        _dns_host: str
-        port: int
-
-        def _new_conn(self) -> socket.socket:
-            host = self._dns_host
-            found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)]
-            check_addresses(host, found, networks)
-            try:
-                for address in found[:-1]:
-                    with suppress(NewConnectionError):
-                        return self._connect(address)
-                return self._connect(found[-1])
-            finally:
-                self._dns_host = host  # TLS and the Host header go by the name
-
-        def _connect(self, address: str) -> socket.socket:
-            self._dns_host = address
-            connect_now: Callable[[], socket.socket] = super()._new_conn  # type: ignore[misc]
-            return connect_now()
-
-    def pool(base: type[Any], connection: type[Any]) -> type[Any]:
-        checked = type(f"Checked{connection.__name__}", (Checked, connection), {})
-        return type(f"Checked{base.__name__}", (base,), {"ConnectionCls": checked})
-
-    return {
-        "http": pool(AWSHTTPConnectionPool, AWSHTTPConnection),
-        "https": pool(AWSHTTPSConnectionPool, AWSHTTPSConnection),
-    }
+    return Bucket(address.name, address.bucket, address, Endpoint(address), dict(address.class_names))

@@ -1,4 +1,4 @@
-"""Injected faults (chaos): rules read as values and acted on just before a request is sent."""
+"""Injected faults (chaos): rules read as values and acted on just before a request is sent, or on what is read."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
-
-from botocore.awsrequest import AWSResponse
-from botocore.exceptions import EndpointConnectionError
 
 RELOAD_S = 1.0
-_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate (injected)</Message></Error>"
+RETRY_AFTER = "1"
+"""The header Retry-After of an injected throttle, in seconds."""
 
 
 class FaultKind(StrEnum):
@@ -26,7 +23,9 @@ class FaultKind(StrEnum):
     LATENCY = "latency"
     """Every request takes longer."""
     THROTTLE = "throttle"
-    """503 SlowDown with Retry-After: 1."""
+    """The site answers 503 SlowDown, or 429, with Retry-After: 1."""
+    CORRUPT = "corrupt"
+    """One byte of an object that is read is another; what is written is left alone."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Fault:
     probability: float
     latency_ms: float
     expires_at: datetime
+    status: int = 503
+    """What a throttled request is answered: 429 or 503."""
 
 
 class Faults:
@@ -63,33 +64,17 @@ class Faults:
         now = datetime.now(UTC)
         return [rule for rule in self._rules if rule.site == site and rule.expires_at > now]
 
-
-FAULTS = Faults()
-
-
-def before_send(site: str) -> Callable[..., AWSResponse | None]:
-    """A handler of botocore's before-send event: returning a response answers in the server's place."""
-
-    def handle(request: Any, **_: object) -> AWSResponse | None:
-        for rule in FAULTS.of(site):
+    def strike(self, site: str) -> Fault | None:
+        """Which fault meets the request that is about to be sent, if any; latency has passed when this returns."""
+        met: Fault | None = None
+        for rule in self.of(site):
             if random.random() >= rule.probability:  # noqa: S311  # chance, not a secret
                 continue
-            if rule.kind is FaultKind.FAIL:
-                raise EndpointConnectionError(endpoint_url=request.url, error="injected")
-            if rule.kind is FaultKind.THROTTLE:
-                headers: Any = {"Retry-After": "1", "Content-Type": "application/xml"}
-                return AWSResponse(request.url, 503, headers, _Body(b"" if request.method == "HEAD" else _SLOW_DOWN))
-            time.sleep(rule.latency_ms / 1000)
-        return None
-
-    return handle
+            if rule.kind is FaultKind.LATENCY:
+                time.sleep(rule.latency_ms / 1000)
+            elif met is None or met.kind is FaultKind.CORRUPT:
+                met = rule
+        return met
 
 
-class _Body:
-    """The part of urllib3's response that AWSResponse reads."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def stream(self) -> list[bytes]:
-        return [self._content]
+FAULTS = Faults()

@@ -4,53 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.errors import ObjectMissing
+from app.errors import ObjectMissing, SiteFaulty
+from app.s3 import documents
 from app.s3.client import Bucket
-from app.s3.objects import Carried, Target, tagging
+from app.s3.heads import Carried
+from app.s3.objects import Target
+from app.s3.wire import Buffer
 
 
 def begin(bucket: Bucket, target: Target, carried: Carried) -> str:
     """Starts an upload; returns its id, to be kept before any part is sent."""
-    answer = bucket.call(
-        "create_multipart_upload",
-        writes=True,
-        Key=target.key,
-        StorageClass=bucket.servers_class(target.storage_class),
-        Tagging=tagging(carried.tags),
-        **carried.parameters(target.intent),
-    )
-    return str(answer["UploadId"])
+    headers = target.headers(bucket, carried)
+    _, body = bucket.ask("POST", target.key, headers, query={"uploads": ""}, writes=True)
+    return documents.text(bucket.document(body, writes=True), "UploadId")
 
 
-def send_part(bucket: Bucket, key: str, upload_id: str, number: int, body: bytes | bytearray) -> str:
-    """Sends a part, again if need be; returns its ETag. Raises ObjectMissing when the upload does not exist."""
-    answer = bucket.call("upload_part", writes=True, Key=key, UploadId=upload_id, PartNumber=number, Body=body)
-    return str(answer["ETag"])
+def send_part(bucket: Bucket, key: str, upload_id: str, number: int, body: Buffer, sha256: str | None = None) -> str:
+    """Sends a part, again if need be; returns its ETag. sha256: the body's, in hexadecimal, where it is known.
+
+    Raises ObjectMissing when the upload does not exist.
+    """
+    part: dict[str, str | int | None] = {"partNumber": number, "uploadId": upload_id}
+    headers, _ = bucket.ask("PUT", key, query=part, body=body, sha256=sha256, writes=True)
+    if not headers.get("etag"):
+        raise SiteFaulty(f"{bucket.name} told no ETag of a part", reason="answer_garbled")
+    return headers["etag"]
 
 
 def complete(bucket: Bucket, target: Target, upload_id: str, etags: Sequence[str]) -> None:
     """Makes the object of its parts. Raises ConditionFailed when the destination is not as `target` says."""
-    bucket.call(
-        "complete_multipart_upload",
-        writes=True,
-        Key=target.key,
-        UploadId=upload_id,
-        MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etag} for n, etag in enumerate(etags, start=1)]},
-        **target.condition,
-    )
+    wanted = documents.completion(etags)
+    query = {"uploadId": upload_id}
+    _, body = bucket.ask("POST", target.key, target.condition, query=query, body=wanted, writes=True)
+    bucket.document(body, writes=True)
 
 
 def sent_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, str] | None:
     """The ETags of the parts that the site holds, by number; None when there is no such upload."""
     found: dict[int, str] = {}
-    marker: int | None = None
+    marker: str | None = None
     try:
         while True:
-            answer = bucket.call("list_parts", Key=key, UploadId=upload_id, PartNumberMarker=marker)
-            found |= {part["PartNumber"]: part["ETag"] for part in answer.get("Parts", [])}
-            if not answer.get("IsTruncated"):
+            _, body = bucket.ask("GET", key, query={"uploadId": upload_id, "part-number-marker": marker})
+            listed = bucket.document(body)
+            for part in listed.iter("Part"):
+                if (number := documents.text(part, "PartNumber")).isdecimal():
+                    found[int(number)] = documents.text(part, "ETag")
+            marker = documents.text(listed, "NextPartNumberMarker")
+            if documents.text(listed, "IsTruncated") != "true" or not marker:
                 return found
-            marker = answer["NextPartNumberMarker"]
     except ObjectMissing:
         return None
 
@@ -58,6 +60,6 @@ def sent_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, str] | Non
 def abort(bucket: Bucket, key: str, upload_id: str) -> None:
     """Ends an upload and frees its parts; nothing happens when there is no such upload."""
     try:
-        bucket.call("abort_multipart_upload", writes=True, Key=key, UploadId=upload_id)
+        bucket.ask("DELETE", key, query={"uploadId": upload_id}, writes=True)
     except ObjectMissing:
         return

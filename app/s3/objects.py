@@ -5,92 +5,32 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 from app.domain.pins import Pin
 from app.errors import ChecksumMismatch, ConditionFailed, ObjectMissing, SourceChanged
+from app.s3 import documents
 from app.s3.client import Bucket
-from app.s3.outcomes import classed, http_date
+from app.s3.exchange import Stream
+from app.s3.heads import Carried, Head, head_of
+from app.s3.wire import Buffer
 
-INTENT = "foretide-intent"
-"""User metadata that names the migration and claim which wrote an object, so that its own work is recognised."""
-METADATA_LIMIT = 2048
+__all__ = ["Carried", "Head"]  # what this module's functions take and give is found beside them
 CHUNK = 1 << 18
-_HEADERS = {
-    "content_type": "ContentType",
-    "content_encoding": "ContentEncoding",
-    "cache_control": "CacheControl",
-    "content_disposition": "ContentDisposition",
-    "content_language": "ContentLanguage",
-    "website_redirect": "WebsiteRedirectLocation",
-}
-
-
-@dataclass(frozen=True)
-class Carried:
-    """What travels with the bytes: headers by the names above, user metadata (keys in lower case), tags."""
-
-    headers: dict[str, str] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def parameters(self, intent: str) -> dict[str, Any]:
-        """For PutObject, CreateMultipartUpload and CopyObject, marked with the intent when it fits in the 2 KB."""
-        metadata = dict(self.metadata)
-        if sum(len(k) + len(v) for k, v in metadata.items()) + len(INTENT) + len(intent) <= METADATA_LIMIT:
-            metadata[INTENT] = intent
-        return {_HEADERS[name]: value for name, value in self.headers.items()} | {"Metadata": metadata}
-
-
-@dataclass(frozen=True)
-class Head:
-    """What a HEAD answered."""
-
-    pin: Pin
-    carried: Carried
-    """Without tags; `tag_count` says how many there are."""
-    intent: str | None
-    tag_count: int
-    sha256: str | None
-    """The full object's, in hexadecimal, where the server keeps one."""
-    server_date: datetime | None
-    customer_key: bool
-    encryption: str | None
-    kms_key: str | None
-    locked_until: datetime | None
-    legal_hold: bool
-
-    def is_locked(self, now: datetime) -> bool:
-        """Whether object lock forbids a delete."""
-        return self.legal_hold or (self.locked_until is not None and self.locked_until > now)
+_WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
 
 
 def head(bucket: Bucket, key: str) -> Head:
     """Looks at the current version. Raises ObjectMissing, or BucketMissing when it is the bucket that is not there."""
     try:
-        answer = bucket.call("head_object", Key=key, ChecksumMode="ENABLED")
+        headers, _ = bucket.ask("HEAD", key, _WITH_CHECKSUM)
     except ObjectMissing:
-        bucket.call("list_objects_v2", MaxKeys=1)  # HEAD tells a missing bucket and object apart only so
+        bucket.ask("GET", None, query={"list-type": 2, "max-keys": 1})  # a HEAD does not tell which of them is missing
         raise
-    metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
-    intent = metadata.pop(INTENT, None)
-    return Head(
-        pin=_pin(bucket, answer, answer["ContentLength"], answer.get("VersionId")),
-        carried=Carried({name: answer[field] for name, field in _HEADERS.items() if answer.get(field)}, metadata),
-        intent=intent,
-        tag_count=answer.get("TagCount", 0),
-        sha256=_full_sha256(answer),
-        server_date=http_date(answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")),
-        customer_key="SSECustomerAlgorithm" in answer,
-        encryption=answer.get("ServerSideEncryption"),
-        kms_key=answer.get("SSEKMSKeyId"),
-        locked_until=answer.get("ObjectLockRetainUntilDate"),
-        legal_hold=answer.get("ObjectLockLegalHoldStatus") == "ON",
-    )
+    return head_of(bucket.name, headers, bucket.booked_class)
 
 
 def find(bucket: Bucket, key: str) -> Head | None:
@@ -101,27 +41,11 @@ def find(bucket: Bucket, key: str) -> Head | None:
         return None
 
 
-def _pin(bucket: Bucket, answer: dict[str, Any], size: int, version_id: str | None) -> Pin:
-    return Pin(
-        etag=answer["ETag"].strip('"'),
-        size=size,
-        last_modified=answer["LastModified"].replace(microsecond=0),
-        version_id=None if version_id in (None, "", "null") else version_id,
-        storage_class=bucket.booked_class(answer.get("StorageClass")),
-    )
-
-
-def _full_sha256(answer: dict[str, Any]) -> str | None:
-    found = answer.get("ChecksumSHA256", "")
-    if not found or "-" in found or answer.get("ChecksumType") == "COMPOSITE":
-        return None
-    return base64.b64decode(found).hex()
-
-
 def tags(bucket: Bucket, key: str, version_id: str | None = None) -> dict[str, str]:
     """The object's tags."""
-    answer = bucket.call("get_object_tagging", Key=key, VersionId=version_id)
-    return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+    _, body = bucket.ask("GET", key, query={"tagging": "", "versionId": version_id})
+    found = bucket.document(body).iter("Tag")
+    return {documents.text(tag, "Key"): documents.text(tag, "Value") for tag in found}
 
 
 def with_tags(bucket: Bucket, key: str, found: Head) -> Carried:
@@ -132,56 +56,67 @@ def with_tags(bucket: Bucket, key: str, found: Head) -> Carried:
 # -- Reading ----------------------------------------------------------------------------------------------------------
 
 
-class Reader:
-    """The body of a pinned object, read in pieces of bounded size."""
+def fetch(bucket: Bucket, key: str, limit: int) -> tuple[Head, bytearray | None]:
+    """Looks at the current version and reads it in the same request; None for a body of more than `limit` bytes.
 
-    def __init__(self, bucket: Bucket, body: Any) -> None:
-        self._site, self._body = bucket.name, body
+    Raises ObjectMissing, BucketMissing, or SiteUnavailable when the answer breaks off.
+    """
+    with bucket.open(key, _WITH_CHECKSUM) as stream:
+        headers, body = stream.headers, _up_to(limit, stream)
+    if body is not None:
+        headers = {**headers, "content-length": str(len(body))}  # an answer in chunks does not tell it
+    return head_of(bucket.name, headers, bucket.booked_class), body
 
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes, fewer only at the end. Raises SiteUnavailable when the answer breaks off."""
-        with classed(self._site):
-            piece: bytes = self._body.read(size)
-        return piece
+
+def _up_to(limit: int, stream: Stream) -> bytearray | None:
+    if stream.length is not None and stream.length > limit:
+        return None
+    body = bytearray(limit + 1 if stream.length is None else stream.length)
+    read = fill(stream, body)
+    del body[read:]
+    return body if read <= limit else None
+
+
+def fill(stream: Stream, into: bytearray | memoryview) -> int:
+    """Reads until `into` is full or the body ends; how much was read."""
+    view, read = memoryview(into), 0
+    while read < len(view) and (count := stream.readinto(view[read:])):
+        read += count
+    view.release()
+    return read
 
 
 @contextmanager
-def reading(bucket: Bucket, key: str, pin: Pin, start: int = 0) -> Iterator[Reader]:
+def reading(bucket: Bucket, key: str, pin: Pin, start: int = 0) -> Iterator[Stream]:
     """Reads the pinned object from byte `start` on. Raises SourceChanged when it is another one now, or gone."""
-    try:
-        answer = bucket.call(
-            "get_object",
-            Key=key,
-            IfMatch=f'"{pin.etag}"',
-            VersionId=pin.version_id,
-            Range=f"bytes={start}-" if start else None,
-        )
-    except (ConditionFailed, ObjectMissing):
-        raise SourceChanged from None
-    body = answer["Body"]
-    try:
-        if answer["ETag"].strip('"') != pin.etag or answer["ContentLength"] != pin.size - start:
+    wanted = {"if-match": f'"{pin.etag}"'} | ({"range": f"bytes={start}-"} if start else {})
+    with ExitStack() as held:
+        try:
+            stream = held.enter_context(bucket.open(key, wanted, pin.version_id))
+        except (ConditionFailed, ObjectMissing):
+            raise SourceChanged from None
+        same = stream.headers.get("etag", "").strip('"') == pin.etag
+        if not same or stream.length not in (None, pin.size - start):
             raise SourceChanged  # servers that ignore If-Match
-        yield Reader(bucket, body)
-    finally:
-        body.close()
+        yield stream
 
 
 def hashes(bucket: Bucket, key: str, pin: Pin, part_size: int) -> tuple[str, list[str]]:
     """SHA-256 of the whole object and of each part of `part_size` bytes, read back from the site."""
     whole, parts = hashlib.sha256(), [hashlib.sha256()]
     read = in_part = 0
-    with reading(bucket, key, pin) as source:
+    buffer = memoryview(bytearray(CHUNK))
+    with reading(bucket, key, pin) as stream:
         while read < pin.size:
             if in_part == part_size:
                 parts.append(hashlib.sha256())
                 in_part = 0
-            piece = source.read(min(CHUNK, part_size - in_part))
-            if not piece:
+            count = stream.readinto(buffer[: part_size - in_part])
+            if not count:
                 raise ChecksumMismatch(f"{bucket.name}: the object ends after {read} of {pin.size} bytes")
-            whole.update(piece)
-            parts[-1].update(piece)
-            read, in_part = read + len(piece), in_part + len(piece)
+            whole.update(buffer[:count])
+            parts[-1].update(buffer[:count])
+            read, in_part = read + count, in_part + count
     return whole.hexdigest(), [part.hexdigest() for part in parts]
 
 
@@ -205,31 +140,27 @@ class Target:
     """Whether the site checks a SHA-256 that is sent along."""
 
     @property
-    def condition(self) -> dict[str, Any]:
+    def condition(self) -> dict[str, str]:
         """If-None-Match or If-Match."""
         if not self.conditional:
             return {}
-        return {"IfMatch": f'"{self.replaces}"'} if self.replaces else {"IfNoneMatch": "*"}
+        return {"if-match": f'"{self.replaces}"'} if self.replaces else {"if-none-match": "*"}
+
+    def headers(self, bucket: Bucket, carried: Carried) -> dict[str, str]:
+        """What says how the object is to be: its class, and all that travels with the bytes."""
+        storage_class = {"x-amz-storage-class": bucket.servers_class(self.storage_class)}
+        return carried.sent(self.intent) | carried.tagging() | storage_class
 
 
-def put(bucket: Bucket, target: Target, body: bytes | bytearray, sha256: str, carried: Carried) -> None:
-    """Writes a whole object. Raises ConditionFailed when the destination is not as `target` says."""
-    bucket.call(
-        "put_object",
-        writes=True,
-        Key=target.key,
-        Body=body,
-        StorageClass=bucket.servers_class(target.storage_class),
-        Tagging=tagging(carried.tags),
-        ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode() if target.checksum else None,
-        **carried.parameters(target.intent),
-        **target.condition,
-    )
+def put(bucket: Bucket, target: Target, body: Buffer, sha256: str, carried: Carried) -> None:
+    """Writes a whole object. sha256: the body's, in hexadecimal, which the server checks as far as it can.
 
-
-def tagging(found: dict[str, str]) -> str | None:
-    """Tags as the header x-amz-tagging carries them; None when there are none."""
-    return urlencode(found) or None
+    Raises ConditionFailed when the destination is not as `target` says, ChecksumMismatch when the body is another.
+    """
+    headers = target.headers(bucket, carried) | target.condition
+    if target.checksum:
+        headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
+    bucket.ask("PUT", target.key, headers, body=body, sha256=sha256, writes=True)
 
 
 def change_class(bucket: Bucket, key: str, found: Head, carried: Carried, storage_class: str, intent: str) -> None:
@@ -238,18 +169,17 @@ def change_class(bucket: Bucket, key: str, found: Head, carried: Carried, storag
     The metadata are sent again: a copy that only names a new class is refused by some servers. Raises ConditionFailed
     when the object is no longer the pinned one.
     """
-    bucket.call(
-        "copy_object",
-        writes=True,
-        Key=key,
-        CopySource={"Bucket": bucket.bucket, "Key": key},  # naming a version would bring back one that was overwritten
-        CopySourceIfMatch=f'"{found.pin.etag}"',
-        StorageClass=bucket.servers_class(storage_class),
-        MetadataDirective="REPLACE",
-        ServerSideEncryption=found.encryption,
-        SSEKMSKeyId=found.kms_key,
-        **carried.parameters(intent),
-    )
+    headers = carried.sent(intent) | found.encrypting | copy_source(bucket, key, found.pin)
+    headers["x-amz-storage-class"] = bucket.servers_class(storage_class)
+    headers["x-amz-metadata-directive"] = "REPLACE"
+    _, body = bucket.ask("PUT", key, headers, writes=True)
+    bucket.document(body, writes=True)
+
+
+def copy_source(bucket: Bucket, key: str, pin: Pin) -> dict[str, str]:
+    """The headers that name the pinned object as what is copied within its bucket."""
+    source = quote(f"{bucket.bucket}/{key}", safe="/-._~")  # naming a version would bring back one that was overwritten
+    return {"x-amz-copy-source": source, "x-amz-copy-source-if-match": f'"{pin.etag}"'}
 
 
 def delete(bucket: Bucket, key: str, pin: Pin, *, conditional: bool) -> None:
@@ -258,11 +188,10 @@ def delete(bucket: Bucket, key: str, pin: Pin, *, conditional: bool) -> None:
     Without conditional deletes a versioned bucket is looked at afterwards: when the marker hid a newer version than the
     pinned one, the marker is taken back.
     """
-    condition = f'"{pin.etag}"' if conditional else None
-    answer = bucket.call("delete_object", writes=True, Key=key, IfMatch=condition)
-    marker = answer.get("VersionId") if answer.get("DeleteMarker") else None
+    answer, _ = bucket.ask("DELETE", key, {"if-match": f'"{pin.etag}"'} if conditional else None, writes=True)
+    marker = answer.get("x-amz-version-id") if answer.get("x-amz-delete-marker") == "true" else None
     if marker and not conditional and _newest_version(bucket, key) != (pin.version_id or "null"):
-        bucket.call("delete_object", writes=True, Key=key, VersionId=marker)
+        bucket.ask("DELETE", key, query={"versionId": marker}, writes=True)
         raise ConditionFailed(f"{bucket.name}: a newer version was written before the delete; it stands again")
 
 
@@ -287,7 +216,16 @@ def pages(bucket: Bucket, prefix: str = "") -> Iterator[list[Listed]]:
     token: str | None = None
     while True:
         answer = bucket.call("list_objects_v2", Prefix=prefix, ContinuationToken=token)
-        yield [Listed(entry["Key"], _pin(bucket, entry, entry["Size"], None)) for entry in answer.get("Contents", [])]
+        yield [Listed(entry["Key"], _pin(bucket, entry)) for entry in answer.get("Contents", [])]
         token = answer.get("NextContinuationToken")
         if not token:
             return
+
+
+def _pin(bucket: Bucket, entry: dict[str, Any]) -> Pin:
+    return Pin(
+        etag=entry["ETag"].strip('"'),
+        size=entry["Size"],
+        last_modified=entry["LastModified"].replace(microsecond=0),
+        storage_class=bucket.booked_class(entry.get("StorageClass")),
+    )

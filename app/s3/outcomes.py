@@ -1,4 +1,5 @@
-"""What an S3 error means: every ClientError and BotoCoreError becomes one of app.errors here and nowhere else."""
+"""What an S3 error means: every answer that says no, every broken exchange and every error of botocore becomes one of
+app.errors here and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from functools import lru_cache
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -37,6 +38,7 @@ from app.errors import (
     Throttled,
     UnknownOutcome,
 )
+from app.s3.wire import Garbled, Unsent, WireError
 
 THROTTLING = frozenset(
     {
@@ -64,6 +66,8 @@ FAULTY = frozenset(
 MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})
 UPLOAD_MISSING = "upload_missing"
 CORRUPT = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+MESSAGE_LIMIT = 500
+"""Characters of a server's message that are shown."""
 NEVER_REACHED = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError)
 """Raised before the server saw the request, so that a write surely did not happen."""
 
@@ -79,7 +83,9 @@ def classed(site: str, *, writes: bool = False) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _from_answer(site, error.response) from error
+        told, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+        code, status = str(told.get("Code", "")), int(meta.get("HTTPStatusCode", 0))
+        raise refusal(site, status, code, str(told.get("Message", "")), meta.get("HTTPHeaders", {})) from error
     except ParamValidationError as error:
         raise Permanent(f"{site}: the request cannot be sent: {error}", reason="unsendable_request") from error
     except NEVER_REACHED as error:
@@ -88,19 +94,34 @@ def classed(site: str, *, writes: bool = False) -> Iterator[None]:
         cause = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
         if isinstance(cause, ForetideError):  # raised by our own connection, such as a refused address
             raise cause from None
-        if writes:
-            raise UnknownOutcome(f"{site} did not answer a write; whether it happened is not known") from error
-        raise SiteUnavailable(f"{site} broke off its answer") from error
+        raise _no_answer(site, writes=writes) from error
     except BotoCoreError as error:
         raise Permanent(f"{site}: {error}", reason="unsendable_request") from error
 
 
-def _from_answer(site: str, response: Mapping[str, Any]) -> ForetideError:
-    told, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
-    code, status = str(told.get("Code", "")), int(meta.get("HTTPStatusCode", 0))
-    says = f"{site}: {code or status} {told.get('Message', '')}".strip()
+def broken(site: str, error: WireError, *, writes: bool) -> ForetideError:
+    """What it means that an exchange failed below HTTP; `writes` as in `classed`."""
+    if isinstance(error, Unsent):
+        return SiteUnavailable(f"{site} does not answer")
+    if isinstance(error, Garbled) and not writes:
+        return SiteFaulty(f"{site} answered what is not HTTP: {error}", reason="answer_garbled")
+    return _no_answer(site, writes=writes)
+
+
+def _no_answer(site: str, *, writes: bool) -> ForetideError:
+    if writes:
+        return UnknownOutcome(f"{site} did not answer a write; whether it happened is not known")
+    return SiteUnavailable(f"{site} broke off its answer")
+
+
+def refusal(site: str, status: int, code: str, message: str, headers: Mapping[str, str]) -> ForetideError:
+    """What an answer means that says no; code and message: of its <Error>, which a HEAD has not.
+
+    status: below 300 for an <Error> that came after the server had begun to say yes; headers: names in lower case.
+    """
+    says = f"{site}: {code or status} {message[:MESSAGE_LIMIT]}".strip()
     if code in THROTTLING or status in (429, 503):
-        return Throttled(says, reason="throttled", retry_after_s=_retry_after_s(meta.get("HTTPHeaders", {})))
+        return Throttled(says, reason="throttled", retry_after_s=_retry_after_s(headers))
     if code == "NotImplemented":
         return Permanent(says, reason="not_implemented")
     if code in FAULTY or status >= 500:
@@ -121,7 +142,7 @@ def _permanent(code: str, status: int, says: str) -> Permanent:
         return ObjectMissing(says)
     if code == "PreconditionFailed" or status == 412:
         return ConditionFailed(says)
-    if status in (401, 403):
+    if status in (401, 403) or code == "AccessDenied":
         return AccessDenied(says)
     return Permanent(says, reason=_snake(code) or f"http_{status}")
 
@@ -136,13 +157,14 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     return max(0.0, (until - since).total_seconds()) if until else None
 
 
+@lru_cache(maxsize=1024)
 def http_date(value: str) -> datetime | None:
     """An HTTP date as aware UTC; None when it is not one."""
     try:
         found = parsedate_to_datetime(value)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _snake(code: str) -> str:

@@ -5,6 +5,7 @@ Everything is written under PREFIX and removed again. Runs when a site is regist
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import time
 import uuid
@@ -25,7 +26,8 @@ from app.errors import (
 )
 from app.s3 import multipart, objects
 from app.s3.client import Bucket
-from app.s3.objects import Carried, Target
+from app.s3.heads import Carried
+from app.s3.objects import Target
 
 PREFIX = ".foretide-probe/"
 INTENT = "probe"
@@ -42,7 +44,7 @@ def ping(bucket: Bucket) -> float:
     Raises BucketMissing, AccessDenied or SiteUnavailable.
     """
     started = time.perf_counter()
-    bucket.call("list_objects_v2", Prefix=PREFIX, MaxKeys=1)
+    bucket.ask("GET", None, query={"list-type": 2, "prefix": PREFIX, "max-keys": 1})
     return (time.perf_counter() - started) * 1000
 
 
@@ -110,13 +112,12 @@ class _Trial:
 
     def _plain(self) -> tuple[bool, bool]:
         """Whether a PUT is encrypted unasked, and whether a SHA-256 sent along is checked and kept."""
-        key, wrong = self._key("plain"), hashlib.sha256(SECOND).hexdigest()
+        key, wrong = self._key("plain"), base64.b64encode(hashlib.sha256(SECOND).digest()).decode()
         self._put(key, FIRST)
         answer = self.bucket.call("put_object", writes=True, Key=key, Body=FIRST, Metadata={"probe": "x"})
         encrypted = bool(answer.get("ServerSideEncryption"))
         try:
-            target = Target(key, "STANDARD", INTENT, conditional=False, checksum=True)
-            objects.put(self.bucket, target, FIRST, wrong, CARRIED)
+            self.bucket.call("put_object", writes=True, Key=key, Body=FIRST, ChecksumSHA256=wrong)
         except (ChecksumMismatch, Permanent):
             self._put(key, FIRST, checksum=True)
             kept = objects.head(self.bucket, key).sha256
@@ -151,9 +152,13 @@ class _Trial:
         self._put(key, SECOND)
         return _refused(lambda: objects.delete(self.bucket, key, old, conditional=True))
 
+    def _get(self, key: str, etag: str) -> None:
+        with self.bucket.open(key, {"if-match": etag}):
+            pass
+
     def _refuses_get(self) -> bool:
         key, wrong = self._key("plain"), f'"{"0" * 32}"'
-        return _refused(lambda: self.bucket.call("get_object", Key=key, IfMatch=wrong))
+        return _refused(lambda: self._get(key, wrong))
 
     def _refuses_copy(self, name: str) -> bool:
         key = self._key(name)

@@ -14,7 +14,9 @@ from app.domain.pins import Pin
 from app.errors import ChecksumMismatch, Permanent, SourceChanged
 from app.s3 import multipart, objects
 from app.s3.client import Bucket
-from app.s3.objects import Carried, Head, Reader, Target
+from app.s3.exchange import Stream
+from app.s3.heads import Carried, Head
+from app.s3.objects import Target
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,9 @@ class Copied:
 
 def read_whole(source: Bucket, key: str, pin: Pin) -> tuple[bytearray, Copied]:
     """A pinned object of at most one part, and its hash. Raises SourceChanged."""
-    with objects.reading(source, key, pin) as reader:
-        body = _exactly(reader, pin.size)
-        if reader.read(1):
-            raise SourceChanged("the source is longer than it was")
+    with objects.reading(source, key, pin) as stream:
+        body = _exactly(stream, pin.size)
+        _at_end(stream)
     digest = hashlib.sha256(body).hexdigest()
     return body, Copied(digest, (digest,), max(1, pin.size))
 
@@ -84,8 +85,8 @@ def copy_parts(
     whole = hashlib.sha256() if not parts else None
     sent = sum(part.size for part in parts)
     if sent < pin.size:
-        with objects.reading(source, target.key, pin, start=sent) as reader:
-            for body in _pieces(reader, part_size, pin.size - sent):
+        with objects.reading(source, target.key, pin, start=sent) as stream:
+            for body in _pieces(stream, part_size, pin.size - sent):
                 ledger.check()
                 if whole:
                     whole.update(body)
@@ -97,23 +98,24 @@ def copy_parts(
     return Copied(whole.hexdigest() if whole else None, tuple(part.sha256 for part in parts), part_size)
 
 
-def _pieces(reader: Reader, part_size: int, left: int) -> Iterator[bytearray]:
+def _pieces(stream: Stream, part_size: int, left: int) -> Iterator[bytearray]:
     while left:
-        body = _exactly(reader, min(part_size, left))
+        body = _exactly(stream, min(part_size, left))
         left -= len(body)
         yield body
-    if reader.read(1):
-        raise SourceChanged("the source is longer than it was")
+    _at_end(stream)
 
 
-def _exactly(reader: Reader, size: int) -> bytearray:
-    body = bytearray()
-    while len(body) < size:
-        piece = reader.read(min(objects.CHUNK, size - len(body)))
-        if not piece:
-            raise SourceChanged(f"the source ended {size - len(body)} bytes early")
-        body += piece
+def _exactly(stream: Stream, size: int) -> bytearray:
+    body = bytearray(size)
+    if (read := objects.fill(stream, body)) < size:
+        raise SourceChanged(f"the source ended {size - read} bytes early")
     return body
+
+
+def _at_end(stream: Stream) -> None:
+    if objects.fill(stream, bytearray(1)):
+        raise SourceChanged("the source is longer than it was")
 
 
 def prove(

@@ -1,0 +1,57 @@
+"""The small XML documents of S3: read from answers, written for requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from app.s3.wire import Garbled
+
+LIMIT = 1 << 22
+"""Bytes of a document; a listing of 1,000 parts has a tenth."""
+
+
+class Refusal(NamedTuple):
+    """What an <Error> says."""
+
+    code: str
+    message: str
+
+
+def error_of(body: bytes) -> Refusal | None:
+    """The <Error> in an answer's body, whatever its status; None when it is no such document."""
+    try:
+        root = parsed(body)
+    except Garbled:
+        return None
+    return Refusal(text(root, "Code"), text(root, "Message")) if root.tag == "Error" else None
+
+
+def parsed(body: bytes) -> ElementTree.Element:
+    """A document without its namespaces. Raises Garbled when it is none, or brings definitions of its own."""
+    if b"<!" in body:
+        raise Garbled("a document with definitions")  # they could unfold to any size
+    try:
+        root = ElementTree.fromstring(body.strip())  # noqa: S314  # definitions were refused
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise Garbled(f"no document: {error}") from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return root
+
+
+def text(element: ElementTree.Element, name: str) -> str:
+    """The text of a child; empty when it is not there."""
+    return element.findtext(name) or ""
+
+
+def completion(etags: Sequence[str]) -> bytes:
+    """The body of CompleteMultipartUpload: the ETags of all parts in their order."""
+    parts = (
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
+        for number, etag in enumerate(etags, start=1)
+    )
+    namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
+    return f'<CompleteMultipartUpload xmlns="{namespace}">{"".join(parts)}</CompleteMultipartUpload>'.encode()
