@@ -162,6 +162,12 @@ class OverBudget(Transient):
     slug = "over-budget"
 
 
+class HeldBack(Transient):
+    """This waits for its turn: a limit, a pause or the worker's end keeps it back."""
+
+    slug = "held-back"
+
+
 class LeaseLost(Transient):
     """Another worker has taken this work over; nothing more is written here."""
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from app.db import migration_steps as steps
-from app.db.migration_steps import Part, Work
+from app.db import migration_parts as parts
+from app.db.migration_parts import Part
+from app.db.migration_work import Work
 from app.db.session import session_scope
-from app.domain.migrations import Owner, owner, part_size
+from app.domain.migrations import Owner, is_growing, owner, part_size
 from app.domain.pins import Pin
 from app.domain.sites import Capabilities
-from app.errors import Blocked, ConditionFailed, LeaseLost, ObjectMissing, Permanent, SiteFaulty, SourceChanged
+from app.errors import (
+    Blocked,
+    ConditionFailed,
+    LeaseLost,
+    ObjectMissing,
+    Permanent,
+    SiteFaulty,
+    Skipped,
+    SourceChanged,
+)
 from app.s3 import multipart, objects, transfer
 from app.s3.client import Bucket, connect
-from app.s3.objects import Carried, Target
+from app.s3.objects import Carried, Head, Target
 from app.s3.outcomes import UPLOAD_MISSING
 from app.s3.transfer import Copied, SentPart
 from app.settings import Settings
@@ -35,6 +46,21 @@ def capabilities(work: Work) -> Capabilities:
     return (work.facts.destination or work.facts.source).capabilities
 
 
+def may_be_read(found: Head, growing_age_s: float) -> None:
+    """Raises Blocked or Skipped when the source, as a look has found it, is not to be moved now."""
+    if found.customer_key:
+        raise Blocked("the object is encrypted with its owner's key", reason="customer_key")
+    if is_growing(found.pin.last_modified, found.server_date, growing_age_s):
+        raise Skipped("the object is still being written", reason="file_growing")
+
+
+def unchanged(work: Work) -> None:
+    """Raises SourceChanged unless the source still is what was pinned."""
+    found = objects.find(connect(work.source), work.key)
+    if found is None or work.pin is None or not found.pin.same_object(work.pin):
+        raise SourceChanged
+
+
 @dataclass(frozen=True)
 class Copy:
     """The copy of a begun migration. check and at: as in Mover."""
@@ -46,13 +72,31 @@ class Copy:
     check: Callable[[], None]
     at: Callable[[str], None]
 
-    def write(self) -> Copied:
-        """Writes the pinned bytes at the destination, or adopts them where an earlier claim has; returns their hash.
+    def write_whole(self, body: bytes | bytearray) -> Copied:
+        """Writes the pinned object, all of which is `body`, or adopts it where an earlier claim has; returns its hash.
 
-        Raises Blocked when somebody else's object stands there, SourceChanged, LeaseLost, Cancelled or what the sites
-        answer.
+        Raises Blocked when somebody else's object stands there, LeaseLost, Cancelled or what the sites answer.
         """
-        return self._whole() if self.pin.size < self.settings.multipart_threshold else self._parts()
+        destination, digest = connect(self.work.destination), hashlib.sha256(body).hexdigest()
+        copied = Copied(digest, (digest,), max(1, self.pin.size))
+        self.check()
+        self._write(lambda target: objects.put(destination, target, body, digest, self.carried), copied)
+        return copied
+
+    def write_parts(self) -> Copied:
+        """Reads the pinned bytes and writes them in parts; the rest is as `write_whole`. Raises SourceChanged too."""
+        work, destination = self.work, connect(self.work.destination)
+        ledger = _Ledger(work, self.pin, part_size(self.pin.size, self.settings.part_size), self.check)
+        done = ledger.resume(destination)
+        copied = transfer.copy_parts(
+            connect(work.source), destination, self.pin, self._target(), self.carried, ledger.part_size,
+            ledger.upload_id, done, ledger, self.at,
+        )  # fmt: skip
+        self.check()
+        self._write(
+            lambda target: multipart.complete(destination, target, ledger.upload_id or "", ledger.etags), copied
+        )
+        return copied
 
     def prove(self, copied: Copied) -> tuple[Pin, str]:
         """The destination's pin and SHA-256, once it is shown to hold all that the source does.
@@ -67,27 +111,6 @@ class Copy:
         if found.pin.storage_class != work.facts.to_class:
             raise Permanent(f"{destination.name} did not keep class {work.facts.to_class}", reason="class_not_kept")
         return found.pin, sha256
-
-    def _whole(self) -> Copied:
-        work, destination = self.work, connect(self.work.destination)
-        body, copied = transfer.read_whole(connect(work.source), work.key, self.pin)
-        self.check()
-        self._write(lambda target: objects.put(destination, target, body, copied.sha256 or "", self.carried), copied)
-        return copied
-
-    def _parts(self) -> Copied:
-        work, destination = self.work, connect(self.work.destination)
-        ledger = _Ledger(work, self.pin, part_size(self.pin.size, self.settings.part_size), self.check)
-        done = ledger.resume(destination)
-        copied = transfer.copy_parts(
-            connect(work.source), destination, self.pin, self._target(), self.carried, ledger.part_size,
-            ledger.upload_id, done, ledger, self.at,
-        )  # fmt: skip
-        self.check()
-        self._write(
-            lambda target: multipart.complete(destination, target, ledger.upload_id or "", ledger.etags), copied
-        )
-        return copied
 
     def _target(self) -> Target:
         work, can = self.work, capabilities(self.work)
@@ -155,7 +178,7 @@ class _Ledger:
         if self.upload_id is None:
             return []
         with session_scope() as session:
-            kept = steps.parts(session, self._work.claim.id)
+            kept = parts.parts(session, self._work.claim.id)
         done = [SentPart(part.number, part.etag, part.size, part.sha256) for part in kept]
         all_sent = sum(part.size for part in done) == self._pin.size  # then it may have been completed, and be gone
         if not all_sent and not transfer.upload_is_there(destination, self._work.key, self.upload_id, done):
@@ -168,10 +191,10 @@ class _Ledger:
         """Keeps the upload's id before any part is sent."""
         self.upload_id = upload_id
         with session_scope() as session:
-            steps.set_upload(session, self._work.claim, upload_id, self.part_size)
+            parts.set_upload(session, self._work.claim, upload_id, self.part_size)
 
     def sent(self, part: SentPart) -> None:
         """Keeps a finished part before the next is sent."""
         self.etags.append(part.etag)
         with session_scope() as session:
-            steps.add_part(session, self._work.claim, Part(part.number, part.etag, part.size, part.sha256))
+            parts.add_part(session, self._work.claim, Part(part.number, part.etag, part.size, part.sha256))

@@ -14,7 +14,8 @@ import structlog
 
 from app.db import migration_ends as ends
 from app.db import migration_steps as steps
-from app.db.migration_steps import Work
+from app.db import migration_switch, migration_work
+from app.db.migration_work import Work
 from app.db.session import session_scope
 from app.domain.migrations import (
     COPIES,
@@ -25,7 +26,6 @@ from app.domain.migrations import (
     DeleteVerdict,
     Owner,
     admit,
-    is_growing,
     may_delete,
     owner,
 )
@@ -36,7 +36,7 @@ from app.s3 import multipart, objects, transfer
 from app.s3.client import Bucket, connect
 from app.s3.objects import Head
 from app.settings import Settings
-from workers.migration_copy import Copy, capabilities, pinned
+from workers.migration_copy import Copy, capabilities, may_be_read, pinned, unchanged
 
 log = structlog.get_logger()
 IN_PLACE_LIMIT = 5 * 10**9
@@ -78,10 +78,7 @@ class Mover:
             found = objects.head(connect(work.source), work.key)
         except ObjectMissing:
             raise Skipped(f"{work.source.name} does not hold the object", reason="source_missing") from None
-        if found.customer_key:
-            raise Blocked("the object is encrypted with its owner's key", reason="customer_key")
-        if is_growing(found.pin.last_modified, found.server_date, self.settings.growing_age_s):
-            raise Skipped("the object is still being written", reason="file_growing")
+        may_be_read(found, self.settings.growing_age_s)
         return found
 
     def _begin(self, work: Work, found: Head) -> Work:
@@ -90,15 +87,9 @@ class Mover:
         if work.upload_id and work.pin and not found.pin.same_object(work.pin):
             multipart.abort(connect(work.destination), work.key, work.upload_id)
         with session_scope() as session:
-            begun = steps.begin(session, work, found.pin)
+            begun = steps.only(steps.begin(session, [(work, found.pin)]))
         self.at("begun")
         return begun
-
-    def _unchanged(self, work: Work) -> None:
-        """Raises SourceChanged unless the source still is what was pinned."""
-        found = objects.find(connect(work.source), work.key)
-        if found is None or work.pin is None or not found.pin.same_object(work.pin):
-            raise SourceChanged
 
     def _still_proven(self, work: Work) -> bool:
         """Whether an earlier claim's proof still holds: neither end has changed since."""
@@ -115,13 +106,13 @@ class Mover:
         carried = objects.with_tags(connect(work.source), work.key, found)
         work = self._begin(work, found)
         copy = Copy(work, found.pin, carried, self.settings, self.check, self.at)
-        copied = copy.write()
+        copied = copy.write_parts()
         self.at("copied")
-        self._unchanged(work)
+        unchanged(work)
         proven, sha256 = copy.prove(copied)
         self.at("proven")
         with session_scope() as session:
-            work = steps.verified(session, work, sha256, proven)
+            work = steps.only(steps.verified(session, [(work, sha256, proven)]))
         self.at("verified")
         return work
 
@@ -148,7 +139,7 @@ class Mover:
         else:
             after = before
         with session_scope() as session:
-            work = steps.verified(session, work, None, after.pin)
+            work = steps.only(steps.verified(session, [(work, None, after.pin)]))
         self.at("verified")
         return work
 
@@ -157,7 +148,7 @@ class Mover:
     def _switch(self, work: Work) -> None:
         self.check()
         with session_scope() as session:
-            steps.switch(session, work, self.settings.grace_s)
+            steps.only(migration_switch.switch(session, [work], self.settings.grace_s))
         self.at("switched")
 
     # -- after the grace ----------------------------------------------------------------------------------------------
@@ -192,7 +183,7 @@ class Mover:
 
     def _verdict(self, work: Work, found: Head | None) -> DeleteVerdict:
         with session_scope() as session:
-            witnesses = steps.witnesses(session, work)
+            witnesses = migration_work.witnesses(session, work)
         moved = work.facts.kind is MoveKind.MOVE
         there = objects.find(connect(work.destination), work.key) if moved else None
         seen = {site_id: self._witness(address, work.key) for site_id, (address, _) in witnesses.items()}

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from functools import partial
 
 import structlog
+from sqlalchemy.orm import Session
 
-from app.db import migration_counts, migrations, policies
-from app.db import migration_ends as ends
-from app.db import migration_steps as steps
+from app.db import migration_counts, migration_limits, migration_work, migrations
 from app.db.jobs import Bell
-from app.db.migration_steps import Work
-from app.db.migrations import Claim
+from app.db.migration_work import Work
+from app.db.migrations import Claim, Claimable
 from app.db.session import session_scope
-from app.domain.jobs import RetryPolicy
-from app.domain.migrations import EARLY, Setback, after_failure
-from app.domain.states import MIGRATION_FINAL, MigrationState, Mode
-from app.errors import Cancelled, ChecksumMismatch, DatabaseUnavailable, ForetideError, LeaseLost, SourceChanged
+from app.domain.limits import Limits
+from app.errors import Cancelled, DatabaseUnavailable, ForetideError, HeldBack, LeaseLost
 from app.queue import TaskName
-from app.s3.outcomes import UPLOAD_MISSING
 from app.settings import Settings, get_settings
-from workers.base import problem, raw_task, ring_all, worker_name
+from workers import shutdown
+from workers.base import raw_task, ring_all, worker_name
 from workers.faults import obey_faults
-from workers.migration_steps import Mover
+from workers.flow import FLOW
+from workers.migration_attempts import Attempts
+from workers.migration_groups import groups, is_small
 
 log = structlog.get_logger()
 TICK_S = 1.0
 """How often a task looks whether its work is to be stopped, and writes how far the job is."""
 TURN_S = 600.0
 """A task claims nothing more after this long, so that other jobs get their turn."""
+Running = dict["Future[Exception | None]", list[Work]]
 
 
 @raw_task(TaskName.MIGRATE)
@@ -42,9 +41,9 @@ def migrate(job_id: int) -> None:
     Several workers may work on the same job. Also after the job has ended: what it has switched is deleted after the
     grace.
     """
-    settings = get_settings()
     obey_faults()
-    Batch(job_id, settings).run()
+    FLOW.install()
+    Batch(job_id, get_settings()).run()
 
 
 class Batch:
@@ -52,13 +51,17 @@ class Batch:
 
     def __init__(self, job_id: int, settings: Settings, at: Callable[[str], None] = lambda _: None) -> None:
         """at: called at each point where a crash must do no harm."""
-        self._job_id, self._settings, self._at = job_id, settings, at
+        self._job_id, self._settings = job_id, settings
         self._held: dict[int, Claim] = {}
-        self._works: dict[int, Work] = {}
-        self._stopped: dict[int, type[ForetideError]] = {}
+        self._stopped: dict[int, Callable[[], ForetideError]] = {}
+        self._limits = Limits()
+        self._waves = True
         self._leased_until = 0.0
         self._renewed = 0.0
         self._ticked = 0.0
+        self._requests = ThreadPoolExecutor(settings.migrate_concurrency, thread_name_prefix="request")
+        self._movers = ThreadPoolExecutor(settings.migrate_concurrency, thread_name_prefix="migrate")
+        self._attempts = Attempts(job_id, settings, self._requests, self._check, at)
 
     def run(self) -> None:
         """To the end of what is ready. Raises the first error that nobody classed, after all else is done."""
@@ -67,56 +70,79 @@ class Batch:
             if job.cancel_requested:
                 migrations.cancel_all(session, self._job_id)
             bell = Bell(TaskName.MIGRATE, self._job_id, job.priority)
-        running: dict[Future[None], Claim] = {}
+        self._limits = FLOW.load()
+        running: Running = {}
         unexpected: BaseException | None = None
         until = time.monotonic() + TURN_S
-        pool = ThreadPoolExecutor(self._settings.migrate_concurrency, thread_name_prefix="migrate")
         try:
-            while self._fill(pool, running, until, bell):
+            while self._fill(running, until, bell):
                 done, _ = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
                 for future in done:
-                    claim, error = running.pop(future), future.exception()
-                    self._held.pop(claim.id)
+                    error = self._ended(running.pop(future), future)
                     unexpected = unexpected or error
-                    self._ended(claim, error)
                 if time.monotonic() - self._ticked >= TICK_S:
                     self._tick()
             if unexpected:
                 raise unexpected
         finally:
-            self._stop_all()
-            pool.shutdown(wait=True, cancel_futures=True)
-            self._give_back()
+            self._stop(self._held, LeaseLost)
+            self._movers.shutdown(wait=True, cancel_futures=True)
+            self._requests.shutdown(wait=True, cancel_futures=True)
+            self._give_back(bell)
 
-    def _ended(self, claim: Claim, error: BaseException | None) -> None:
-        """An error that nobody classed counts as a failed attempt; without that it would be met again for ever."""
-        work = self._works.pop(claim.id, None)
-        if work and isinstance(error, Exception):
-            log.error("unexpected error", migration_id=claim.id, exc_info=error)
-            with suppress(LeaseLost, DatabaseUnavailable):
-                self._set_back(self._mover(work), work, self._judge(work, error), error)
+    def _ended(self, works: Sequence[Work], future: Future[Exception | None]) -> BaseException | None:
+        """Takes works off the list; returns an error that nobody classed.
 
-    def _fill(self, pool: ThreadPoolExecutor, running: dict[Future[None], Claim], until: float, bell: Bell) -> bool:
+        Such an error counts as a failed attempt: without that it would be met again for ever.
+        """
+        for work in works:
+            self._held.pop(work.claim.id, None)
+        error = future.exception()
+        if isinstance(error, Exception):
+            for work in works:
+                self._attempts.not_moved(work, error)
+        return error or future.result()
+
+    def _fill(self, running: Running, until: float, bell: Bell) -> bool:
         """Claims more when threads would run dry; returns whether anything is being worked on."""
-        if len(running) < self._settings.migrate_concurrency and time.monotonic() < until:
-            claimed = self._claim(self._settings.claim_batch - len(running))
-            running |= {pool.submit(self._work_on, claim): claim for claim in claimed}
-            if len(claimed) == self._settings.claim_batch:
+        room = self._settings.claim_batch - len(self._held)
+        if room >= self._settings.claim_batch / 2 and time.monotonic() < until:
+            claimed = self._claim(room)
+            for works in self._shared_out(claimed):
+                running[self._movers.submit(self._attempts.work_on, works)] = works
+            if len(claimed) == room:
                 ring_all([bell])  # there may be more than this worker should have alone
         return bool(running)
 
-    def _claim(self, limit: int) -> list[Claim]:
+    def _claim(self, limit: int) -> list[Work]:
         asked_at = time.monotonic()
+        if shutdown.requested():
+            return []
         with session_scope() as session:
-            if policies.mode(session) is Mode.PAUSED:
-                return []
-            claimed = migrations.claim(session, self._job_id, worker_name(), self._settings.lease_s, limit)
+            least, limit = self._claimable(session, limit)
+            lease_s = self._settings.lease_s
+            claims = migrations.claim(session, self._job_id, worker_name(), lease_s, limit, only=least)
+            works = migration_work.load(session, claims)
         if not self._held:
             self._leased(asked_at)
-        for claim in claimed:
-            self._stopped.pop(claim.id, None)
-            self._held[claim.id] = claim
-        return claimed
+        for work in works:
+            self._stopped.pop(work.claim.id, None)
+            self._held[work.claim.id] = work.claim
+        return works
+
+    def _shared_out(self, works: Sequence[Work]) -> Iterator[list[Work]]:
+        """Small copies together, everything else by itself."""
+        small = {work.claim.id: work for work in works if is_small(work, self._settings)}
+        yield from groups(small.values(), self._settings)
+        yield from ([work] for work in works if work.claim.id not in small)
+
+    def _claimable(self, session: Session, limit: int) -> tuple[Claimable, int]:
+        """Which migrations may be taken now, and how many."""
+        if migration_limits.why_paused(session, self._job_id):
+            return Claimable.CANCELLED, limit
+        room = migration_limits.room(session, self._job_id, self._limits) if self._waves else None
+        self._waves = room is not None
+        return (Claimable.STARTED, limit) if room == 0 else (Claimable.ANY, min(limit, room or limit))
 
     def _leased(self, asked_at: float) -> None:
         """Every lease held now ends no sooner than this clock will say."""
@@ -126,88 +152,49 @@ class Batch:
         """Renews the leases, learns what is to be stopped, tells how far the job is."""
         self._ticked = time.monotonic()
         try:
+            self._limits = FLOW.load()
             with session_scope() as session:
                 asked = migrations.asked_to_stop(session, self._job_id, self._held.values())
-            self._stopped |= dict.fromkeys(asked, Cancelled)
+                paused = migration_limits.why_paused(session, self._job_id)
+            if paused:
+                self._stop(self._held, partial(HeldBack, paused, reason=migration_limits.PAUSED))
+            if shutdown.requested():
+                self._stop(self._held, partial(HeldBack, "the worker is ending", reason="worker_stopping"))
+            self._stop(asked, Cancelled)
             if self._held and time.monotonic() - self._renewed >= self._settings.lease_renew_s:
                 self._renew()
             self._settle()
         except DatabaseUnavailable as error:
             log.warning("lease not renewed", error=error.detail)  # `check` says when that is too late
 
+    def _stop(self, migration_ids: Iterable[int], why: Callable[[], ForetideError]) -> None:
+        self._stopped |= dict.fromkeys(migration_ids, why)
+
     def _renew(self) -> None:
         asked_at = time.monotonic()
         with session_scope() as session:
             alive = migrations.renew(session, self._held.values(), self._settings.lease_s)
-        self._stopped |= dict.fromkeys(self._held.keys() - alive, LeaseLost)
+        self._stop(self._held.keys() - alive, LeaseLost)
         self._leased(asked_at)
 
     def _settle(self) -> None:
         with session_scope() as session:
             bell = migration_counts.settle_job(session, self._job_id)
+            migration_limits.stop_on_errors(session, self._job_id, self._limits)
         ring_all([bell])
 
-    def _stop_all(self) -> None:
-        self._stopped |= dict.fromkeys(self._held, LeaseLost)
-
-    def _give_back(self) -> None:
+    def _give_back(self, bell: Bell) -> None:
         with session_scope() as session:
             migrations.release(session, self._held.values())
-            bell = migration_counts.settle_job(session, self._job_id)
+            parent = migration_counts.settle_job(session, self._job_id)
+            migration_limits.stop_on_errors(session, self._job_id, self._limits)
             migration_counts.watch_backlog(session)
-        ring_all([bell])
-
-    # -- in a thread --------------------------------------------------------------------------------------------------
+        ring_all([parent, bell if shutdown.requested() else None])
 
     def _check(self, claim: Claim) -> None:
-        """Raises LeaseLost or Cancelled when the work on this claim must stop."""
+        """Asked in the threads: raises LeaseLost, Cancelled or HeldBack when the work on this claim must stop."""
         if time.monotonic() > self._leased_until:
             raise LeaseLost
         stopped = self._stopped.get(claim.id)
         if stopped:
-            raise stopped
-
-    def _work_on(self, claim: Claim) -> None:
-        with structlog.contextvars.bound_contextvars(job_id=self._job_id, migration_id=claim.id):
-            try:
-                self._check(claim)
-                with session_scope() as session:
-                    work = self._works[claim.id] = steps.load(session, claim)
-                self._attempt(work)
-            except LeaseLost:
-                log.info("taken over by another worker")
-            except DatabaseUnavailable as error:
-                log.warning("given up until the lease lapses", reason=error.reason)
-
-    def _attempt(self, work: Work) -> None:
-        mover = self._mover(work)
-        try:
-            if work.state in EARLY and work.attempts >= self._settings.max_attempts:
-                self._set_back(mover, work, Setback(MigrationState.DEAD, "worker_lost", counts=False), LeaseLost())
-                return
-            if work.state in EARLY and work.cancel_requested:
-                raise Cancelled
-            mover.run(work)
-        except (LeaseLost, DatabaseUnavailable):
-            raise
-        except ForetideError as error:
-            self._set_back(mover, work, self._judge(work, error), error)
-
-    def _mover(self, work: Work) -> Mover:
-        return Mover(self._settings, lambda: self._check(work.claim), self._at)
-
-    def _judge(self, work: Work, error: Exception) -> Setback:
-        chosen = self._settings
-        policy = RetryPolicy(chosen.retry_base_s, chosen.retry_cap_s, chosen.max_attempts)
-        jitter = random.random()  # noqa: S311  # spreads retries, no secret
-        return after_failure(error, work.attempts, work.retries, work.mismatches, policy, jitter)
-
-    def _set_back(self, mover: Mover, work: Work, setback: Setback, error: Exception) -> None:
-        told = problem(error)
-        log.info("migration not done", state=setback.state, reason=setback.reason, detail=told["detail"])
-        fresh = isinstance(error, SourceChanged | ChecksumMismatch) or setback.reason == UPLOAD_MISSING
-        with session_scope() as session:
-            upload_id = ends.set_back(session, work, setback, told, fresh=fresh)
-        over = setback.state in MIGRATION_FINAL and work.state in EARLY
-        if upload_id or over:
-            mover.discard(work, upload_id, written=over)
+            raise stopped()

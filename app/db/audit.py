@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Audit, Json
@@ -15,6 +15,11 @@ def append(
 ) -> None:
     """Adds a row, in the same transaction as the change that it tells of. data: never a secret."""
     session.add(Audit(actor=actor, action=action, subject=subject, data=data or {}, request_id=request_id))
+
+
+def append_all(session: Session, rows: Sequence[Json]) -> None:
+    """Adds many rows, each with actor, action, subject and data."""
+    session.execute(insert(Audit), rows)
 
 
 def listing(

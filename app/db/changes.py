@@ -60,7 +60,7 @@ def destination_lost(session: Session, object_id: int, source_id: int, destinati
     found.version += 1
     session.flush()
     replicas.set_state(session, object_id, ReplicaState.LOST, only=OLD, site_id=destination_id)
-    replicas.carry_over(session, object_id, found.version - 1, found.version)
+    replicas.carry_over(session, [object_id])
     replicas.set_state(
         session,
         object_id,
@@ -148,8 +148,6 @@ def end(session: Session, migration_id: int, state: MigrationState, reason: str 
     row = session.get_one(Migration, migration_id, with_for_update=True, populate_existing=True)
     row.state, row.reason, row.fence = state, reason, row.fence + 1
     row.lease_until, row.finished_at = None, func.now()
-    if row.reserved_on:
-        budgets.give_back(session, row.reserved_on, budgets.Cost(row.bytes_total, row.one_off))
-        row.reserved_on = None
+    budgets.release(session, row)
     session.flush()
     migrations.release_next(session, migration_id, state)

@@ -8,7 +8,10 @@ from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from app.db import alerts, audit, budgets, changes, replicas
-from app.db.migration_steps import ACTOR, Work, clear_copy, go, mine
+from app.db.migration_parts import clear_copy
+from app.db.migration_steps import go
+from app.db.migration_switch import ACTOR
+from app.db.migration_work import Work, mine
 from app.db.migrations import release_next
 from app.db.tables import Json, Migration, Replica
 from app.domain.migrations import RECHECK_S, SWITCHED, DeleteVerdict, Setback
@@ -147,8 +150,6 @@ def _finish(session: Session, row: Migration, state: MigrationState, reason: str
     go(row, state)
     row.reason = reason
     row.lease_until, row.finished_at = None, func.now()
-    if row.reserved_on:
-        budgets.give_back(session, row.reserved_on, budgets.Cost(row.bytes_total, row.one_off))
-        row.reserved_on = None
+    budgets.release(session, row)
     session.flush()
     release_next(session, row.id, state)

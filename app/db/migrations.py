@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, case, false, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
-from app.db import audit, jobs, migration_counts, policies
+from app.db import audit, jobs, migration_counts, migration_limits
 from app.db.jobs import Bell
 from app.db.tables import Job, Json, Migration, Move, Object, Plan
 from app.db.tables_work import MIGRATION_ACTIVE
@@ -20,7 +21,6 @@ from app.domain.states import (
     MIGRATION_TRANSITIONS,
     JobState,
     MigrationState,
-    Mode,
     MoveKind,
     PlanState,
     check_transition,
@@ -141,6 +141,24 @@ def _row(job_id: int, move: Move) -> Json:
 # -- Claimed ----------------------------------------------------------------------------------------------------------
 
 
+class Claimable(StrEnum):
+    """Which of a job's ready migrations may be taken."""
+
+    ANY = "any"
+    """All."""
+    STARTED = "started"
+    """Those that were claimed before, and those to be cancelled: the first wave is not over."""
+    CANCELLED = "cancelled"
+    """Only those to be cancelled: the job is paused."""
+
+
+_ONLY: Mapping[Claimable, tuple[ColumnElement[bool], ...]] = {
+    Claimable.ANY: (),
+    Claimable.STARTED: (or_(Migration.fence > 0, Migration.cancel_requested),),
+    Claimable.CANCELLED: (Migration.cancel_requested.is_(True),),
+}
+
+
 @dataclass(frozen=True)
 class Claim:
     """A migration that this worker holds."""
@@ -172,11 +190,13 @@ def start(session: Session, job_id: int) -> Job:
     return job
 
 
-def claim(session: Session, job_id: int, worker: str, lease_s: float, limit: int) -> list[Claim]:
+def claim(
+    session: Session, job_id: int, worker: str, lease_s: float, limit: int, *, only: Claimable = Claimable.ANY
+) -> list[Claim]:
     """Takes up to `limit` ready migrations of the job, the most urgent and oldest first."""
     chosen = (
         select(Migration.id)
-        .where(*ready(job_id))
+        .where(*ready(job_id), *_ONLY[only])
         .order_by(Migration.priority, Migration.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -198,13 +218,15 @@ def claim(session: Session, job_id: int, worker: str, lease_s: float, limit: int
 def renew(session: Session, claims: Iterable[Claim], lease_s: float) -> dict[int, bool]:
     """Prolongs leases in one statement; returns, for those still ours, whether cancelling was asked for."""
     mine = tuple_(Migration.id, Migration.fence).in_([(claim.id, claim.fence) for claim in claims])
-    held = (
+    held = select(Migration.id).where(mine, ACTIVE, Migration.lease_until.is_not(None))
+    in_order = held.order_by(Migration.id).with_for_update()  # as every transaction that holds several
+    renewed = (
         update(Migration)
-        .where(mine, ACTIVE, Migration.lease_until.is_not(None))
+        .where(Migration.id.in_(in_order.scalar_subquery()))
         .values(lease_until=func.now() + timedelta(seconds=lease_s))
         .returning(Migration.id, Migration.cancel_requested)
     )
-    return dict(session.execute(held).all())
+    return dict(session.execute(renewed).all())
 
 
 def asked_to_stop(session: Session, job_id: int, claims: Iterable[Claim]) -> set[int]:
@@ -232,11 +254,12 @@ def to_ring(session: Session, room: int, first_s: float, cap_s: float) -> list[B
     """At most `room` jobs that a worker has to see to and were not rung for long enough; notes the ring.
 
     Those have ready migrations, are to be cancelled, or run although their last migration was ended by a change of the
-    world. A job that has ended is rung too: what it switched is deleted after the grace. Nothing is rung while all is
-    paused.
+    world. A job that has ended is rung too: what it switched is deleted after the grace. What is paused is rung only to
+    be cancelled.
     """
-    if room <= 0 or policies.mode(session) is Mode.PAUSED:
+    if room <= 0:
         return []
+    go_on = false() if migration_limits.all_paused(session) else Job.paused_reason.is_(None)
     wait_s = func.least(cap_s, first_s * func.power(2.0, func.greatest(Job.rings - 1, 0)))
     due = or_(Job.rung_at.is_(None), Job.rung_at + wait_s * timedelta(seconds=1) < func.now())
     waiting = select(Migration.id).where(Migration.job_id == Job.id, *ready()).exists()
@@ -245,7 +268,7 @@ def to_ring(session: Session, room: int, first_s: float, cap_s: float) -> list[B
     unstarted = Job.state.in_(jobs.READY)  # those are rung with all other jobs
     chosen = (
         select(Job.id)
-        .where(Job.kind == TaskName.MIGRATE, ~unstarted, due, or_(waiting, to_end))
+        .where(Job.kind == TaskName.MIGRATE, ~unstarted, due, or_(and_(waiting, go_on), to_end))
         .order_by(Job.priority, Job.id)
         .limit(room)
         .with_for_update(skip_locked=True)
@@ -296,9 +319,11 @@ def counts_by_state(session: Session) -> dict[str, int]:
 
 def cancel_all(session: Session, job_id: int) -> None:
     """Asks all of a job's migrations that have not switched to stop."""
+    early = (Migration.job_id == job_id, Migration.state.in_(EARLY), Migration.cancel_requested.is_(False))
+    in_order = select(Migration.id).where(*early).order_by(Migration.id).with_for_update()
     session.execute(
         update(Migration)
-        .where(Migration.job_id == job_id, Migration.state.in_(EARLY), Migration.cancel_requested.is_(False))
+        .where(Migration.id.in_(in_order.scalar_subquery()))
         .values(cancel_requested=True, next_attempt_at=func.now())
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -75,13 +75,53 @@ def set_state(
     return len(session.scalars(statement.values(state=state, **values).returning(Replica.id)).all())
 
 
-def carry_over(session: Session, object_id: int, old: int, new: int) -> None:
-    """Serving replicas of version `old` are of version `new` too: only where copies lie has changed, not the bytes."""
+def set_states(
+    session: Session,
+    where: Sequence[tuple[int, int]],
+    state: ReplicaState,
+    *,
+    only: Iterable[ReplicaState],
+    **values: object,
+) -> None:
+    """As set_state, for many replicas, each given by its object's and its site's id."""
+    if where:
+        statement = update(Replica).where(
+            tuple_(Replica.object_id, Replica.site_id).in_(where), Replica.state.in_(list(only))
+        )
+        options = {"synchronize_session": False}
+        session.execute(statement.values(state=state, **values).execution_options(**options))
+
+
+def carry_over(session: Session, object_ids: Sequence[int]) -> None:
+    """Serving replicas of the version before are of the objects' new version too: only where copies lie has changed."""
     session.execute(
         update(Replica)
-        .where(Replica.object_id == object_id, Replica.object_version == old, Replica.state == ReplicaState.SERVING)
-        .values(object_version=new)
+        .where(
+            Replica.object_id.in_(object_ids),
+            Replica.state == ReplicaState.SERVING,
+            Object.id == Replica.object_id,
+            Replica.object_version == Object.version - 1,
+        )
+        .values(object_version=Object.version)
+        .execution_options(synchronize_session=False)
     )
+
+
+def serve(session: Session, rows: Sequence[Mapping[str, object]], *, verified: bool) -> None:
+    """Puts replicas in service, as many rows: what was known of one there is replaced.
+
+    verified: each was proven equal to its source and carries its SHA-256; else that stays as it was.
+    """
+    if not rows:
+        return
+    statement = insert(Replica).values(
+        state=ReplicaState.SERVING, seen_at=func.now(), class_since=func.now(), absent_scans=0,
+        **({"verified_at": func.now()} if verified else {}),
+    )  # fmt: skip
+    changed = {*rows[0], "state", "seen_at", "class_since", "absent_scans", *(["verified_at"] if verified else [])}
+    values: dict[str, object] = {name: statement.excluded[name] for name in changed - {"object_id", "site_id"}}
+    values |= {"draining_until": None, "deleted_at": None}
+    session.execute(statement.on_conflict_do_update(index_elements=["object_id", "site_id"], set_=values), list(rows))
 
 
 def serving_at(session: Session, object_id: int) -> list[Replica]:

@@ -27,6 +27,7 @@ def engine() -> Engine:
         max_overflow=15,
         pool_pre_ping=True,
         pool_timeout=5,
+        executemany_mode="values_plus_batch",  # many rows changed in a flush are one round trip
         connect_args={"connect_timeout": 3, "options": "-c timezone=UTC -c lock_timeout=30s"},
     )
 

@@ -35,6 +35,9 @@ class Job(Leased, Base):
     rung_at: Mapped[datetime | None]
     rings: Mapped[int] = mapped_column(server_default="0")
     paused_reason: Mapped[str | None]
+    """Nothing more is moved for it before it is resumed."""
+    resumed_at: Mapped[datetime | None]
+    """Errors before this time no longer count against it."""
     __table_args__ = (
         Index("ix_job_ready", "queue", "priority", "id", postgresql_where=text("state in ('queued','waiting')")),
         Index("ix_job_lease", "lease_until", postgresql_where=text("state = 'running'")),
@@ -145,6 +148,8 @@ class Migration(Leased, Base):
     bytes_done: Mapped[int] = mapped_column(server_default="0")
     one_off: Mapped[Decimal] = mapped_column(server_default="0")
     reserved_on: Mapped[date | None]
+    reserved: Mapped[Json | None]
+    """What was set aside on that day, by unit: exactly that is given back or settled."""
     retries: Mapped[int] = mapped_column(server_default="0")
     mismatches: Mapped[int] = mapped_column(server_default="0")
     part_size: Mapped[int | None]

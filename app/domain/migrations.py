@@ -22,6 +22,7 @@ from app.errors import (
     Cancelled,
     ChecksumMismatch,
     ForetideError,
+    HeldBack,
     OverBudget,
     SiteUnavailable,
     Skipped,
@@ -31,6 +32,8 @@ from app.errors import (
 MAX_PARTS = 10_000
 MIN_PART = 5 * 2**20
 MAX_MISMATCHES = 2
+BUDGETED_PART = 8 * 2**20
+"""Bytes of a part, as the budget of requests counts them."""
 RECHECK_S = 3600.0
 """How often a source whose delete is not allowed yet is looked at again."""
 SITE_WAIT_S = 15.0
@@ -166,6 +169,19 @@ def part_size(size: int, least: int) -> int:
     return least if needed <= least else -(-needed // 2**20) * 2**20
 
 
+def requests_needed(kind: MoveKind, size: int) -> int:
+    """Requests that a move makes at both sites together when nothing goes wrong, for the budget of requests.
+
+    A copy looks, reads, writes, looks again at both ends and is deleted after as many looks; each part of a large one
+    is read, written and read back.
+    """
+    if kind is MoveKind.CLASS:
+        return 4
+    if kind is MoveKind.REMOVE:
+        return 5
+    return 9 + (3 * -(-size // BUDGETED_PART) if size >= BUDGETED_PART else 0)
+
+
 class Owner(StrEnum):
     """Who wrote the object that stands at a destination."""
 
@@ -214,8 +230,9 @@ def after_failure(
         return Setback(state, error.reason, counts=False)
     if isinstance(error, ForetideError) and not isinstance(error, Transient):
         return Setback(MigrationState.FAILED, error.reason)
-    if isinstance(error, OverBudget):
-        return Setback(MigrationState.WAITING, error.reason, error.retry_after_s or RECHECK_S, counts=False)
+    if isinstance(error, OverBudget | HeldBack):
+        delay_s = RECHECK_S if isinstance(error, OverBudget) else 0.0
+        return Setback(MigrationState.WAITING, error.reason, error.retry_after_s or delay_s, counts=False)
     if isinstance(error, SiteUnavailable):
         return Setback(MigrationState.WAITING, error.reason, wait_for_site_s(retries, policy, jitter), counts=False)
     reason = error.reason if isinstance(error, ForetideError) else "unexpected_error"

@@ -4,7 +4,9 @@ Documents, by policy name (a field left out has its default):
   sla        {"default": RULES, "prefixes": [{"prefix": "demo/", ...RULES}]}, RULES as in `Rules` below
   residency  {"default": {"sites": [...]}, "prefixes": [{"prefix": "eu/", "sites": ["aws-eu"]}]}; null: any site
   security   {"enforce": bool}                    destinations must be encrypted
-  budget     {"usd_per_day", "bytes_per_day", "moves_per_day"}; null: no limit
+  budget     {"usd_per_day", "bytes_per_day", "moves_per_day", "requests_per_day"}; null: no limit
+  limits     {"requests_per_s", "bytes_per_s", "concurrency", "sites": {NAME: the same}, "canary_moves",
+              "abort_error_rate", "paused": reason or null}, as app/domain/limits.py reads them
   retention  {"days": int, "propagate_deletes": bool}
   mode       {"mode": observe | approve | auto | paused, "reason": str}
 """
@@ -109,9 +111,21 @@ _SLA: Mapping[str, Check] = {
 }
 _RESIDENCY: Mapping[str, Check] = {"sites": (_optional(_is_names), "a list of site names, or null")}
 _LIMIT: Check = (_optional(_number(0, 1e18)), "a number from 0, or null")
+_FLOW: Mapping[str, Check] = {
+    "requests_per_s": (_optional(_number(1e-3, 1e9)), "a number above 0, or null"),
+    "bytes_per_s": (_optional(_number(1, 1e15)), "a number from 1, or null"),
+    "concurrency": (_optional(_whole(1, 10**6)), "a whole number from 1, or null"),
+}
 _FLAT: Mapping[str, Mapping[str, Check]] = {
     "security": {"enforce": BOOL},
-    "budget": {"usd_per_day": _LIMIT, "bytes_per_day": _LIMIT, "moves_per_day": _LIMIT},
+    "budget": dict.fromkeys(("usd_per_day", "bytes_per_day", "moves_per_day", "requests_per_day"), _LIMIT),
+    "limits": {
+        **_FLOW,
+        "sites": (lambda value: isinstance(value, dict), "an object of site names"),
+        "canary_moves": (_whole(0, 10**9), "a whole number from 0"),
+        "abort_error_rate": (_number(0, 1), "a number from 0 to 1"),
+        "paused": (lambda value: value is None or (isinstance(value, str) and value != ""), "a reason, or null"),
+    },
     "retention": {"days": (_whole(1, 36_500), "a whole number of days from 1"), "propagate_deletes": BOOL},
     "mode": {
         "mode": (lambda value: value in list(Mode), "observe, approve, auto or paused"),
@@ -129,6 +143,9 @@ def validate(name: str, document: object) -> None:
     errors: list[FieldError] = []
     if name in _FLAT:
         _check(document, _FLAT[name], "", errors)
+        sites = document.get("sites") if name == "limits" and isinstance(document, dict) else None
+        for site, given in sites.items() if isinstance(sites, dict) else ():
+            _check(given, _FLOW, f"/sites/{site}", errors)
     else:
         _check_prefixes(document, _BY_PREFIX[name], errors)
     if errors:

@@ -7,16 +7,28 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+RESERVED_BEFORE = """
+update migration set reserved = jsonb_build_object(
+    'bytes', bytes_total, 'moves', 1, 'nano_usd', ceil(one_off * 1000000000)::bigint, 'requests', 0)
+where reserved_on is not null
+"""
+
 
 def upgrade() -> None:
     op.add_column("job", sa.Column("paused_reason", sa.Text(), nullable=True))
+    op.add_column("job", sa.Column("resumed_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("migration", sa.Column("reserved", postgresql.JSONB(), nullable=True))
+    op.execute(RESERVED_BEFORE)
 
 
 def downgrade() -> None:
+    op.drop_column("migration", "reserved")
+    op.drop_column("job", "resumed_at")
     op.drop_column("job", "paused_reason")

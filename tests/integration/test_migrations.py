@@ -7,6 +7,7 @@ from app.db.session import session_scope
 from app.domain.states import MoveKind
 from app.s3.faults import FAULTS
 from tests.world import World
+from workers.flow import FLOW
 from workers.migrations import migrate
 
 AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
@@ -20,6 +21,7 @@ def make_world(sites, clean_database, configure):
 
     yield build
     FAULTS.load_from(None)
+    FLOW.forget()
 
 
 @pytest.fixture

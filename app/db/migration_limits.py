@@ -1,0 +1,145 @@
+"""What keeps moves back: the limits in force, pauses with their reason, a job's first wave, too many errors."""
+
+from __future__ import annotations
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.db import alerts, audit, policies
+from app.db.tables import Job, Json, Migration
+from app.domain.limits import Limits, Wave, may_start, too_many_errors
+from app.domain.migrations import COPIED, EARLY
+from app.domain.states import JOB_FINAL, MIGRATION_FINAL, MigrationState, Mode
+from app.domain.tasks import TaskName
+from app.errors import Conflict, Invalid, NotFound
+
+PAUSED = "paused"
+"""The reason of a migration that waits for a pause to end; the job or the limits say why."""
+
+
+def load(session: Session) -> Limits:
+    """The limits in force."""
+    return Limits.of(policies.load(session).document("limits"))
+
+
+def why_paused(session: Session, job_id: int) -> str | None:
+    """Why nothing of the job is moved now: the mode, the limits or the job itself says so; None: it goes on."""
+    known = policies.load(session)
+    if known.mode is Mode.PAUSED:
+        return str(known.document("mode").get("reason") or "the mode is paused")
+    limits = Limits.of(known.document("limits"))
+    return limits.paused or session.scalar(select(Job.paused_reason).where(Job.id == job_id))
+
+
+def all_paused(session: Session) -> bool:
+    """Whether no job at all may move anything."""
+    known = policies.load(session)
+    return known.mode is Mode.PAUSED or Limits.of(known.document("limits")).paused is not None
+
+
+def pause(session: Session, reason: str, *, actor: str, job_id: int | None = None) -> int:
+    """Stops moves before their next step or part, of one job or of all; returns how many wait now.
+
+    What has been copied so far is kept. Raises Invalid without a reason, NotFound, or Conflict when the job has ended.
+    """
+    if not reason.strip():
+        raise Invalid("say why in `reason`")
+    if job_id is None:
+        _set_paused(session, reason, actor)
+    else:
+        job = _job(session, job_id)
+        job.paused_reason = reason
+    audit.append(session, actor, "migrations.pause", f"job {job_id}" if job_id else "migrations", {"reason": reason})
+    return _mark(session, reason, job_id)
+
+
+def resume(session: Session, *, actor: str, job_id: int | None = None) -> list[int]:
+    """Lets moves go on, of one job or of all; returns the jobs to ring for. Errors so far no longer count against them.
+
+    Raises NotFound, or Conflict when nothing is paused.
+    """
+    if job_id is None:
+        if load(session).paused is None:
+            raise Conflict("moves are not paused")
+        _set_paused(session, None, actor)
+        which = and_(Job.kind == TaskName.MIGRATE, Job.paused_reason.is_(None))
+    else:
+        if _job(session, job_id).paused_reason is None:
+            raise Conflict(f"job {job_id} is not paused")
+        which = Job.id == job_id
+    go_on = update(Job).where(which, Job.state.not_in(JOB_FINAL))
+    go_on = go_on.values(paused_reason=None, reason=None, resumed_at=func.now(), rung_at=None, rings=0)
+    jobs = list(session.scalars(go_on.returning(Job.id)))
+    waited = (Migration.job_id.in_(jobs), Migration.reason == PAUSED)
+    session.execute(update(Migration).where(*waited).values(reason=None, next_attempt_at=func.now()))
+    for paused in jobs:
+        alerts.clear(session, "migrations_paused", f"job {paused}")
+    audit.append(session, actor, "migrations.resume", f"job {job_id}" if job_id else "migrations")
+    return jobs
+
+
+def _set_paused(session: Session, reason: str | None, actor: str) -> None:
+    document = {name: value for name, value in policies.load(session).document("limits").items() if name != "paused"}
+    policies.put(session, "limits", document | ({"paused": reason} if reason else {}), actor=actor)
+
+
+def _job(session: Session, job_id: int) -> Job:
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.kind == TaskName.MIGRATE).with_for_update())
+    if job is None:
+        raise NotFound(f"there is no migrate job {job_id}")
+    if job.state in JOB_FINAL:
+        raise Conflict(f"job {job_id} has ended already: {job.state}")
+    return job
+
+
+def _mark(session: Session, reason: str, job_id: int | None) -> int:
+    """Gives what waits its reason, and the jobs theirs."""
+    which = Job.kind == TaskName.MIGRATE if job_id is None else Job.id == job_id
+    session.execute(update(Job).where(which, Job.state.not_in(JOB_FINAL)).values(reason=f"paused: {reason}"))
+    idle = and_(Migration.state.in_((MigrationState.QUEUED, MigrationState.WAITING)), Migration.lease_until.is_(None))
+    mine = idle if job_id is None else and_(idle, Migration.job_id == job_id)
+    fresh = or_(Migration.reason.is_(None), Migration.attempts == 0)
+    session.execute(update(Migration).where(mine, fresh).values(reason=PAUSED))
+    return session.scalar(select(func.count()).select_from(Migration).where(mine)) or 0
+
+
+def room(session: Session, job_id: int, limits: Limits) -> int | None:
+    """How many more of the job's moves may be claimed now; None: any number, from now on."""
+    failing = and_(Migration.state == MigrationState.WAITING, Migration.attempts > 0)
+    failed = Migration.state.in_((MigrationState.FAILED, MigrationState.DEAD))
+    gone = or_(Migration.state.in_(COPIED | MIGRATION_FINAL), Migration.state == MigrationState.WAITING)
+    moves, started, left, wrong = session.execute(
+        select(
+            func.count(),
+            func.count().filter(Migration.fence > 0),
+            func.count().filter(gone, Migration.fence > 0),
+            func.count().filter(or_(failing, failed)),
+        ).where(Migration.job_id == job_id)
+    ).one()
+    return may_start(Wave(moves, started, left, wrong), limits)
+
+
+def stop_on_errors(session: Session, job_id: int, limits: Limits) -> bool:
+    """Pauses the job when too many of its moves have failed since it was last resumed; returns whether it did."""
+    job = session.get_one(Job, job_id, with_for_update=True)
+    if job.paused_reason is not None or job.state in JOB_FINAL:
+        return False
+    since = func.coalesce(job.resumed_at, job.started_at)
+    ended = (Migration.job_id == job_id, Migration.finished_at > since)
+    bad = Migration.state.in_((MigrationState.FAILED, MigrationState.DEAD))
+    switched = (Migration.job_id == job_id, Migration.switched_at > since)
+    errors = session.scalar(select(func.count()).where(*ended, bad)) or 0
+    if not errors:
+        return False
+    good = session.scalar(select(func.count()).where(*switched)) or 0
+    still_open = session.scalar(
+        select(Migration.id).where(Migration.job_id == job_id, Migration.state.in_(EARLY)).limit(1)
+    )
+    reason = too_many_errors(errors, errors + good, limits)
+    if reason is None or still_open is None:
+        return False
+    pause(session, reason, actor="worker", job_id=job_id)
+    message = f"job {job_id} is paused: {reason}; then: foretide migrate resume --job {job_id}"
+    data: Json = {"job_id": job_id, "errors": errors, "ended": errors + good}
+    alerts.raise_alert(session, "migrations_paused", "critical", message, subject=f"job {job_id}", data=data)
+    return True

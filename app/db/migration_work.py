@@ -1,0 +1,161 @@
+"""Claimed migrations with the world around them, as their steps need it: read in bulk, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.db import policies, replicas, sites
+from app.db.migrations import ACTIVE, Claim
+from app.db.tables import Migration, Object, Replica
+from app.domain.migrations import MoveFacts
+from app.domain.pins import Pin
+from app.domain.policies import Policies
+from app.domain.sites import SiteAddress
+from app.domain.states import MigrationState, MoveKind, ObjectState, ReplicaState
+from app.errors import LeaseLost
+
+
+@dataclass(frozen=True)
+class Work:
+    """A claimed migration and all that its steps need, read in one transaction."""
+
+    claim: Claim
+    object_id: int
+    key: str
+    state: MigrationState
+    object_version: int
+    facts: MoveFacts
+    source: SiteAddress
+    source_id: int
+    destination: SiteAddress
+    """For a change of class or a removal the same as the source."""
+    destination_id: int
+    intent_id: str
+    pin: Pin | None
+    result_pin: Pin | None
+    sha256: str | None
+    upload_id: str | None
+    part_size: int | None
+    size: int
+    """Bytes, as the catalogue knew them or the last pin had them."""
+    attempts: int
+    retries: int
+    mismatches: int
+    switched_at: datetime | None
+    verified: bool
+    cancel_requested: bool
+    limits: Mapping[str, object]
+    """The budget policy in force."""
+    now: datetime
+
+    @property
+    def intent(self) -> str:
+        """The mark on what this claim writes: a later claim of the same migration has a higher fence."""
+        return f"{self.intent_id}.{self.claim.fence}"
+
+
+def load(session: Session, claims: Iterable[Claim]) -> list[Work]:
+    """Those of the claims that are still held, with the world around each, in the order of their ids."""
+    held = select(Migration, Object, func.now()).join(Object, Object.id == Migration.object_id)
+    found = session.execute(held.where(_held(claims)).order_by(Migration.id)).all()
+    if not found:
+        return []
+    lies: dict[int, list[Replica]] = {row.Object.id: [] for row in found}
+    for replica in session.scalars(select(Replica).where(Replica.object_id.in_(lies)).order_by(Replica.id)):
+        lies[replica.object_id].append(replica)
+    known, rules = _Sites(session), policies.load(session)
+    return [_work(row, thing, now, lies[thing.id], known, rules) for row, thing, now in found]
+
+
+class _Sites:
+    """Addresses and facts of the sites, each worked out once a transaction."""
+
+    def __init__(self, session: Session) -> None:
+        rows = sites.by_id(session)
+        self.address = {site_id: sites.address(site) for site_id, site in rows.items()}
+        self.facts = {site_id: sites.facts(site) for site_id, site in rows.items()}
+
+
+def _work(row: Migration, found: Object, now: datetime, held: list[Replica], known: _Sites, rules: Policies) -> Work:
+    source_id = row.from_site_id or 0
+    destination_id = row.to_site_id or source_id
+    lies = {replica.site_id: replica for replica in held}
+    serving = [r for r in held if r.state == ReplicaState.SERVING and r.object_version == found.version]
+    facts = MoveFacts(
+        kind=MoveKind(row.kind),
+        object_state=ObjectState(found.state),
+        to_class=row.to_class,
+        rules=rules.rules(found.key),
+        source=known.facts[source_id],
+        source_replica=replicas.facts(lies.get(source_id), found.version),
+        destination=known.facts[destination_id],
+        destination_replica=replicas.facts(lies.get(destination_id), found.version),
+        elsewhere=sum(replica.site_id != source_id for replica in serving),
+    )
+    return Work(
+        claim=Claim(row.id, row.fence),
+        object_id=found.id,
+        key=found.key,
+        state=MigrationState(row.state),
+        object_version=found.version,
+        facts=facts,
+        source=known.address[source_id],
+        source_id=source_id,
+        destination=known.address[destination_id],
+        destination_id=destination_id,
+        intent_id=row.intent_id,
+        pin=Pin.from_json(row.pin),
+        result_pin=Pin.from_json(row.result_pin),
+        sha256=row.sha256,
+        upload_id=row.upload_id,
+        part_size=row.part_size,
+        size=row.bytes_total,
+        attempts=row.attempts,
+        retries=row.retries,
+        mismatches=row.mismatches,
+        switched_at=row.switched_at,
+        verified=row.verified_at is not None,
+        cancel_requested=row.cancel_requested,
+        limits=rules.document("budget"),
+        now=now,
+    )
+
+
+def witnesses(session: Session, work: Work) -> dict[int, tuple[SiteAddress, Pin]]:
+    """Where else the object's current version is served, by site id, with what was last seen there."""
+    held = replicas.serving_at(session, work.object_id)
+    known = {replica.site_id: Pin.from_json(replica.pin) for replica in held if replica.site_id != work.source_id}
+    found = sites.by_id(session)
+    return {site_id: (sites.address(found[site_id]), pin) for site_id, pin in known.items() if pin}
+
+
+def mine(session: Session, claim: Claim) -> Migration:
+    """The row, locked, while the claim is still ours. Raises LeaseLost."""
+    row = all_mine(session, [claim]).get(claim.id)
+    if row is None:
+        raise LeaseLost
+    return row
+
+
+def all_mine(session: Session, claims: Iterable[Claim]) -> dict[int, Migration]:
+    """The rows by id, locked in the order of their ids, of those claims that are still ours."""
+    statement = select(Migration).where(_held(claims)).order_by(Migration.id).with_for_update()
+    rows = session.scalars(statement, execution_options={"populate_existing": True})
+    return {row.id: row for row in rows}
+
+
+def lock_objects(session: Session, works: Sequence[Work]) -> dict[int, Object]:
+    """The objects by id, held until the transaction ends, always in the order of their ids."""
+    wanted = Object.id.in_({work.object_id for work in works})
+    statement = select(Object).where(wanted).order_by(Object.id).with_for_update()
+    rows = session.scalars(statement, execution_options={"populate_existing": True})
+    return {found.id: found for found in rows}
+
+
+def _held(claims: Iterable[Claim]) -> ColumnElement[bool]:
+    return tuple_(Migration.id, Migration.fence).in_([(claim.id, claim.fence) for claim in claims]) & ACTIVE

@@ -1,0 +1,134 @@
+"""Attempts at claimed migrations, each in a thread: may it begin, how far did it get, what does its error mean."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from app.db import migration_ends as ends
+from app.db.migration_work import Work
+from app.db.migrations import Claim
+from app.db.session import session_scope
+from app.domain.jobs import RetryPolicy
+from app.domain.migrations import EARLY, Setback, after_failure
+from app.domain.states import MIGRATION_FINAL, MigrationState
+from app.errors import (
+    Cancelled,
+    ChecksumMismatch,
+    DatabaseUnavailable,
+    ForetideError,
+    HeldBack,
+    LeaseLost,
+    SourceChanged,
+)
+from app.s3.outcomes import UPLOAD_MISSING
+from app.settings import Settings
+from workers.base import problem
+from workers.flow import FLOW, stopping
+from workers.migration_groups import Group, is_small
+from workers.migration_steps import Mover
+
+log = structlog.get_logger()
+RETRY_WAIT_S = 1.0
+"""How long a retry waits that is not within its site's budget of retries."""
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """What a task's threads do. requests: where small copies make theirs; check and at: as in Mover, check by claim."""
+
+    job_id: int
+    settings: Settings
+    requests: Executor
+    check: Callable[[Claim], None]
+    at: Callable[[str], None]
+
+    def work_on(self, works: Sequence[Work]) -> Exception | None:
+        """Takes one migration, or a group of small copies, as far as it goes; returns an error that nobody classed."""
+        with structlog.contextvars.bound_contextvars(job_id=self.job_id):
+            ready = [work for work in works if self._may_begin(work)]
+            if len(ready) == 1 and not is_small(ready[0], self.settings):
+                self._move(ready[0])
+                return None
+            return self._move_group(ready) if ready else None
+
+    def _may_begin(self, work: Work) -> bool:
+        try:
+            self.check(work.claim)
+            if work.state in EARLY and work.cancel_requested:
+                raise Cancelled
+            if work.retries and work.state in EARLY:
+                self._may_retry(work)
+        except ForetideError as error:
+            self.not_moved(work, error)
+            return False
+        if work.state in EARLY and work.attempts >= self.settings.max_attempts:
+            lost = Setback(MigrationState.DEAD, "worker_lost", counts=False)
+            self._set_back(self._mover(work), work, lost, LeaseLost())
+            return False
+        return True
+
+    def _may_retry(self, work: Work) -> None:
+        """Raises HeldBack while retries at one of its sites are more than their share."""
+        for site in {work.source.name, work.destination.name}:
+            if not FLOW.of(site).may_retry():
+                raise HeldBack(f"{site}: too many retries", reason="retry_budget", retry_after_s=RETRY_WAIT_S)
+
+    def _move(self, work: Work) -> None:
+        mover = self._mover(work)
+        with structlog.contextvars.bound_contextvars(migration_id=work.claim.id), stopping(mover.check):
+            try:
+                mover.run(work)
+            except ForetideError as error:
+                self.not_moved(work, error)
+
+    def _move_group(self, works: Sequence[Work]) -> Exception | None:
+        group = Group(self.settings, self.requests, self.check, self.at)
+        try:
+            failed, larger = group.run(works)
+        except DatabaseUnavailable as error:
+            log.warning("given up until the leases lapse", reason=error.reason)
+            return None
+        for work in works:
+            stopped_by = failed.get(work.claim.id)
+            if stopped_by:
+                self.not_moved(work, stopped_by)
+        for work in larger:
+            self._move(work)
+        return next((error for error in failed.values() if not isinstance(error, ForetideError)), None)
+
+    def not_moved(self, work: Work, error: Exception) -> None:
+        """Saves what the error means for the migration; what another worker holds, or no database, is left alone."""
+        if isinstance(error, LeaseLost):
+            log.info("taken over by another worker", migration_id=work.claim.id)
+        elif isinstance(error, DatabaseUnavailable):
+            log.warning("given up until the lease lapses", migration_id=work.claim.id, reason=error.reason)
+        else:
+            if not isinstance(error, ForetideError):
+                log.error("unexpected error", migration_id=work.claim.id, exc_info=error)
+            with suppress(LeaseLost, DatabaseUnavailable):
+                self._set_back(self._mover(work), work, self._judge(work, error), error)
+
+    def _mover(self, work: Work) -> Mover:
+        return Mover(self.settings, lambda: self.check(work.claim), self.at)
+
+    def _judge(self, work: Work, error: Exception) -> Setback:
+        chosen = self.settings
+        policy = RetryPolicy(chosen.retry_base_s, chosen.retry_cap_s, chosen.max_attempts)
+        jitter = random.random()  # noqa: S311  # spreads retries, no secret
+        return after_failure(error, work.attempts, work.retries, work.mismatches, policy, jitter)
+
+    def _set_back(self, mover: Mover, work: Work, setback: Setback, error: Exception) -> None:
+        told = problem(error)
+        log.info("migration not done", state=setback.state, reason=setback.reason, detail=told["detail"])
+        fresh = isinstance(error, SourceChanged | ChecksumMismatch) or setback.reason == UPLOAD_MISSING
+        with session_scope() as session:
+            upload_id = ends.set_back(session, work, setback, told, fresh=fresh)
+        over = setback.state in MIGRATION_FINAL and work.state in EARLY
+        if upload_id or over:
+            mover.discard(work, upload_id, written=over)

@@ -1,0 +1,142 @@
+"""Small objects copied many at a time: read, begun in one transaction, written and proven, switched in one transaction.
+
+The protocol is that of workers/migration_steps.py; only what is saved for one there is saved for all here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from app.db import migration_steps as steps
+from app.db import migration_switch
+from app.db.migration_work import Work
+from app.db.migrations import Claim
+from app.db.session import session_scope
+from app.domain.migrations import COPIES, EARLY, admit
+from app.domain.pins import Pin
+from app.errors import ForetideError, ObjectMissing, Skipped
+from app.s3 import objects
+from app.s3.client import connect
+from app.s3.objects import Carried, Head
+from app.settings import Settings
+from workers.flow import stopping
+from workers.migration_copy import Copy, may_be_read, unchanged
+
+T = TypeVar("T")
+GROUP = 32
+"""Objects that are copied together."""
+
+
+def is_small(work: Work, settings: Settings) -> bool:
+    """Whether the work is a copy that has not been begun in parts, nor proven, of an object that fits in memory."""
+    fresh = work.state in EARLY and not work.verified and work.upload_id is None
+    return work.facts.kind in COPIES and fresh and work.size < settings.multipart_threshold
+
+
+def groups(works: Iterable[Work], settings: Settings) -> Iterator[list[Work]]:
+    """Small copies together, up to GROUP of them and the bytes of one that is not small."""
+    group, size = list[Work](), 0
+    for work in works:
+        if group and (len(group) == GROUP or size + work.size > settings.multipart_threshold):
+            yield group
+            group, size = [], 0
+        group.append(work)
+        size += work.size
+    if group:
+        yield group
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A small source: what one answer said of it, and all its bytes."""
+
+    head: Head
+    carried: Carried
+    body: bytes | bytearray | None
+    """None when there is more than fits in memory."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Small copies on their way together. pool: where the requests are made; check and at: as in Mover."""
+
+    settings: Settings
+    pool: Executor
+    check: Callable[[Claim], None]
+    at: Callable[[str], None]
+
+    def run(self, works: Sequence[Work]) -> tuple[dict[int, Exception], list[Work]]:
+        """Takes them as far as they go.
+
+        Returns what stopped those that did not switch, by the migration's id, and those that are not small any more.
+        """
+        failed: dict[int, Exception] = {}
+        found = self._each(self._fetch, works, failed)
+        fetched = [(work, source) for work, source in found if source.body is not None]
+        self._switch(fetched, failed)
+        return failed, [work for work, source in found if source.body is None]
+
+    def _switch(self, fetched: Sequence[tuple[Work, Fetched]], failed: dict[int, Exception]) -> None:
+        self.at("pinned")
+        with session_scope() as session:
+            begun = steps.begin(session, [(work, source.head.pin) for work, source in fetched])
+        self.at("begun")
+        bodies = {work.claim.id: source for work, source in fetched}
+        placed = self._each(lambda work: self._place(work, bodies[work.claim.id]), _good(begun, failed), failed)
+        with session_scope() as session:
+            proven = steps.verified(session, [(work, sha256, pin) for work, (pin, sha256) in placed])
+        self.at("verified")
+        with session_scope() as session:
+            switched = migration_switch.switch(session, _good(proven, failed), self.settings.grace_s)
+        _good(switched, failed)
+        self.at("switched")
+
+    def _each(
+        self, act: Callable[[Work], T], works: Sequence[Work], failed: dict[int, Exception]
+    ) -> list[tuple[Work, T]]:
+        """Acts on all at the same time; returns what came of those that did well."""
+
+        def watched(work: Work) -> T:
+            with stopping(partial(self.check, work.claim)):
+                return act(work)
+
+        done = []
+        for work, future in [(work, self.pool.submit(watched, work)) for work in works]:
+            error = future.exception()
+            if isinstance(error, Exception):
+                failed[work.claim.id] = error
+            else:
+                done.append((work, future.result()))
+        return done
+
+    def _fetch(self, work: Work) -> Fetched:
+        self.check(work.claim)
+        admit(work.facts)
+        source = connect(work.source)
+        try:
+            found, body = objects.fetch(source, work.key, self.settings.multipart_threshold)
+        except ObjectMissing:
+            raise Skipped(f"{work.source.name} does not hold the object", reason="source_missing") from None
+        may_be_read(found, self.settings.growing_age_s)
+        return Fetched(found, objects.with_tags(source, work.key, found), body)
+
+    def _place(self, work: Work, found: Fetched) -> tuple[Pin, str]:
+        check = partial(self.check, work.claim)
+        copy = Copy(work, found.head.pin, found.carried, self.settings, check, self.at)
+        copied = copy.write_whole(found.body or b"")
+        self.at("copied")
+        unchanged(work)
+        proven = copy.prove(copied)
+        self.at("proven")
+        check()
+        return proven
+
+
+def _good(outcomes: dict[int, steps.Outcome], failed: dict[int, Exception]) -> list[Work]:
+    """Those that go on; the others' errors are noted."""
+    failed |= {claim_id: error for claim_id, error in outcomes.items() if isinstance(error, ForetideError)}
+    return [work for work in outcomes.values() if isinstance(work, Work)]
