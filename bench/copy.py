@@ -14,8 +14,11 @@ from typing import Any
 
 import boto3
 
+from app.devstack.demo_data import address
 from app.devstack.seaweed import RunningSite
 from app.errors import Permanent
+from app.s3 import objects, probe
+from app.s3.client import Bucket, connect
 from app.settings import PROJECT_ROOT
 from bench.result import Result, less, more
 from bench.rig import Rig
@@ -58,10 +61,20 @@ def _fill(site: RunningSite, prefix: str, count: int, size: int) -> None:
 
 
 def _ours(engine: str, source: RunningSite, destination: RunningSite, prefix: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.copy_ours", engine, source.name, destination.name, prefix]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, check=True)
+    told = {
+        "objects": [(line.key, line.pin.size) for page in objects.pages(_bucket(source), prefix) for line in page],
+        "capabilities": probe.probe(_bucket(destination), ()).as_json(),
+    }
+    command = [sys.executable, "-m", "bench.copy_ours", engine, source.name, destination.name]
+    done = subprocess.run(
+        command, cwd=PROJECT_ROOT, input=json.dumps(told).encode(), stdout=subprocess.PIPE, check=True
+    )
     measured: dict[str, Any] = json.loads(done.stdout)
     return measured
+
+
+def _bucket(site: RunningSite) -> Bucket:
+    return connect(address(site))
 
 
 def _rclone(source: RunningSite, destination: RunningSite, prefix: str) -> float:

@@ -54,6 +54,8 @@ class Capabilities:
     """CopyObject with x-amz-copy-source-if-match is refused when the object differs."""
     checksum_sha256: bool = False
     """A wrong SHA-256 is refused, and the right one is answered by HEAD."""
+    checksum_parts: bool = False
+    """The same for the parts of an upload: a wrong one is refused, and HEAD answers that of all parts' SHA-256."""
     metadata: bool = False
     """Content type, encoding, cache control and user metadata come back as they were sent."""
     tags: bool = False

@@ -24,8 +24,9 @@ from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError
 from urllib3.exceptions import NewConnectionError
 
+from app.domain.faults import FaultKind
 from app.domain.sites import Networks, SiteAddress, check_addresses
-from app.s3.faults import FAULTS, RETRY_AFTER, FaultKind
+from app.s3.faults import FAULTS, RETRY_AFTER
 from app.settings import get_settings
 
 if TYPE_CHECKING:

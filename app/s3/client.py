@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+Query = Mapping[str, str | int | None]
+
+
 @dataclass(frozen=True)
 class Bucket:
     """A site's bucket and the ways that lead to it."""
@@ -46,6 +49,11 @@ class Bucket:
         """What lets requests to the site through."""
         return self.endpoint.gate
 
+    @property
+    def is_tls(self) -> bool:
+        """Whether what is sent and read is kept from harm on its way."""
+        return self.address.endpoint_url.startswith("https:")
+
     def servers_class(self, name: str) -> str:
         """What the server calls a storage class of the price book."""
         return self.class_names.get(name, name)
@@ -61,7 +69,7 @@ class Bucket:
         key: str | None,
         headers: Mapping[str, str] | None = None,
         *,
-        query: Mapping[str, str | int | None] | None = None,
+        query: Query | None = None,
         body: Buffer = b"",
         sha256: str | None = None,
         writes: bool = False,

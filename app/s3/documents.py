@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -47,11 +48,20 @@ def text(element: ElementTree.Element, name: str) -> str:
     return element.findtext(name) or ""
 
 
-def completion(etags: Sequence[str]) -> bytes:
-    """The body of CompleteMultipartUpload: the ETags of all parts in their order."""
+def completion(etags: Sequence[str], sha256s: Sequence[str] = ()) -> bytes:
+    """The body of CompleteMultipartUpload: all parts in their order.
+
+    sha256s: theirs in hexadecimal, where the upload was begun with them.
+    """
+    sums = [f"<ChecksumSHA256>{base64_of(sha256)}</ChecksumSHA256>" for sha256 in sha256s] or [""] * len(etags)
     parts = (
-        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
-        for number, etag in enumerate(etags, start=1)
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>{checksum}</Part>"
+        for number, (etag, checksum) in enumerate(zip(etags, sums, strict=True), start=1)
     )
     namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
     return f'<CompleteMultipartUpload xmlns="{namespace}">{"".join(parts)}</CompleteMultipartUpload>'.encode()
+
+
+def base64_of(digest: str) -> str:
+    """A digest in hexadecimal as S3 writes it."""
+    return base64.b64encode(bytes.fromhex(digest)).decode()

@@ -14,10 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from app.domain import sigv4
+from app.domain.faults import FaultKind
 from app.domain.sites import SiteAddress
 from app.errors import ForetideError, Permanent, SiteUnavailable
 from app.s3 import documents, outcomes
-from app.s3.faults import FAULTS, RETRY_AFTER, FaultKind
+from app.s3.faults import FAULTS, RETRY_AFTER
 from app.s3.gate import GATES, Gate
 from app.s3.pool import Pool
 from app.s3.signing import Signer

@@ -8,24 +8,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
+
+from app.domain.faults import DEFAULT_STATUS, FaultKind
 
 RELOAD_S = 1.0
 RETRY_AFTER = "1"
 """The header Retry-After of an injected throttle, in seconds."""
-
-
-class FaultKind(StrEnum):
-    """What is injected."""
-
-    FAIL = "fail"
-    """The site does not answer."""
-    LATENCY = "latency"
-    """Every request takes longer."""
-    THROTTLE = "throttle"
-    """The site answers 503 SlowDown, or 429, with Retry-After: 1."""
-    CORRUPT = "corrupt"
-    """One byte of an object that is read is another; what is written is left alone."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +25,7 @@ class Fault:
     probability: float
     latency_ms: float
     expires_at: datetime
-    status: int = 503
+    status: int = DEFAULT_STATUS
     """What a throttled request is answered: 429 or 503."""
 
 

@@ -67,6 +67,10 @@ class Head:
     tag_count: int
     sha256: str | None
     """The full object's, in hexadecimal, where the server keeps one."""
+    sha256_of_parts: str | None
+    """Of the concatenated SHA-256 of its parts, in hexadecimal and with `-` and their number, where it keeps that."""
+    crc32: int | None
+    """The full object's, where the server keeps one."""
     server_date: datetime | None
     customer_key: bool
     encryption: str | None
@@ -110,7 +114,9 @@ def head_of(site: str, headers: Mapping[str, str], booked_class: Callable[[str |
         carried=Carried({name: headers[sent] for name, sent in _CARRIED.items() if headers.get(sent)}, metadata),
         intent=intent,
         tag_count=int(tag_count) if tag_count.isascii() and tag_count.isdigit() else 0,
-        sha256=_full_sha256(headers),
+        sha256=_sum(headers, "sha256"),
+        sha256_of_parts=_sum(headers, "sha256", of_parts=True),
+        crc32=int(crc32, 16) if (crc32 := _sum(headers, "crc32")) else None,
         server_date=http_date(headers.get("date", "")),
         customer_key="x-amz-server-side-encryption-customer-algorithm" in headers,
         encryption=headers.get(_ENCRYPTION),
@@ -120,12 +126,14 @@ def head_of(site: str, headers: Mapping[str, str], booked_class: Callable[[str |
     )
 
 
-def _full_sha256(headers: Mapping[str, str]) -> str | None:
-    found = headers.get("x-amz-checksum-sha256", "")
-    if not found or "-" in found or headers.get("x-amz-checksum-type") == "COMPOSITE":
+def _sum(headers: Mapping[str, str], name: str, *, of_parts: bool = False) -> str | None:
+    """A checksum in hexadecimal: the full object's, or that of its parts' checksums with their number."""
+    found, dash, parts = headers.get(f"x-amz-checksum-{name}", "").partition("-")
+    is_of_parts = bool(dash) or headers.get("x-amz-checksum-type") == "COMPOSITE"
+    if not found or is_of_parts is not of_parts:
         return None
     try:
-        return base64.b64decode(found, validate=True).hex()
+        return base64.b64decode(found, validate=True).hex() + dash + parts
     except binascii.Error:
         return None
 

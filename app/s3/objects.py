@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -87,18 +86,32 @@ def fill(stream: Stream, into: bytearray | memoryview) -> int:
 
 
 @contextmanager
-def reading(bucket: Bucket, key: str, pin: Pin, start: int = 0) -> Iterator[Stream]:
-    """Reads the pinned object from byte `start` on. Raises SourceChanged when it is another one now, or gone."""
-    wanted = {"if-match": f'"{pin.etag}"'} | ({"range": f"bytes={start}-"} if start else {})
+def reading(bucket: Bucket, key: str, pin: Pin) -> Iterator[Stream]:
+    """Reads the pinned object. Raises SourceChanged when it is another one now, or gone."""
+    with _pinned(bucket, key, pin, None, pin.size) as stream:
+        yield stream
+
+
+@contextmanager
+def _pinned(bucket: Bucket, key: str, pin: Pin, span: str | None, size: int) -> Iterator[Stream]:
+    wanted = {"if-match": f'"{pin.etag}"'} | ({"range": span} if span else {})
     with ExitStack() as held:
         try:
             stream = held.enter_context(bucket.open(key, wanted, pin.version_id))
         except (ConditionFailed, ObjectMissing):
             raise SourceChanged from None
         same = stream.headers.get("etag", "").strip('"') == pin.etag
-        if not same or stream.length not in (None, pin.size - start):
+        if not same or stream.length not in (None, size):
             raise SourceChanged  # servers that ignore If-Match
         yield stream
+
+
+def read_part(bucket: Bucket, key: str, pin: Pin, start: int, into: memoryview) -> None:
+    """Fills `into` with the pinned object's bytes from `start` on. Raises SourceChanged when it is another one now."""
+    last = start + len(into) - 1
+    with _pinned(bucket, key, pin, f"bytes={start}-{last}", len(into)) as stream:
+        if (read := fill(stream, into)) < len(into):
+            raise SourceChanged(f"the source ended {len(into) - read} bytes early")
 
 
 def hashes(bucket: Bucket, key: str, pin: Pin, part_size: int) -> tuple[str, list[str]]:
@@ -159,8 +172,13 @@ def put(bucket: Bucket, target: Target, body: Buffer, sha256: str, carried: Carr
     """
     headers = target.headers(bucket, carried) | target.condition
     if target.checksum:
-        headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
+        headers |= sha256_header(sha256)
     bucket.ask("PUT", target.key, headers, body=body, sha256=sha256, writes=True)
+
+
+def sha256_header(sha256: str) -> dict[str, str]:
+    """The header by which a server checks a body and keeps its SHA-256, given in hexadecimal."""
+    return {"x-amz-checksum-sha256": documents.base64_of(sha256)}
 
 
 def change_class(bucket: Bucket, key: str, found: Head, carried: Carried, storage_class: str, intent: str) -> None:

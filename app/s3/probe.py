@@ -24,8 +24,8 @@ from app.errors import (
     SiteFaulty,
     SourceChanged,
 )
-from app.s3 import multipart, objects
-from app.s3.client import Bucket
+from app.s3 import multipart, objects, transfer
+from app.s3.client import Bucket, Query
 from app.s3.heads import Carried
 from app.s3.objects import Target
 
@@ -81,6 +81,7 @@ class _Trial:
             conditional_get=self._refuses_get(),
             conditional_copy=self._refuses_copy("copy"),
             checksum_sha256=checksum,
+            checksum_parts=self._checks_parts("parts"),
             metadata=head.carried.headers == CARRIED.headers and head.carried.metadata == CARRIED.metadata,
             tags=self._keeps_tags("tags"),
             versioning=versioning,
@@ -140,10 +141,29 @@ class _Trial:
         except Permanent:
             return False
         try:
-            etag = multipart.send_part(self.bucket, target.key, upload_id, 1, SECOND)
+            sha256 = hashlib.sha256(SECOND).hexdigest()
+            etag = multipart.send_part(self.bucket, target.key, upload_id, 1, SECOND, sha256)
             return _refused(lambda: multipart.complete(self.bucket, target, upload_id, [etag]))
         finally:
             multipart.abort(self.bucket, target.key, upload_id)
+
+    def _checks_parts(self, name: str) -> bool:
+        """Whether a part with another SHA-256 than was sent along is refused, and that of the parts kept."""
+        target = Target(self._key(name), "STANDARD", INTENT, conditional=False, checksum=True)
+        right, wrong = hashlib.sha256(FIRST).hexdigest(), objects.sha256_header(hashlib.sha256(SECOND).hexdigest())
+        with _unsupported() as supported:
+            upload_id = multipart.begin(self.bucket, target, CARRIED)
+            part: Query = {"partNumber": 1, "uploadId": upload_id}
+            try:
+                self.bucket.ask("PUT", target.key, wrong, query=part, body=FIRST, writes=True)
+            except (ChecksumMismatch, Permanent):
+                etag = multipart.send_part(self.bucket, target.key, upload_id, 1, FIRST, right, checksum=True)
+                multipart.complete(self.bucket, target, upload_id, [etag], [right])
+                kept = objects.head(self.bucket, target.key).sha256_of_parts
+                supported.append(kept == transfer.sha256_of_parts([right]))
+            finally:
+                multipart.abort(self.bucket, target.key, upload_id)
+        return supported == [True]
 
     def _refuses_delete(self, name: str) -> bool:
         key = self._key(name)

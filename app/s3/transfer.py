@@ -1,22 +1,32 @@
 """Bytes on their way from one site to another: read under the pin, hashed, written under a condition, proven equal.
 
-At most one part of an object is in memory; each finished part is in the ledger before the next is sent.
+Each finished part is in the ledger before the next is sent. While a part is sent the next is read, if memory allows.
 """
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from app.domain.pins import Pin
-from app.errors import ChecksumMismatch, Permanent, SourceChanged
-from app.s3 import multipart, objects
+from app.errors import ChecksumMismatch, Permanent
+from app.s3 import evidence, multipart, objects
+from app.s3.buffers import Buffers
 from app.s3.client import Bucket
-from app.s3.exchange import Stream
+from app.s3.evidence import Evidence
 from app.s3.heads import Carried, Head
 from app.s3.objects import Target
+from app.settings import get_settings
+
+PARTS_IN_MEMORY = 4
+"""Of the least size, in one process."""
 
 
 @dataclass(frozen=True)
@@ -44,26 +54,23 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True)
 class Copied:
-    """What the source's bytes hashed to while they were read: the whole (None: read in several goes) and each part."""
+    """What the source's bytes hashed to while they were read: the whole, where that was summed up, and each part."""
 
     sha256: str | None
     parts: tuple[str, ...]
     part_size: int
 
 
-def read_whole(source: Bucket, key: str, pin: Pin) -> tuple[bytearray, Copied]:
-    """A pinned object of at most one part, and its hash. Raises SourceChanged."""
-    with objects.reading(source, key, pin) as stream:
-        body = _exactly(stream, pin.size)
-        _at_end(stream)
-    digest = hashlib.sha256(body).hexdigest()
-    return body, Copied(digest, (digest,), max(1, pin.size))
+def sha256_of_parts(parts: Sequence[str]) -> str:
+    """What a site that keeps the SHA-256 of parts tells of all of them."""
+    together = hashlib.sha256(b"".join(bytes.fromhex(part) for part in parts))
+    return f"{together.hexdigest()}-{len(parts)}"
 
 
 def copy_parts(
     source: Bucket,
     destination: Bucket,
-    pin: Pin,
+    found: Head,
     target: Target,
     carried: Carried,
     part_size: int,
@@ -72,50 +79,84 @@ def copy_parts(
     ledger: Ledger,
     at: Callable[[str], None],
 ) -> Copied:
-    """Copies a pinned object in parts, from where an earlier claim left off.
+    """Copies the object that was found at the source in parts, from where an earlier claim left off.
 
     upload_id, done: the earlier claim's upload and its parts. The upload is not completed: `complete` does that after
-    the source was looked at again. Raises SourceChanged.
+    the source was looked at again. Raises SourceChanged, or ChecksumMismatch when what was read is not the source.
     """
     if upload_id is None:
         upload_id = multipart.begin(destination, target, carried)
         at("upload_begun")
         ledger.started(upload_id)
-    parts = list(done)
-    whole = hashlib.sha256() if not parts else None
+    parts, summed = list(done), _Sums(found, whole=target.checksum) if not done else None
     sent = sum(part.size for part in parts)
-    if sent < pin.size:
-        with objects.reading(source, target.key, pin, start=sent) as stream:
-            for body in _pieces(stream, part_size, pin.size - sent):
-                ledger.check()
-                if whole:
-                    whole.update(body)
-                number = len(parts) + 1
-                etag = multipart.send_part(destination, target.key, upload_id, number, body)
-                at("part_sent")
-                parts.append(SentPart(number, etag, len(body), hashlib.sha256(body).hexdigest()))
-                ledger.sent(parts[-1])
-    return Copied(whole.hexdigest() if whole else None, tuple(part.sha256 for part in parts), part_size)
+    with closing(_read_ahead(source, target.key, found.pin, part_size, sent)) as pieces:
+        for piece in pieces:
+            ledger.check()
+            sha256 = hashlib.sha256(piece).hexdigest()
+            number = len(parts) + 1
+            etag = multipart.send_part(
+                destination, target.key, upload_id, number, piece, sha256, checksum=target.checksum
+            )
+            at("part_sent")
+            parts.append(SentPart(number, etag, len(piece), sha256))
+            ledger.sent(parts[-1])
+            if summed:
+                summed.add(piece)
+    digests = tuple(part.sha256 for part in parts)
+    agrees = summed.evidence.agrees(summed.sha256) if summed else None
+    evidence.confirm(source, target.key, found.pin, agrees, digests, part_size)
+    return Copied(summed.sha256 if summed else None, digests, part_size)
 
 
-def _pieces(stream: Stream, part_size: int, left: int) -> Iterator[bytearray]:
-    while left:
-        body = _exactly(stream, min(part_size, left))
-        left -= len(body)
-        yield body
-    _at_end(stream)
+class _Sums:
+    """What is summed up over a whole object beside its parts."""
+
+    def __init__(self, found: Head, *, whole: bool) -> None:
+        self.evidence = Evidence(found)
+        self._whole = hashlib.sha256() if whole or found.sha256 else None  # else it is hashed when it is read back
+
+    def add(self, piece: memoryview) -> None:
+        self.evidence.add(piece)
+        if self._whole:
+            self._whole.update(piece)
+
+    @property
+    def sha256(self) -> str | None:
+        return self._whole.hexdigest() if self._whole else None
 
 
-def _exactly(stream: Stream, size: int) -> bytearray:
-    body = bytearray(size)
-    if (read := objects.fill(stream, body)) < size:
-        raise SourceChanged(f"the source ended {size - read} bytes early")
-    return body
+@lru_cache(maxsize=1)
+def _buffers() -> Buffers:
+    return Buffers(PARTS_IN_MEMORY * get_settings().part_size)
 
 
-def _at_end(stream: Stream) -> None:
-    if objects.fill(stream, bytearray(1)):
-        raise SourceChanged("the source is longer than it was")
+def _read_ahead(source: Bucket, key: str, pin: Pin, part_size: int, start: int) -> Generator[memoryview]:
+    """The pinned object's parts from `start` on, each to be used before the next is asked for."""
+    buffers = _buffers()
+    held: deque[bytearray] = deque()
+
+    def read(offset: int) -> None:
+        objects.read_part(source, key, pin, offset, memoryview(held[-1])[: pin.size - offset])
+
+    try:
+        with ThreadPoolExecutor(1) as reader:
+            coming: Future[None] | None = None
+            for offset in range(start, pin.size, part_size):
+                if coming:
+                    coming.result()
+                else:
+                    held.append(buffers.take(part_size))
+                    read(offset)
+                coming, following = None, offset + part_size
+                if following < pin.size and (spare := buffers.take_now(part_size)):
+                    held.append(spare)
+                    coming = reader.submit(contextvars.copy_context().run, read, following)
+                yield memoryview(held[0])[: pin.size - offset]
+                buffers.give(held.popleft())
+    finally:
+        while held:
+            buffers.give(held.popleft())
 
 
 def prove(
@@ -123,18 +164,19 @@ def prove(
 ) -> tuple[Head, str]:
     """Shows that the destination holds the source's bytes and all that travels with them; returns it and its SHA-256.
 
-    by_checksum: the site was probed to check and keep SHA-256 of whole objects, so that its own word is enough; else
+    by_checksum: the site was probed to check and keep SHA-256 of what it is sent, so that its own word is enough; else
     all is read back. Raises ChecksumMismatch, or Permanent when something that travels with the bytes was not kept.
     """
     found = objects.head(destination, key)
     if found.pin.size != pin.size:
         raise ChecksumMismatch(f"{destination.name} holds {found.pin.size} of {pin.size} bytes")
-    if by_checksum and found.sha256 and copied.sha256:
-        whole, parts = found.sha256, copied.parts
+    if by_checksum and copied.sha256 and (found.sha256 or found.sha256_of_parts):
+        whole = copied.sha256
+        same = found.sha256 == whole if found.sha256 else found.sha256_of_parts == sha256_of_parts(copied.parts)
     else:
-        whole, hashes = objects.hashes(destination, key, found.pin, copied.part_size)
-        parts = tuple(hashes)
-    if parts != copied.parts or (copied.sha256 and whole != copied.sha256):
+        whole, parts = objects.hashes(destination, key, found.pin, copied.part_size)
+        same = tuple(parts) == copied.parts and copied.sha256 in (None, whole)
+    if not same:
         raise ChecksumMismatch(f"{destination.name}: the copy's SHA-256 differs from the source's")
     kept_as_sent(destination, key, found, wanted)
     return found, whole
