@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -23,7 +22,7 @@ from app.errors import (
     Skipped,
     SourceChanged,
 )
-from app.s3 import multipart, objects, transfer
+from app.s3 import evidence, multipart, objects, transfer
 from app.s3.client import Bucket, connect
 from app.s3.objects import Carried, Head, Target
 from app.s3.outcomes import UPLOAD_MISSING
@@ -66,18 +65,32 @@ class Copy:
     """The copy of a begun migration. check and at: as in Mover."""
 
     work: Work
-    pin: Pin
+    found: Head
+    """The source as it was pinned."""
     carried: Carried
     settings: Settings
     check: Callable[[], None]
     at: Callable[[str], None]
 
+    @property
+    def pin(self) -> Pin:
+        """What the source is to stay."""
+        return self.found.pin
+
+    @property
+    def by_checksum(self) -> bool:
+        """Whether the destination checks and keeps the SHA-256 of what it is sent."""
+        can = capabilities(self.work)
+        return can.checksum_sha256 if self.pin.size < self.settings.multipart_threshold else can.checksum_parts
+
     def write_whole(self, body: bytes | bytearray) -> Copied:
         """Writes the pinned object, all of which is `body`, or adopts it where an earlier claim has; returns its hash.
 
-        Raises Blocked when somebody else's object stands there, LeaseLost, Cancelled or what the sites answer.
+        Raises Blocked when somebody else's object stands there, ChecksumMismatch when the body was misread, LeaseLost,
+        Cancelled or what the sites answer.
         """
-        destination, digest = connect(self.work.destination), hashlib.sha256(body).hexdigest()
+        destination = connect(self.work.destination)
+        digest = evidence.sha256_of(connect(self.work.source), self.work.key, self.found, body)
         copied = Copied(digest, (digest,), max(1, self.pin.size))
         self.check()
         self._write(lambda target: objects.put(destination, target, body, digest, self.carried), copied)
@@ -89,12 +102,13 @@ class Copy:
         ledger = _Ledger(work, self.pin, part_size(self.pin.size, self.settings.part_size), self.check)
         done = ledger.resume(destination)
         copied = transfer.copy_parts(
-            connect(work.source), destination, self.pin, self._target(), self.carried, ledger.part_size,
+            connect(work.source), destination, self.found, self._target(), self.carried, ledger.part_size,
             ledger.upload_id, done, ledger, self.at,
         )  # fmt: skip
         self.check()
         self._write(
-            lambda target: multipart.complete(destination, target, ledger.upload_id or "", ledger.etags), copied
+            lambda target: multipart.complete(destination, target, ledger.upload_id or "", ledger.etags, copied.parts),
+            copied,
         )
         return copied
 
@@ -103,10 +117,10 @@ class Copy:
 
         Raises ChecksumMismatch, or Permanent when class, headers, metadata or tags were not kept.
         """
-        work, can = self.work, capabilities(self.work)
+        work = self.work
         destination = connect(work.destination)
         found, sha256 = transfer.prove(
-            destination, work.key, copied, self.pin, self.carried, by_checksum=can.checksum_sha256
+            destination, work.key, copied, self.pin, self.carried, by_checksum=self.by_checksum
         )
         if found.pin.storage_class != work.facts.to_class:
             raise Permanent(f"{destination.name} did not keep class {work.facts.to_class}", reason="class_not_kept")
@@ -122,7 +136,7 @@ class Copy:
             intent=work.intent,
             replaces=older.etag if older else None,
             conditional=can.conditional_put and can.conditional_complete,
-            checksum=can.checksum_sha256,
+            checksum=self.by_checksum,
         )
 
     def _write(self, write: Callable[[Target], None], copied: Copied) -> None:

@@ -126,7 +126,7 @@ class Group:
 
     def _place(self, work: Work, found: Fetched) -> tuple[Pin, str]:
         check = partial(self.check, work.claim)
-        copy = Copy(work, found.head.pin, found.carried, self.settings, check, self.at)
+        copy = Copy(work, found.head, found.carried, self.settings, check, self.at)
         copied = copy.write_whole(found.body or b"")
         self.at("copied")
         unchanged(work)

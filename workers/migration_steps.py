@@ -105,7 +105,7 @@ class Mover:
         found = self._look(work)
         carried = objects.with_tags(connect(work.source), work.key, found)
         work = self._begin(work, found)
-        copy = Copy(work, found.pin, carried, self.settings, self.check, self.at)
+        copy = Copy(work, found, carried, self.settings, self.check, self.at)
         copied = copy.write_parts()
         self.at("copied")
         unchanged(work)
