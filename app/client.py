@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 from app.domain.states import JOB_FINAL
 from app.errors import SettingsError, WaitTimeout
+from app.operations import Operations, part
 from app.settings import get_settings
 from app.transport import WAIT_S, Json, Retry, Transport, given, job_error
 
@@ -49,7 +49,7 @@ class IngestReport:
         self.errors += [{**error, "line": error["line"] + first_line - 1} for error in reply["errors"]]
 
 
-class Client:
+class Client(Operations):
     """One API and one token: those given, else FORETIDE_URL and FORETIDE_TOKEN, else those of the running stack."""
 
     def __init__(self, url: str | None = None, token: str | None = None, *, retry: Retry | None = None) -> None:
@@ -73,7 +73,7 @@ class Client:
 
     def site(self, name: str) -> Json:
         """One site with its state and what its probe found."""
-        return self._api.get(f"/sites/{_part(name)}")
+        return self._api.get(f"/sites/{part(name)}")
 
     def add_site(self, site: Json) -> Json:
         """Registers a site, given as POST /v1/sites takes it; it is used only after its probe has passed."""
@@ -81,15 +81,15 @@ class Client:
 
     def probe_site(self, name: str) -> Json:
         """Starts a probe; the job."""
-        return self._api.start(f"/sites/{_part(name)}:probe")
+        return self._api.start(f"/sites/{part(name)}:probe")
 
     def remove_site(self, name: str) -> None:
         """Forgets a site. Raises Conflict while it holds a last replica."""
-        self._api.change("DELETE", f"/sites/{_part(name)}")
+        self._api.change("DELETE", f"/sites/{part(name)}")
 
     def prices(self, name: str) -> Json:
         """The site's price book."""
-        return self._api.get(f"/sites/{_part(name)}/prices")
+        return self._api.get(f"/sites/{part(name)}/prices")
 
     def objects(self, **filters: Any) -> Iterator[Json]:
         """Objects by site, tier, prefix, key."""
@@ -111,15 +111,15 @@ class Client:
 
     def model_version(self, name: str, version: int) -> Json:
         """One version with its metrics beside its baselines."""
-        return self._api.get(f"/models/{_part(name)}/versions/{version}")
+        return self._api.get(f"/models/{part(name)}/versions/{version}")
 
     def train(self, name: str = "tier") -> Json:
         """Starts training; the job."""
-        return self._api.start(f"/models/{_part(name)}:train")
+        return self._api.start(f"/models/{part(name)}:train")
 
     def predict(self, rows: list[Json], name: str = "tier") -> Json:
         """Predictions for up to 1,000 rows of features. Raises TooLarge above."""
-        return self._api.change("POST", f"/models/{_part(name)}:predict", {"rows": rows})
+        return self._api.change("POST", f"/models/{part(name)}:predict", {"rows": rows})
 
     def explanation(self, key: str) -> Json:
         """Why the object is where it is: every candidate set with its cost split and what rules it out."""
@@ -177,11 +177,11 @@ class Client:
 
     def policy(self, name: str) -> tuple[Json, str]:
         """A policy document and its ETag."""
-        return self._api.document(f"/policies/{_part(name)}")
+        return self._api.document(f"/policies/{part(name)}")
 
     def set_policy(self, name: str, document: Json, etag: str) -> Json:
         """Replaces the policy that was read."""
-        return self._api.change("PUT", f"/policies/{_part(name)}", document, etag=etag)
+        return self._api.change("PUT", f"/policies/{part(name)}", document, etag=etag)
 
     def mode(self) -> Json:
         """observe, approve, auto or paused, with who set it and why."""
@@ -318,11 +318,6 @@ def _address(url: str | None, token: str | None) -> tuple[str, str]:
     except (OSError, ValueError):
         raise SettingsError("no stack is running here; start one with ./foretide up, or set FORETIDE_URL") from None
     return str(running["url"]), token or str(running["token"])
-
-
-def _part(name: str) -> str:
-    """A name as one part of a path."""
-    return quote(name, safe="")
 
 
 def _blocks(lines: Iterable[str | bytes | Mapping[str, Any]]) -> Iterator[list[bytes]]:

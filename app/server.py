@@ -7,7 +7,8 @@ from werkzeug.routing import IntegerConverter, PathConverter, UnicodeConverter
 
 from app import auth
 from app.api import errors, limits, metrics, security
-from app.api.registry import ROUTERS
+from app.api.registry import CHAOS, ROUTERS
+from app.settings import get_settings
 from app.web import pages
 
 
@@ -47,7 +48,7 @@ def create_app() -> Flask:
             auth.authorize(app.view_functions[request.endpoint], token)
 
     limits.install(app)
-    for router in ROUTERS:
+    for router in (*ROUTERS, *(CHAOS if get_settings().chaos else ())):
         app.register_blueprint(router.blueprint)
     app.register_blueprint(pages.blueprint)
     auth.check_declared(app)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from app.db import faults
 from app.db.session import session_scope
-from app.s3.faults import FAULTS, Fault, FaultKind
+from app.domain.faults import DEFAULT_STATUS, FaultKind
+from app.s3.faults import FAULTS, Fault
 from app.settings import get_settings
 
 
@@ -18,6 +19,13 @@ def obey_faults() -> None:
 def _in_force() -> Iterable[Fault]:
     with session_scope() as session:
         return [
-            Fault(site, FaultKind(row.kind), row.probability, row.latency_ms or 0.0, row.expires_at)
+            Fault(
+                site=site,
+                kind=FaultKind(row.kind),
+                probability=row.probability,
+                latency_ms=row.latency_ms or 0.0,
+                expires_at=row.expires_at,
+                status=row.status or DEFAULT_STATUS,
+            )
             for row, site in faults.in_force(session)
         ]

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app import auth, clock
 from app.api import alerts as alert_views
+from app.api import faults as fault_views
 from app.api import policies as policy_views
 from app.api import submit
 from app.api.audit import record
@@ -25,11 +26,14 @@ from app.db.ingest import Block
 from app.db.session import session_scope
 from app.db.tables import Migration, Prediction
 from app.domain.explanation import explain
+from app.domain.faults import FaultKind
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
 from app.errors import Conflict, Forbidden
 
 router = Router("sources", prefix="")
+chaos = Router("sources-chaos", prefix="")
+"""Registered only where chaos is enabled."""
 HEAT_FULL = 1000
 """So many reads in 24 hours are a heat of 1 (source 004)."""
 HOT, COLD = 0.7, 0.3
@@ -166,6 +170,46 @@ def clear_alerts() -> Json:
         cleared = alerts.resolve_all(session)
         record(session, "alert.clear", "alerts", {"cleared": cleared})
     return {"cleared": cleared}
+
+
+@chaos.get("/chaos/status", Role.VIEWER)
+def chaos_status() -> Json:
+    """The sites that are made to fail, the longest latency that is injected, and every fault in force."""
+    with session_scope() as session:
+        return _chaos(session)
+
+
+@chaos.post("/chaos/fail/<name:name>", Role.OPERATOR)
+def chaos_fail(name: str) -> Json:
+    """Makes a site fail for five minutes."""
+    with session_scope() as session:
+        fault_views.change(session, name, fault_views.FaultsIn(fail=True))
+        return _chaos(session)
+
+
+@chaos.post("/chaos/recover/<name:name>", Role.OPERATOR)
+def chaos_recover(name: str) -> Json:
+    """Ends every fault of a site."""
+    with session_scope() as session:
+        fault_views.recover(session, name)
+        return _chaos(session)
+
+
+@chaos.post("/chaos/clear", Role.OPERATOR)
+def chaos_clear() -> Json:
+    """Ends every fault."""
+    with session_scope() as session:
+        fault_views.clear(session)
+        return _chaos(session)
+
+
+def _chaos(session: Session) -> Json:
+    found = fault_views.in_force(session)
+    return {
+        "failed_endpoints": [fault["site"] for fault in found if fault["kind"] == FaultKind.FAIL],
+        "latency_ms": max((fault["ms"] for fault in found if fault["kind"] == FaultKind.LATENCY), default=0),
+        "faults": found,
+    }
 
 
 def _optimize(key: str) -> Response:

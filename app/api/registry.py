@@ -7,6 +7,7 @@ from app.api import (
     alerts,
     audit,
     compat,
+    faults,
     health,
     jobs,
     migrations,
@@ -44,3 +45,5 @@ ROUTERS = tuple(
         compat,
     )
 )
+CHAOS = (faults.router, compat.chaos)
+"""Registered only where FORETIDE_CHAOS is set, which production refuses."""

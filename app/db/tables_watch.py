@@ -103,6 +103,8 @@ class Fault(Base):
     kind: Mapped[str] = mapped_column(primary_key=True)
     probability: Mapped[float]
     latency_ms: Mapped[float | None]
+    status: Mapped[int | None]
+    """What a throttled request is answered."""
     expires_at: Mapped[datetime]
 
 

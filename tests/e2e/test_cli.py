@@ -95,3 +95,15 @@ def test_a_plan_of_an_empty_catalogue_holds_no_changes(foretide):
     planned = foretide("plan", "--prefix", "nothing-is-here/", "--json", "--detailed-exitcode", "--timeout", "60")
     assert planned.returncode == ExitCode.OK, planned.stderr
     assert json.loads(planned.stdout)["changes"] == []
+
+
+def test_chaos_begins_tells_and_ends(foretide):
+    told = foretide("chaos", "latency", "gcp-eu", "--ms", "1", "--dry-run")
+    assert (told.returncode, json.loads(foretide("chaos", "status", "--json").stdout)) == (ExitCode.OK, [])
+    assert b"Would slow gcp-eu down by 1 ms in 100% of the requests for 300 s" in told.stderr
+    begun = foretide("chaos", "latency", "gcp-eu", "--ms", "1", "--ttl", "30", "--p", "0.5", "--json")
+    (fault,) = json.loads(begun.stdout)
+    assert (fault["site"], fault["kind"], fault["p"], fault["ms"]) == ("gcp-eu", "latency", 0.5, 1)
+    assert foretide("chaos", "recover", "gcp-eu").returncode == ExitCode.OK
+    assert json.loads(foretide("chaos", "clear", "--json").stdout) == []
+    assert foretide("chaos", "fail", "nowhere").returncode == ExitCode.NOT_FOUND

@@ -1,0 +1,34 @@
+"""The SDK's whole-life operations: what is done with objects and sites beside planning, moving and reading them."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from app.transport import Json, Transport, given
+
+
+class Operations:
+    """The part of `app.client.Client` that mends, proves, empties and disturbs."""
+
+    _api: Transport
+
+    # -- Chaos, where it is enabled
+
+    def faults(self) -> list[Json]:
+        """The injected faults in force. Raises NotFound where chaos is not enabled."""
+        return list(self._api.pages("/chaos"))
+
+    def put_faults(self, site: str, **faults: Any) -> list[Json]:
+        """Begins (true) and ends (false) faults of a site: fail, latency, throttle, corrupt; p, ms, status, ttl."""
+        changed: list[Json] = self._api.change("PUT", f"/chaos/sites/{part(site)}", given(faults))["items"]
+        return changed
+
+    def clear_faults(self, site: str | None = None) -> None:
+        """Ends every fault of a site, or all."""
+        self._api.change("DELETE", f"/chaos/sites/{part(site)}" if site else "/chaos")
+
+
+def part(name: str) -> str:
+    """A name as one part of a path."""
+    return quote(name, safe="")
