@@ -76,7 +76,7 @@ class Pool:
     def _secured(self, connected: socket.socket) -> socket.socket:
         try:
             if self._is_tls:
-                connected = _verifying().wrap_socket(connected, server_hostname=self._host)
+                connected = trusted().wrap_socket(connected, server_hostname=self._host)
             connected.settimeout(self._read_s)
         except OSError as error:
             connected.close()
@@ -85,7 +85,7 @@ class Pool:
 
 
 @lru_cache(maxsize=1)
-def _verifying() -> ssl.SSLContext:
+def trusted() -> ssl.SSLContext:
     """TLS as this machine trusts it, and as botocore does: a machine may have no certificates of its own."""
     context = ssl.create_default_context()
     context.load_verify_locations(Path(str(botocore.__file__)).with_name("cacert.pem"))

@@ -28,6 +28,7 @@ from app.s3 import multipart, objects, transfer
 from app.s3.client import Bucket, Query
 from app.s3.heads import Carried
 from app.s3.objects import Target
+from app.s3.probe_keys import kept_keys
 
 PREFIX = ".foretide-probe/"
 INTENT = "probe"
@@ -89,6 +90,7 @@ class _Trial:
             encrypted=encrypted or self._default_encryption(),
             classes=tuple(names),
             class_names=names,
+            keys=kept_keys(self.bucket, self._key("keys/"), INTENT),
             clock_offset_s=round((head.server_date - now).total_seconds(), 1) if head.server_date else 0.0,
             latency_ms=round(median(ping(self.bucket) for _ in range(READS)), 2),
             warnings=self._warnings(),
