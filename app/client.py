@@ -167,6 +167,22 @@ class Client(Operations):
         """verb: retry or cancel."""
         return self._api.start(f"/migrations/{migration_id}:{verb}")
 
+    def pause_migrations(self, reason: str, job_id: int | None = None) -> Json:
+        """Stops all moves, or one job's, before their next step or part."""
+        return self._api.change("POST", "/migrations:pause", given({"reason": reason, "job_id": job_id}))
+
+    def resume_migrations(self, job_id: int | None = None) -> Json:
+        """Lets moves go on. Raises Conflict when they are not paused."""
+        return self._api.change("POST", "/migrations:resume", given({"job_id": job_id}))
+
+    def limits(self) -> tuple[Json, str]:
+        """Rates and concurrency by site, first wave, error rate, and the document's ETag."""
+        return self._api.document("/migrations/limits")
+
+    def set_limits(self, document: Json, etag: str) -> Json:
+        """Replaces the limits that were read."""
+        return self._api.change("PUT", "/migrations/limits", document, etag=etag)
+
     def decide_route(self, key: str, region: str | None = None, sla_ms: float | None = None) -> Json:
         """Which replica a read should go to, why, and what else there was."""
         return self._api.change("POST", "/routing/decisions", given({"key": key, "region": region, "sla_ms": sla_ms}))

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from app.db import jobs, migrations, policies, sites
+from app.db import jobs, migration_plans, policies, sites
 from app.db.session import session_scope
 from app.db.sites import NewSite
-from app.db.tables import Audit, Job, Json, Migration, Move, Object, Plan, Replica
+from app.db.tables import Alert, Audit, Job, Json, Migration, Move, Object, Plan, Replica
 from app.domain.states import MoveKind, PlanState, SiteState
 from app.queue import TaskName
 from app.s3 import multipart, probe
@@ -125,6 +125,10 @@ class World:
         with session_scope() as session:
             return list(session.scalars(select(Audit).where(Audit.action == action).order_by(Audit.id)))
 
+    def alerts(self, kind: str) -> list[Alert]:
+        with session_scope() as session:
+            return list(session.scalars(select(Alert).where(Alert.kind == kind, Alert.state != "resolved")))
+
     # -- moves --------------------------------------------------------------------------------------------------------
 
     def plan(self, *moves: tuple[str, MoveKind, str, str | None, str | None]) -> int:
@@ -147,7 +151,7 @@ class World:
                     )
                 )  # fmt: skip
             session.flush()
-            return migrations.apply(session, plan.id, actor="test").id
+            return migration_plans.apply(session, plan.id, actor="test").id
 
     def move(self, name: str, source: str, destination: str, to_class: str = "STANDARD") -> int:
         return self.plan((name, MoveKind.MOVE, source, destination, to_class))

@@ -38,7 +38,7 @@ RETRY_WAIT_S = 1.0
 """How long a retry waits that is not within its site's budget of retries."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Attempts:
     """What a task's threads do. requests: where small copies make theirs; check and at: as in Mover, check by claim."""
 
@@ -47,6 +47,8 @@ class Attempts:
     requests: Executor
     check: Callable[[Claim], None]
     at: Callable[[str], None]
+    failures: int = 0
+    """Moves that were given up."""
 
     def work_on(self, works: Sequence[Work]) -> Exception | None:
         """Takes one migration, or a group of small copies, as far as it goes; returns an error that nobody classed."""
@@ -129,6 +131,7 @@ class Attempts:
         fresh = isinstance(error, SourceChanged | ChecksumMismatch) or setback.reason == UPLOAD_MISSING
         with session_scope() as session:
             upload_id = ends.set_back(session, work, setback, told, fresh=fresh)
+        self.failures += setback.state in (MigrationState.FAILED, MigrationState.DEAD)
         over = setback.state in MIGRATION_FINAL and work.state in EARLY
         if upload_id or over:
             mover.discard(work, upload_id, written=over)

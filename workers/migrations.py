@@ -56,6 +56,7 @@ class Batch:
         self._stopped: dict[int, Callable[[], ForetideError]] = {}
         self._limits = Limits()
         self._waves = True
+        self._failures = 0
         self._leased_until = 0.0
         self._renewed = 0.0
         self._ticked = 0.0
@@ -138,6 +139,9 @@ class Batch:
 
     def _claimable(self, session: Session, limit: int) -> tuple[Claimable, int]:
         """Which migrations may be taken now, and how many."""
+        if self._attempts.failures > self._failures:
+            self._failures = self._attempts.failures
+            migration_limits.stop_on_errors(session, self._job_id, self._limits)
         if migration_limits.why_paused(session, self._job_id):
             return Claimable.CANCELLED, limit
         room = migration_limits.room(session, self._job_id, self._limits) if self._waves else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from app.db import jobs, migrations, plans, policies
+from app.db import jobs, migration_plans, plans, policies
 from app.db.tables import Job, Json
 from app.domain.runs import Next, PlanView, Step, next_step, steps_between
 from app.domain.states import JobState, PlanState
@@ -62,7 +62,7 @@ def _go_on(job: JobContext, then: Next, plan: PlanView | None) -> None:
 def _start(session: Session, job: JobContext, step: Step, plan: PlanView | None) -> Job:
     args = {name: value for name, value in job.args.items() if name not in ("from", "to")} | {"step": step}
     if step is Step.MIGRATE and plan:
-        return migrations.apply(
+        return migration_plans.apply(
             session, plan.id, actor=job.actor, request_id=job.request_id, parent_id=job.id, args=args
         )
     return jobs.submit(session, KINDS[step], args, actor=job.actor, request_id=job.request_id, parent_id=job.id)

@@ -10,11 +10,11 @@ from pydantic import AliasChoices, Field
 from sqlalchemy.orm import Session
 
 from app import auth
-from app.api import submit
+from app.api import policies, submit
 from app.api.pages import PageQuery, page
 from app.api.router import Router, reply
-from app.api.schemas import MAX_ID, Json, Out, Page
-from app.db import jobs, migrations, objects, sites
+from app.api.schemas import MAX_ID, In, Json, Out, Page
+from app.db import jobs, migration_limits, migrations, objects, sites
 from app.db.session import session_scope
 from app.db.tables import Migration
 from app.domain.roles import Role
@@ -29,6 +29,19 @@ class MigrationsQuery(PageQuery):
     state: MigrationState | None = None
     job_id: int | None = Field(None, ge=1, le=MAX_ID)
     plan_id: int | None = Field(None, ge=1, le=MAX_ID)
+
+
+class PauseIn(In):
+    """What is to wait, and why."""
+
+    reason: str = Field(min_length=1, max_length=500, description="Shown wherever something waits for it.")
+    job_id: int | None = Field(None, ge=1, le=MAX_ID, description="One job; left out: all moves.")
+
+
+class ResumeIn(In):
+    """What is to go on."""
+
+    job_id: int | None = Field(None, ge=1, le=MAX_ID, description="One job; left out: all not paused by themselves.")
 
 
 class MigrationOut(Out):
@@ -81,6 +94,38 @@ def list_migrations(query: MigrationsQuery) -> dict[str, Any]:
         names = site_names(session)
         rows = migrations.listing(session, **filters, before_id=query.after_id(), limit=query.limit + 1)
         return page(rows, query.limit, lambda row: show(row.Migration, row.key, names), lambda row: row.Migration.id)
+
+
+@router.post("/migrations:pause", Role.OPERATOR, body=PauseIn)
+def pause_migrations(body: PauseIn) -> Json:
+    """Stops moves before their next step or part; what was copied so far is kept, and cancelling still works."""
+    with session_scope() as session:
+        waiting = migration_limits.pause(session, body.reason, actor=auth.identity().name, job_id=body.job_id)
+    return {"paused": True, "reason": body.reason, "job_id": body.job_id, "waiting": waiting}
+
+
+@router.post("/migrations:resume", Role.OPERATOR, body=ResumeIn)
+def resume_migrations(body: ResumeIn) -> Json:
+    """Lets moves go on; errors so far no longer count against their jobs."""
+    with session_scope() as session:
+        bells = migration_limits.resume(session, actor=auth.identity().name, job_id=body.job_id)
+    for bell in bells:
+        submit.ring(bell)
+    return {"paused": False, "job_id": body.job_id, "jobs": [bell.job_id for bell in bells]}
+
+
+@router.get("/migrations/limits", Role.VIEWER)
+def get_limits() -> Response:
+    """Rates and concurrency by site, the first wave and the error rate that stops a job: the policy `limits`."""
+    found: Response = policies.get_policy("limits")
+    return found
+
+
+@router.put("/migrations/limits", Role.ADMIN, body=policies.Document)
+def put_limits(body: policies.Document) -> Response:
+    """Writes the next version of the policy `limits`; workers obey it within two seconds."""
+    written: Response = policies.put_policy("limits", body)
+    return written
 
 
 @router.get("/migrations/<id:migration_id>", Role.VIEWER, answer=MigrationOut)

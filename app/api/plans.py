@@ -17,7 +17,7 @@ from app.api.placement import Scope, arguments
 from app.api.router import Router, reply
 from app.api.schemas import JobOut, Json, Out, Page
 from app.api.submit import Started
-from app.db import migrations, plans
+from app.db import migration_plans, plans
 from app.db.plans import Change
 from app.db.session import session_scope
 from app.db.tables import Plan
@@ -129,7 +129,7 @@ def apply_plan(plan_id: int) -> Response:
         plans.check_version(plan, expected)
         if plan.state in (PlanState.READY, PlanState.APPROVED):
             plans.check_fresh(session, plan)
-        return Started(migrations.apply(session, plan_id, **who()))
+        return Started(migration_plans.apply(session, plan_id, **who()))
 
     return submit.start_with(begin)
 

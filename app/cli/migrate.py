@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 
 import click
 
-from app.cli.output import Columns, Json, json_option, print_item, print_rows, size, when_of
+from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, safe, size, when_of
+from app.cli.policy import changed, parse
 from app.cli.session import agreed, connect, yes_options
 from app.domain.states import MigrationState
 
@@ -82,3 +84,45 @@ def cancel(migration_id: int, yes: bool, dry_run: bool) -> None:
         found = client.migration(migration_id)
         if agreed(f"cancel migration {migration_id} ({found['state']})", yes=yes, dry_run=dry_run):
             click.echo(f"migration {migration_id} {client.change_migration(migration_id, 'cancel')['state']}")
+
+
+@migrate.command()
+@click.argument("reason")
+@click.option("--job", "job_id", type=int, help="Only this job's moves.")
+@yes_options
+def pause(reason: str, job_id: int | None, yes: bool, dry_run: bool) -> None:
+    """Stop all moves, or one job's, before their next step or part."""
+    with connect() as client:
+        if agreed(f"pause {_which(job_id)}: {reason}", yes=yes, dry_run=dry_run):
+            paused = client.pause_migrations(reason, job_id)
+            click.echo(f"paused: {safe(paused['reason'])}; {paused['waiting']} waiting")
+            click.echo("Next: foretide migrate resume" + (f" --job {job_id}" if job_id else ""), err=True)
+
+
+@migrate.command()
+@click.option("--job", "job_id", type=int, help="Only this job's moves.")
+@yes_options
+def resume(job_id: int | None, yes: bool, dry_run: bool) -> None:
+    """Let paused moves go on."""
+    with connect() as client:
+        if agreed(f"resume {_which(job_id)}", yes=yes, dry_run=dry_run):
+            click.echo(f"resumed: {len(client.resume_migrations(job_id)['jobs'])} jobs go on")
+
+
+@migrate.command()
+@click.argument("fields", nargs=-1, metavar="[DOCUMENT | FIELD=VALUE…]")
+@yes_options
+def limits(fields: tuple[str, ...], yes: bool, dry_run: bool) -> None:
+    """Show the limits of moves, or set some: requests_per_s=50 sites.aws-eu.concurrency=4 canary_moves=32."""
+    with connect() as client:
+        document, etag = client.limits()
+        if not fields:
+            print_json(document)
+            return
+        new = parse(fields[0]) if fields[0].lstrip().startswith("{") else changed(document, fields)
+        if agreed(f"set the limits of moves to {json.dumps(new)}", yes=yes, dry_run=dry_run):
+            print_json(client.set_limits(new, etag))
+
+
+def _which(job_id: int | None) -> str:
+    return f"the moves of job {job_id}" if job_id else "all moves"

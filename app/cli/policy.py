@@ -34,9 +34,9 @@ def set_policy(name: str, fields: tuple[str, ...], yes: bool, dry_run: bool) -> 
     """Replace a policy by a JSON document, or change some of its fields (dots go deeper: default.rf=2)."""
     with connect() as client:
         document, etag = client.policy(name)
-        changed = _parse(fields[0]) if fields[0].lstrip().startswith("{") else _changed(document, fields)
-        if agreed(f"set the {name} policy to {json.dumps(changed)}", yes=yes, dry_run=dry_run):
-            print_json(client.set_policy(name, changed, etag))
+        new = parse(fields[0]) if fields[0].lstrip().startswith("{") else changed(document, fields)
+        if agreed(f"set the {name} policy to {json.dumps(new)}", yes=yes, dry_run=dry_run):
+            print_json(client.set_policy(name, new, etag))
 
 
 @policy.command()
@@ -51,7 +51,8 @@ def security(enforce: bool, yes: bool, dry_run: bool) -> None:
             print_json(client.set_policy("security", {**document, "enforce": enforce}, etag))
 
 
-def _parse(text: str) -> Json:
+def parse(text: str) -> Json:
+    """A document given as JSON. Raises UsageError."""
     try:
         document: Json = json.loads(text)
     except ValueError as error:
@@ -59,15 +60,15 @@ def _parse(text: str) -> Json:
     return document
 
 
-def _changed(document: Json, fields: tuple[str, ...]) -> Json:
+def changed(document: Json, fields: tuple[str, ...]) -> Json:
     """A copy of the document with each FIELD=VALUE set; a value that is not JSON is a text."""
-    changed: Json = json.loads(json.dumps(document))
+    copy: Json = json.loads(json.dumps(document))
     for field in fields:
         path, equals, text = field.partition("=")
         if not equals:
             raise click.UsageError(f"{field}: FIELD=VALUE is expected")
         *outer, last = path.split(".")
-        place = changed
+        place = copy
         for part in outer:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
@@ -76,4 +77,4 @@ def _changed(document: Json, fields: tuple[str, ...]) -> Json:
             place[last] = json.loads(text)
         except ValueError:
             place[last] = text
-    return changed
+    return copy

@@ -5,10 +5,12 @@ from __future__ import annotations
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.db import alerts, audit, policies
+from app.db import alerts, audit, jobs, policies
+from app.db.jobs import Bell
 from app.db.tables import Job, Json, Migration
 from app.domain.limits import Limits, Wave, may_start, too_many_errors
 from app.domain.migrations import COPIED, EARLY
+from app.domain.policies import Policies
 from app.domain.states import JOB_FINAL, MIGRATION_FINAL, MigrationState, Mode
 from app.domain.tasks import TaskName
 from app.errors import Conflict, Invalid, NotFound
@@ -25,16 +27,18 @@ def load(session: Session) -> Limits:
 def why_paused(session: Session, job_id: int) -> str | None:
     """Why nothing of the job is moved now: the mode, the limits or the job itself says so; None: it goes on."""
     known = policies.load(session)
-    if known.mode is Mode.PAUSED:
-        return str(known.document("mode").get("reason") or "the mode is paused")
-    limits = Limits.of(known.document("limits"))
-    return limits.paused or session.scalar(select(Job.paused_reason).where(Job.id == job_id))
+    return _all_paused(known) or session.scalar(select(Job.paused_reason).where(Job.id == job_id))
 
 
 def all_paused(session: Session) -> bool:
     """Whether no job at all may move anything."""
-    known = policies.load(session)
-    return known.mode is Mode.PAUSED or Limits.of(known.document("limits")).paused is not None
+    return _all_paused(policies.load(session)) is not None
+
+
+def _all_paused(known: Policies) -> str | None:
+    if known.mode is Mode.PAUSED:
+        return str(known.document("mode").get("reason") or "the mode is paused")
+    return known.document("pause").get("reason")
 
 
 def pause(session: Session, reason: str, *, actor: str, job_id: int | None = None) -> int:
@@ -45,7 +49,7 @@ def pause(session: Session, reason: str, *, actor: str, job_id: int | None = Non
     if not reason.strip():
         raise Invalid("say why in `reason`")
     if job_id is None:
-        _set_paused(session, reason, actor)
+        policies.put(session, "pause", {"reason": reason}, actor=actor)
     else:
         job = _job(session, job_id)
         job.paused_reason = reason
@@ -53,15 +57,15 @@ def pause(session: Session, reason: str, *, actor: str, job_id: int | None = Non
     return _mark(session, reason, job_id)
 
 
-def resume(session: Session, *, actor: str, job_id: int | None = None) -> list[int]:
-    """Lets moves go on, of one job or of all; returns the jobs to ring for. Errors so far no longer count against them.
+def resume(session: Session, *, actor: str, job_id: int | None = None) -> list[Bell]:
+    """Lets moves go on, of one job or of all; returns the bells to ring. Errors so far no longer count against them.
 
     Raises NotFound, or Conflict when nothing is paused.
     """
     if job_id is None:
-        if load(session).paused is None:
+        if policies.load(session).document("pause").get("reason") is None:
             raise Conflict("moves are not paused")
-        _set_paused(session, None, actor)
+        policies.put(session, "pause", {"reason": None}, actor=actor)
         which = and_(Job.kind == TaskName.MIGRATE, Job.paused_reason.is_(None))
     else:
         if _job(session, job_id).paused_reason is None:
@@ -69,18 +73,13 @@ def resume(session: Session, *, actor: str, job_id: int | None = None) -> list[i
         which = Job.id == job_id
     go_on = update(Job).where(which, Job.state.not_in(JOB_FINAL))
     go_on = go_on.values(paused_reason=None, reason=None, resumed_at=func.now(), rung_at=None, rings=0)
-    jobs = list(session.scalars(go_on.returning(Job.id)))
-    waited = (Migration.job_id.in_(jobs), Migration.reason == PAUSED)
+    found = session.scalars(go_on.returning(Job)).all()
+    waited = (Migration.job_id.in_([job.id for job in found]), Migration.reason == PAUSED)
     session.execute(update(Migration).where(*waited).values(reason=None, next_attempt_at=func.now()))
-    for paused in jobs:
-        alerts.clear(session, "migrations_paused", f"job {paused}")
+    for job in found:
+        alerts.clear(session, "migrations_paused", f"job {job.id}")
     audit.append(session, actor, "migrations.resume", f"job {job_id}" if job_id else "migrations")
-    return jobs
-
-
-def _set_paused(session: Session, reason: str | None, actor: str) -> None:
-    document = {name: value for name, value in policies.load(session).document("limits").items() if name != "paused"}
-    policies.put(session, "limits", document | ({"paused": reason} if reason else {}), actor=actor)
+    return [jobs.bell(job) for job in found]
 
 
 def _job(session: Session, job_id: int) -> Job:

@@ -22,7 +22,7 @@ BACK_OFF_EVERY_S = 1.0
 
 @dataclass
 class TokenBucket:
-    """So many units a second, and at most one second's worth at once; None: no limit."""
+    """So many units a second, and at most one second's worth (or one unit) at once; None: no limit."""
 
     rate: float | None
     level: float = 0.0
@@ -33,9 +33,10 @@ class TokenBucket:
         """Takes units; returns the seconds after which they may be used."""
         if self.rate is None:
             return 0.0
+        most = max(1.0, self.rate)
         if self.filled_at is None:
-            self.level, self.filled_at = self.rate, now
-        self.level = min(self.rate, self.level + (now - self.filled_at) * self.rate)
+            self.level, self.filled_at = most, now
+        self.level = min(most, self.level + (now - self.filled_at) * self.rate)
         self.filled_at = now
         self.level -= units
         return max(0.0, -self.level / self.rate)

@@ -40,13 +40,11 @@ class Limits:
     """Moves of a job that go first and alone; 0: there is no first wave."""
     abort_error_rate: float = 0.2
     """Share of a job's ended moves that may fail before the job is paused."""
-    paused: str | None = None
-    """Why nothing is moved; None: moves go on."""
 
     @staticmethod
     def of(document: Mapping[str, Any]) -> Limits:
         """From the stored document; what is missing has its default."""
-        own = {name: document[name] for name in ("canary_moves", "abort_error_rate", "paused") if name in document}
+        own = {name: document[name] for name in ("canary_moves", "abort_error_rate") if name in document}
         sites = {name: _site(given) for name, given in document.get("sites", {}).items()}
         return Limits(every_site=_site(document), sites=sites, **own)
 

@@ -6,7 +6,8 @@ Documents, by policy name (a field left out has its default):
   security   {"enforce": bool}                    destinations must be encrypted
   budget     {"usd_per_day", "bytes_per_day", "moves_per_day", "requests_per_day"}; null: no limit
   limits     {"requests_per_s", "bytes_per_s", "concurrency", "sites": {NAME: the same}, "canary_moves",
-              "abort_error_rate", "paused": reason or null}, as app/domain/limits.py reads them
+              "abort_error_rate"}, as app/domain/limits.py reads them
+  pause      {"reason": why no move goes on, or null}
   retention  {"days": int, "propagate_deletes": bool}
   mode       {"mode": observe | approve | auto | paused, "reason": str}
 """
@@ -124,8 +125,8 @@ _FLAT: Mapping[str, Mapping[str, Check]] = {
         "sites": (lambda value: isinstance(value, dict), "an object of site names"),
         "canary_moves": (_whole(0, 10**9), "a whole number from 0"),
         "abort_error_rate": (_number(0, 1), "a number from 0 to 1"),
-        "paused": (lambda value: value is None or (isinstance(value, str) and value != ""), "a reason, or null"),
     },
+    "pause": {"reason": (lambda value: value is None or (isinstance(value, str) and value != ""), "a reason, or null")},
     "retention": {"days": (_whole(1, 36_500), "a whole number of days from 1"), "propagate_deletes": BOOL},
     "mode": {
         "mode": (lambda value: value in list(Mode), "observe, approve, auto or paused"),

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app import clock
-from app.db import alerts, migrations, placement, watch
+from app.db import alerts, migration_plans, placement, watch
 from app.db.session import session_scope
 from app.db.tables import Job, Migration, Move, Object, Plan, Replica, Site
 from app.domain.roles import Role
@@ -228,7 +228,7 @@ def test_the_sources_burst_explain_and_debug(world: Api):
 def test_the_sources_tasks_policy_and_alerts(world: Api):
     plan_id = make_plan()
     with session_scope() as session:
-        job = migrations.apply(session, plan_id, actor="test")
+        job = migration_plans.apply(session, plan_id, actor="test")
         skipped = {"state": MigrationState.SKIPPED, "reason": "file_growing"}
         session.execute(update(Migration).where(Migration.job_id == job.id).values(**skipped))
         alerts.raise_alert(session, "migration_backlog", "warning", "21 migrations queued", data={"queued": 21})
