@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from sqlalchemy import ColumnElement, Row, and_, false, func, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from app.db import audit, jobs, migration_limits
@@ -237,16 +238,15 @@ def retry(session: Session, migration_id: int, actor: str) -> Migration:
     """Queues an ended migration again with all its attempts; ring its job's bell. Raises NotFound or Conflict."""
     found = _locked(session, migration_id)
     check_transition(MIGRATION_TRANSITIONS, MigrationState(found.state), MigrationState.QUEUED)
-    other = select(Migration.id).where(ACTIVE, Migration.object_id == found.object_id)
-    if session.scalar(other) is not None:
-        raise Conflict("another migration has the object now")
     _requeue(session, (Migration.id == migration_id,))
+    session.refresh(found)
+    if found.state != MigrationState.QUEUED:
+        raise Conflict("another migration has the object now")
     job = session.get_one(Job, found.job_id, with_for_update=True)
     if job.state in (JobState.FAILED, JobState.DEAD, JobState.CANCELLED):
         job.state, job.finished_at, job.reason, job.cancel_requested = JobState.RUNNING, None, None, False
     job.rung_at, job.rings = None, 0
     audit.append(session, actor, "migration.retry", f"migration {migration_id}")
-    session.refresh(found)
     return found
 
 
@@ -275,26 +275,33 @@ def _failed_first(job_id: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def _requeue(session: Session, which: tuple[ColumnElement[bool], ...]) -> None:
+    """Queues those again whose object no other migration has: one may take it in this very moment, and is seen then."""
     other = aliased(Migration)
     moving = select(other.id).where(
         other.object_id == Migration.object_id, other.id != Migration.id, other.state.not_in(MIGRATION_FINAL)
     )
-    session.execute(
-        update(Migration)
-        .where(*which, ~moving.exists())
-        .values(
-            state=MigrationState.QUEUED,
-            attempts=0,
-            mismatches=0,
-            cancel_requested=False,
-            after_id=None,
-            reason=None,
-            error=None,
-            finished_at=None,
-            lease_until=None,
-            next_attempt_at=func.now(),
-        )
-    )
+    fresh = update(Migration).where(*which, ~moving.exists())
+    while True:
+        try:
+            with session.begin_nested():
+                session.execute(fresh.values(**_FRESH))
+        except IntegrityError:  # the unique index of active migrations
+            continue
+        return
+
+
+_FRESH: Mapping[str, object] = {
+    "state": MigrationState.QUEUED,
+    "attempts": 0,
+    "mismatches": 0,
+    "cancel_requested": False,
+    "after_id": None,
+    "reason": None,
+    "error": None,
+    "finished_at": None,
+    "lease_until": None,
+    "next_attempt_at": func.now(),
+}
 
 
 def _locked(session: Session, migration_id: int) -> Migration:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -84,31 +82,6 @@ def test_409_only_while_the_first_has_not_committed(api: Api):
         connection.execute(lock, {"token": token_id})
         assert start(api, "k").status_code == 409
     assert start(api, "k").status_code == 202
-
-
-def test_races_start_the_work_once(api: Api):
-    rounds, racers = 20, 8
-    for number in range(rounds):
-        barrier = threading.Barrier(racers)
-        codes: Counter[int] = Counter()
-        ids = set()
-
-        def race(key: str = f"race-{number}", barrier=barrier, codes=codes, ids=ids) -> None:
-            barrier.wait()
-            answer = start(api, key)
-            while answer.status_code == 409:
-                answer = start(api, key)
-            codes[answer.status_code] += 1
-            ids.add(answer.json["id"])
-
-        threads = [threading.Thread(target=race) for _ in range(racers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert codes == {202: racers}
-        assert len(ids) == 1
-    assert count_jobs() == rounds
 
 
 def test_a_full_queue_is_refused_with_the_time_to_come_back(make_api: Callable[..., Api]):
