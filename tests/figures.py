@@ -24,7 +24,7 @@ class Figures:
 
         bound: with no failure in n runs, fewer than 3/n of all runs fail (95 %). False for a figure that is a time.
         """
-        within = f" (95 % bound {100 * 3 / n:.2g} %)" if bound else ""
+        within = f" (95 % bound {min(100, 100 * 3 / n):.3g} %)" if bound else ""
         line = f"{row:4} n {n:,}{within} in {time.monotonic() - self.began:.1f} s: {shown}"
         self.lines.append(line)
         print(line)

@@ -135,6 +135,10 @@ class Stack:
         """Wait until all of Foretide's own processes are ready. Raises PartFailed."""
         await_all(self._services)
 
+    def part(self, name: str) -> Part:
+        """The embedded part of this name: database, broker or a site. Raises KeyError where an external one is used."""
+        return {part.name: part for part in self._parts}[name]
+
     def supervise(self, say: Callable[[str], None]) -> None:
         """From now on start again what dies; `say` is told of it."""
         self._supervisor = Supervisor([*self._parts, *self._services], say)
