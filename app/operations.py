@@ -13,6 +13,12 @@ class Operations:
 
     _api: Transport
 
+    # -- Undo
+
+    def roll_back_plan(self, plan_id: int, *, apply: bool = False, dry_run: bool = False) -> Json:
+        """Starts to undo a plan; the job. apply: also carries out the plan that moves back what was deleted."""
+        return self._api.start(f"/plans/{plan_id}:rollback", {"apply": apply, "dry_run": dry_run})
+
     # -- Chaos, where it is enabled
 
     def faults(self) -> list[Json]:

@@ -25,6 +25,7 @@ TASK_MODULES = (
     "workers.objects",
     "workers.placement",
     "workers.predictions",
+    "workers.rollback",
     "workers.routing",
     "workers.runs",
     "workers.sites",

@@ -15,9 +15,9 @@ from app.api.etags import etag, expected_version
 from app.api.pages import PageQuery, page
 from app.api.placement import Scope, arguments
 from app.api.router import Router, reply
-from app.api.schemas import JobOut, Json, Out, Page
+from app.api.schemas import In, JobOut, Json, Out, Page
 from app.api.submit import Started
-from app.db import migration_plans, plans
+from app.db import migration_plans, plans, rollback
 from app.db.plans import Change
 from app.db.session import session_scope
 from app.db.tables import Plan
@@ -39,6 +39,13 @@ class PlansQuery(PageQuery):
     """Which plans."""
 
     state: PlanState | None = None
+
+
+class RollbackIn(In):
+    """How to roll back."""
+
+    dry_run: bool = Field(False, description="Only say what would be done.")
+    apply: bool = Field(False, description="Also carry out the plan that moves back what was deleted.")
 
 
 class PlanOut(Out):
@@ -130,6 +137,23 @@ def apply_plan(plan_id: int) -> Response:
         if plan.state in (PlanState.READY, PlanState.APPROVED):
             plans.check_fresh(session, plan)
         return Started(migration_plans.apply(session, plan_id, **who()))
+
+    return submit.start_with(begin)
+
+
+@router.post(
+    "/plans/<id:plan_id>:rollback", Role.OPERATOR, body=RollbackIn, answer=JobOut, status=202, starts_work=True
+)
+def roll_back_plan(plan_id: int, body: RollbackIn) -> Response:
+    """Starts to undo an applied plan; the job's result says what was undone, what a new plan moves back, what stays.
+
+    Where the source still stands it is read again at once; what was deleted already is brought back by a new plan.
+    """
+    expected = expected_version()
+
+    def begin(session: Session) -> Started:
+        plans.check_version(plans.get(session, plan_id, lock=True), expected)
+        return Started(rollback.submit(session, plan_id, **who(), args=body.model_dump()))
 
     return submit.start_with(begin)
 

@@ -136,6 +136,25 @@ def cancel(plan_id: int, yes: bool, dry_run: bool) -> None:
             click.echo(f"plan {plan_id} {client.cancel_plan(plan_id, etag)['state']}")
 
 
+@plan.command()
+@click.argument("plan_id", type=int)
+@click.option("--apply", is_flag=True, help="Also carry out the plan that moves back what was deleted already.")
+@yes_options
+@wait_options
+def rollback(
+    plan_id: int, apply: bool, yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool
+) -> None:
+    """Undo an applied plan: sources are read again; what was deleted is brought back by a new plan."""
+    with connect() as client:
+        found, _ = client.plan(plan_id)
+        if dry_run or agreed(f"roll plan {plan_id} back: {_totals(found)}", yes=yes):
+            started = client.roll_back_plan(plan_id, apply=apply, dry_run=dry_run)
+            ended = finish(client, started, wait=wait, timeout=timeout, as_json=as_json)
+            back = (ended.get("result") or {}).get("moved_back_by_plan")
+            if back and not apply:
+                click.echo(f"Next: foretide plan apply {back}", err=True)
+
+
 def _show(client: Client, plan_id: int, *, as_json: bool, detailed_exitcode: bool) -> ExitCode:
     found, _ = client.plan(plan_id)
     moves = list(client.changes(plan_id))

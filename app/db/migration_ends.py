@@ -30,7 +30,7 @@ def intend_delete(session: Session, work: Work, verdict: DeleteVerdict) -> None:
     if found.version != work.object_version or found.state != ObjectState.PRESENT:
         raise SourceChanged("the catalogue changed just before the delete, which did not happen")
     go(row, MigrationState.DRAINING)
-    row.reason, row.attempts = None, row.attempts + 1
+    row.reason, row.attempts, row.delete_intended_at = None, row.attempts + 1, func.now()
     _audit_source(session, work, "replica.delete", verdict)
 
 

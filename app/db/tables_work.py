@@ -155,6 +155,8 @@ class Migration(Leased, Base):
     part_size: Mapped[int | None]
     verified_at: Mapped[datetime | None]
     switched_at: Mapped[datetime | None]
+    delete_intended_at: Mapped[datetime | None]
+    """From then on a delete of the source may be on its way: only the engine may end the migration."""
     __table_args__ = (
         Index(
             "uq_migration_active",

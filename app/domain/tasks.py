@@ -26,6 +26,7 @@ class TaskName(StrEnum):
     TRAIN = "train"
     PREDICT = "predict"
     PLAN = "plan"
+    ROLLBACK = "rollback"
     MIGRATE = "migrate"
     PROBE = "probe"
     ROUTE = "route"
@@ -51,6 +52,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
+    TaskName.ROLLBACK: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.MIGRATE: TaskSpec(QueueName.MIGRATE, 3600, 3660),
     TaskName.PROBE: TaskSpec(QueueName.WATCH, 120, 150),
     TaskName.ROUTE: TaskSpec(QueueName.WATCH, 120, 150),
