@@ -21,8 +21,9 @@ from app.errors import SourceChanged
 from app.s3 import evidence, multipart, objects, transfer
 from app.s3.client import Bucket, connect
 from app.s3.heads import Head
+from app.s3.multipart import SentPart
 from app.s3.objects import Target
-from app.s3.transfer import Copied, SentPart
+from app.s3.transfer import Copied
 from app.settings import get_settings
 
 Copy = Callable[[str, int], None]

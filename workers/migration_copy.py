@@ -24,9 +24,10 @@ from app.errors import (
 )
 from app.s3 import evidence, multipart, objects, transfer
 from app.s3.client import Bucket, connect
+from app.s3.multipart import SentPart
 from app.s3.objects import Carried, Head, Target
 from app.s3.outcomes import UPLOAD_MISSING
-from app.s3.transfer import Copied, SentPart
+from app.s3.transfer import Copied
 from app.settings import Settings
 
 THIS = "this copy"

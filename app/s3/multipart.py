@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from app.errors import ObjectMissing, SiteFaulty
-from app.s3 import documents
+from app.errors import ObjectMissing, SiteFaulty, SourceChanged
+from app.s3 import documents, objects
 from app.s3.client import Bucket, Query
-from app.s3.heads import Carried
+from app.s3.heads import Carried, Head
 from app.s3.objects import Target, sha256_header
 from app.s3.wire import Buffer
 
 
-def begin(bucket: Bucket, target: Target, carried: Carried) -> str:
-    """Starts an upload; returns its id, to be kept before any part is sent."""
-    headers = target.headers(bucket, carried) | ({"x-amz-checksum-algorithm": "SHA256"} if target.checksum else {})
+@dataclass(frozen=True)
+class SentPart:
+    """A part that the destination has."""
+
+    number: int
+    etag: str
+    size: int
+    sha256: str
+    """Empty for one that the site has copied itself."""
+
+
+class Ledger(Protocol):
+    """Where an upload's progress is kept, so that a successor goes on with it."""
+
+    def check(self) -> None:
+        """Raises when the work must stop."""
+
+    def started(self, upload_id: str) -> None:
+        """Keeps the upload's id."""
+
+    def sent(self, part: SentPart) -> None:
+        """Keeps a finished part."""
+
+
+def begin(bucket: Bucket, target: Target, carried: Carried, encrypting: Mapping[str, str] | None = None) -> str:
+    """Starts an upload; returns its id, to be kept before any part is sent. encrypting: as in Head."""
+    headers = target.headers(bucket, carried) | dict(encrypting or {})
+    if target.checksum:
+        headers["x-amz-checksum-algorithm"] = "SHA256"
     _, body = bucket.ask("POST", target.key, headers, query={"uploads": ""}, writes=True)
     return documents.text(bucket.document(body, writes=True), "UploadId")
 
@@ -36,9 +64,13 @@ def send_part(
     part: Query = {"partNumber": number, "uploadId": upload_id}
     wanted = sha256_header(sha256) if checksum and sha256 else None
     headers, _ = bucket.ask("PUT", key, wanted, query=part, body=body, sha256=sha256, writes=True)
-    if not headers.get("etag"):
+    return _etag(bucket, headers.get("etag"))
+
+
+def _etag(bucket: Bucket, told: str | None) -> str:
+    if not told:
         raise SiteFaulty(f"{bucket.name} told no ETag of a part", reason="answer_garbled")
-    return headers["etag"]
+    return told
 
 
 def complete(bucket: Bucket, target: Target, upload_id: str, etags: Sequence[str], sha256s: Sequence[str] = ()) -> None:
@@ -50,6 +82,46 @@ def complete(bucket: Bucket, target: Target, upload_id: str, etags: Sequence[str
     query = {"uploadId": upload_id}
     _, body = bucket.ask("POST", target.key, target.condition, query=query, body=wanted, writes=True)
     bucket.document(body, writes=True)
+
+
+def copy_in_place(
+    bucket: Bucket,
+    found: Head,
+    target: Target,
+    carried: Carried,
+    part_size: int,
+    upload_id: str | None,
+    done: Sequence[SentPart],
+    ledger: Ledger,
+    at: Callable[[str], None],
+) -> None:
+    """Copies the object that was found onto itself in parts, with all that it carries; for those beyond 5 GB.
+
+    target: names the class, and as `replaces` the ETag that was found. upload_id, done: an earlier claim's upload and
+    its parts. The site copies the bytes itself. Raises ConditionFailed or SourceChanged when the object is another now.
+    """
+    if upload_id is None:
+        upload_id = begin(bucket, target, carried, found.encrypting)
+        at("upload_begun")
+        ledger.started(upload_id)
+    parts, size = list(done), found.pin.size
+    for start in range(sum(part.size for part in parts), size, part_size):
+        ledger.check()
+        number, last = len(parts) + 1, min(start + part_size, size) - 1
+        headers = objects.copy_source(bucket, target.key, found.pin) | {
+            "x-amz-copy-source-range": f"bytes={start}-{last}"
+        }
+        query: Query = {"partNumber": number, "uploadId": upload_id}
+        _, body = bucket.ask("PUT", target.key, headers, query=query, writes=True)
+        etag = _etag(bucket, documents.text(bucket.document(body, writes=True), "ETag"))
+        at("part_sent")
+        parts.append(SentPart(number, etag, last + 1 - start, ""))
+        ledger.sent(parts[-1])
+    ledger.check()
+    now = objects.find(bucket, target.key)
+    if now is None or not now.pin.same_object(found.pin):
+        raise SourceChanged  # sites that ignore conditions may have copied parts of several objects
+    complete(bucket, target, upload_id, [part.etag for part in parts])
 
 
 def sent_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, str] | None:

@@ -55,7 +55,7 @@ def with_tags(bucket: Bucket, key: str, found: Head) -> Carried:
 # -- Reading ----------------------------------------------------------------------------------------------------------
 
 
-def fetch(bucket: Bucket, key: str, limit: int) -> tuple[Head, bytearray | None]:
+def fetch(bucket: Bucket, key: str, limit: int) -> tuple[Head, bytes | bytearray | None]:
     """Looks at the current version and reads it in the same request; None for a body of more than `limit` bytes.
 
     Raises ObjectMissing, BucketMissing, or SiteUnavailable when the answer breaks off.

@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 from app.domain.pins import Pin
 from app.errors import ChecksumMismatch, Permanent
@@ -22,34 +21,12 @@ from app.s3.buffers import Buffers
 from app.s3.client import Bucket
 from app.s3.evidence import Evidence
 from app.s3.heads import Carried, Head
+from app.s3.multipart import Ledger, SentPart
 from app.s3.objects import Target
 from app.settings import get_settings
 
 PARTS_IN_MEMORY = 4
 """Of the least size, in one process."""
-
-
-@dataclass(frozen=True)
-class SentPart:
-    """A part that the destination has."""
-
-    number: int
-    etag: str
-    size: int
-    sha256: str
-
-
-class Ledger(Protocol):
-    """Where an upload's progress is kept, so that a successor goes on with it."""
-
-    def check(self) -> None:
-        """Raises when the work must stop."""
-
-    def started(self, upload_id: str) -> None:
-        """Keeps the upload's id."""
-
-    def sent(self, part: SentPart) -> None:
-        """Keeps a finished part."""
 
 
 @dataclass(frozen=True)
@@ -196,4 +173,4 @@ def kept_as_sent(bucket: Bucket, key: str, found: Head, wanted: Carried) -> None
 def upload_is_there(destination: Bucket, key: str, upload_id: str, done: Sequence[SentPart]) -> bool:
     """Whether an earlier claim's upload still has all the parts that the ledger says."""
     held = multipart.sent_parts(destination, key, upload_id)
-    return held is not None and all(held.get(part.number) == part.etag for part in done)
+    return held is not None and all(held.get(part.number, "").strip('"') == part.etag.strip('"') for part in done)
