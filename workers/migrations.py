@@ -49,9 +49,15 @@ def migrate(job_id: int) -> None:
 class Batch:
     """The claims of one task: taken, renewed, worked on in threads, given back."""
 
-    def __init__(self, job_id: int, settings: Settings, at: Callable[[str], None] = lambda _: None) -> None:
-        """at: called at each point where a crash must do no harm."""
-        self._job_id, self._settings = job_id, settings
+    def __init__(
+        self,
+        job_id: int,
+        settings: Settings,
+        at: Callable[[str], None] = lambda _: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """at: called at each point where a crash must do no harm; now: seconds by which leases are held."""
+        self._job_id, self._settings, self._now = job_id, settings, now
         self._held: dict[int, Claim] = {}
         self._stopped: dict[int, Callable[[], ForetideError]] = {}
         self._limits = Limits()
@@ -74,14 +80,14 @@ class Batch:
         self._limits = FLOW.load()
         running: Running = {}
         unexpected: BaseException | None = None
-        until = time.monotonic() + TURN_S
+        until = self._now() + TURN_S
         try:
             while self._fill(running, until, bell):
                 done, _ = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
                 for future in done:
                     error = self._ended(running.pop(future), future)
                     unexpected = unexpected or error
-                if time.monotonic() - self._ticked >= TICK_S:
+                if self._now() - self._ticked >= TICK_S:
                     self._tick()
             if unexpected:
                 raise unexpected
@@ -107,7 +113,7 @@ class Batch:
     def _fill(self, running: Running, until: float, bell: Bell) -> bool:
         """Claims more when threads would run dry; returns whether anything is being worked on."""
         room = self._settings.claim_batch - len(self._held)
-        if room >= self._settings.claim_batch / 2 and time.monotonic() < until:
+        if room >= self._settings.claim_batch / 2 and self._now() < until:
             claimed = self._claim(room)
             for works in self._shared_out(claimed):
                 running[self._movers.submit(self._attempts.work_on, works)] = works
@@ -116,7 +122,7 @@ class Batch:
         return bool(running)
 
     def _claim(self, limit: int) -> list[Work]:
-        asked_at = time.monotonic()
+        asked_at = self._now()
         if shutdown.requested():
             return []
         with session_scope() as session:
@@ -154,7 +160,7 @@ class Batch:
 
     def _tick(self) -> None:
         """Renews the leases, learns what is to be stopped, tells how far the job is."""
-        self._ticked = time.monotonic()
+        self._ticked = self._now()
         try:
             self._limits = FLOW.load()
             with session_scope() as session:
@@ -165,7 +171,7 @@ class Batch:
             if shutdown.requested():
                 self._stop(self._held, partial(HeldBack, "the worker is ending", reason="worker_stopping"))
             self._stop(asked, Cancelled)
-            if self._held and time.monotonic() - self._renewed >= self._settings.lease_renew_s:
+            if self._held and self._now() - self._renewed >= self._settings.lease_renew_s:
                 self._renew()
             self._settle()
         except DatabaseUnavailable as error:
@@ -175,7 +181,7 @@ class Batch:
         self._stopped |= dict.fromkeys(migration_ids, why)
 
     def _renew(self) -> None:
-        asked_at = time.monotonic()
+        asked_at = self._now()
         with session_scope() as session:
             alive = migrations.renew(session, self._held.values(), self._settings.lease_s)
         self._stop(self._held.keys() - alive, LeaseLost)
@@ -197,7 +203,7 @@ class Batch:
 
     def _check(self, claim: Claim) -> None:
         """Asked in the threads: raises LeaseLost, Cancelled or HeldBack when the work on this claim must stop."""
-        if time.monotonic() > self._leased_until:
+        if self._now() > self._leased_until:
             raise LeaseLost
         stopped = self._stopped.get(claim.id)
         if stopped:
