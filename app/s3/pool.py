@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 from collections import deque
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,9 @@ import botocore
 
 from app.domain.sites import Networks, check_addresses
 from app.s3.wire import Answer, Connection, Unsent
+
+IDLE_S = 60.0
+"""An idle connection that is older may have been forgotten on its way without a word."""
 
 
 class Pool:
@@ -29,7 +33,7 @@ class Pool:
         self._is_tls = parts.scheme == "https"
         self._port = parts.port or (443 if self._is_tls else 80)
         self._connect_s, self._read_s, self._keep = connect_s, read_s, keep
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[tuple[Connection, float]] = deque()
         self._process = os.getpid()
 
     def take(self, *, fresh: bool = False) -> Connection:
@@ -38,10 +42,10 @@ class Pool:
             self._idle, self._process = deque(), os.getpid()
         while self._idle and not fresh:
             try:
-                connection = self._idle.pop()
+                connection, since = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if connection.is_quiet():
+            if time.monotonic() - since < IDLE_S and connection.is_quiet():
                 return connection
             connection.close()
         return Connection(self._secured(self._connected()))
@@ -49,7 +53,7 @@ class Pool:
     def give(self, answer: Answer) -> None:
         """Takes back the connection over which an answer came."""
         if answer.is_complete and len(self._idle) < self._keep:
-            self._idle.append(answer.connection)
+            self._idle.append((answer.connection, time.monotonic()))
         else:
             answer.connection.close()
 

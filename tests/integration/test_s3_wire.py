@@ -45,11 +45,11 @@ SILENCE = None
 
 
 class Server:
-    """Answers each request with the next of `answers`, byte for byte; the connection ends after one in `last`."""
+    """Answers each request with what it was told, byte for byte, and then closes the connection if it was told so."""
 
     def __init__(self, tls=None):
-        self.answers, self.last, self.requests = queue.SimpleQueue(), set(), []
-        self.connections = 0
+        self.answers, self.requests = queue.SimpleQueue(), []
+        self.connections, self.ended = 0, queue.SimpleQueue()
         self._tls = tls
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
@@ -86,6 +86,7 @@ class Server:
                     connection.sendall(answer)
                 if close:
                     connection.shutdown(socket.SHUT_RDWR)
+                    self.ended.put(True)
                     return
         except OSError:
             return
@@ -253,6 +254,7 @@ def test_a_stale_connection_is_replaced_for_a_read_but_not_for_a_write(bucket, s
 def test_a_connection_that_was_closed_while_idle_is_not_used_for_a_write(bucket, server):
     server.will(WHOLE, close=True)
     objects.fetch(bucket, "key", 100)
+    server.ended.get(timeout=5)
     server.will(DONE)
     put(bucket)
     assert (len(server.requests), server.connections) == (2, 2)
