@@ -88,6 +88,7 @@ def _work(row: Migration, found: Object, now: datetime, held: list[Replica], kno
     serving = [r for r in held if r.state == ReplicaState.SERVING and r.object_version == found.version]
     facts = MoveFacts(
         kind=MoveKind(row.kind),
+        key=found.key,
         object_state=ObjectState(found.state),
         to_class=row.to_class,
         rules=rules.rules(found.key),

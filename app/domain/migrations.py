@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from app.domain.jobs import RetryPolicy
+from app.domain.keys import not_kept
 from app.domain.pins import Pin
 from app.domain.policies import Readers, Rules
 from app.domain.sites import Capabilities
@@ -82,6 +83,7 @@ class MoveFacts:
     """What is known of a move when a worker takes it up."""
 
     kind: MoveKind
+    key: str
     object_state: ObjectState
     to_class: str | None
     rules: Rules
@@ -127,6 +129,8 @@ def _admit_copy(move: MoveFacts) -> None:
     if to.state is not SiteState.READY:
         raise Blocked(f"{to.name} is {to.state} and receives nothing", reason="destination_not_ready")
     _keeps(to, move.to_class)
+    if lost := not_kept(move.key, to.capabilities.keys):
+        raise Blocked(f"{to.name} would not keep the object's key: {', '.join(lost)}", reason="key_not_kept")
 
 
 def _admit_class(move: MoveFacts, source: ReplicaFacts) -> None:

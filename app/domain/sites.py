@@ -67,6 +67,8 @@ class Capabilities:
     """Storage classes, by their names in the price book, that were kept by PUT, HEAD, CopyObject and listing."""
     class_names: Mapping[str, str] = field(default_factory=dict)
     """What the server calls each of them."""
+    keys: tuple[str, ...] = ()
+    """Of what makes a key unusual (app.domain.keys) that which is kept; usual keys are kept everywhere."""
     clock_offset_s: float = 0.0
     """The server's clock less ours."""
     latency_ms: float | None = None

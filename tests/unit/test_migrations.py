@@ -52,8 +52,9 @@ SITE = SiteFacts("a", SiteState.READY, ABLE, encrypted=False)
 SERVING = ReplicaFacts(ReplicaState.SERVING, "STANDARD", current=True, ours=False, pin=PIN)
 ROUTED = Rules(readers=Readers.ROUTED)
 MOVE = MoveFacts(
-    MoveKind.MOVE, ObjectState.PRESENT, "COLD", ROUTED, SITE, SERVING, destination=replace(SITE, name="b"), elsewhere=0
-)
+    MoveKind.MOVE, "key", ObjectState.PRESENT, "COLD", ROUTED, SITE, SERVING,
+    destination=replace(SITE, name="b"), elsewhere=0,
+)  # fmt: skip
 POLICY = RetryPolicy()
 
 
@@ -84,6 +85,7 @@ def test_a_move_that_nothing_forbids_may_start():
         ({"destination_replica": SERVING}, "already_there"),
         ({"destination_replica": replace(SERVING, state=ReplicaState.DRAINING)}, "destination_draining"),
         ({"to_class": "ICE"}, "class_not_kept"),
+        ({"key": "a//b"}, "key_not_kept"),
         ({"kind": MoveKind.CLASS, "to_class": "STANDARD"}, "already_there"),
         ({"kind": MoveKind.CLASS, "source": replace(SITE, capabilities=Capabilities(classes=("COLD",)))},
          "no_conditional_copy"),
