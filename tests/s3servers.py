@@ -18,7 +18,7 @@ SEAWEEDFS, RCLONE, MOTO = "seaweedfs", "rclone", "moto"
 REAL = (SEAWEEDFS, RCLONE)
 """Servers that keep bytes on a disk, as their users run them."""
 ALL = (*REAL, MOTO)
-ACCESS_KEY, SECRET_KEY, BUCKET = "access", "secret", "bucket"
+ACCESS_KEY, SECRET_KEY = "access", "secret"
 
 
 def rclone(port: int, folder: Path) -> tuple[str, ...]:
@@ -66,10 +66,17 @@ class Servers:
         folder, port = self._folder / server, Ports().choose()
         folder.mkdir()
         site = RunningSite(
-            server, "other", "us-east-1", f"http://{HOST}:{port}", BUCKET, ACCESS_KEY, SECRET_KEY, latency_ms=15.0
+            server,
+            "other",
+            "us-east-1",
+            f"http://{HOST}:{port}",
+            f"at-{server}",
+            ACCESS_KEY,
+            SECRET_KEY,
+            latency_ms=15.0,
         )
         command = Command(server, COMMANDS[server](port, folder), folder, folder / "log", dict(os.environ))
         child = Child(command)
         self._stops.callback(child.stop)
-        child.await_ready(lambda: try_bucket(site.endpoint_url, ACCESS_KEY, SECRET_KEY, site.region, BUCKET))
+        child.await_ready(lambda: try_bucket(site.endpoint_url, ACCESS_KEY, SECRET_KEY, site.region, site.bucket))
         return site

@@ -23,7 +23,8 @@ from app.settings import get_settings
 from workers.migrations import Batch
 from workers.objects import scan
 
-_capabilities: dict[str, Json] = {}
+_capabilities: dict[tuple[str, str], Json] = {}
+"""What probes have found, by bucket and key: the same behind a proxy."""
 _number = itertools.count(1)
 
 
@@ -46,9 +47,10 @@ class World:
         with session_scope() as session:
             row = sites.add(session, new)
             address = sites.address(row)
-        if site.endpoint_url not in _capabilities:
-            _capabilities[site.endpoint_url] = probe.probe(connect(address), new.classes).as_json()
-        self.set_site(site.name, capabilities=_capabilities[site.endpoint_url], state=SiteState.READY)
+        bucket = (site.bucket, site.access_key)
+        if bucket not in _capabilities:
+            _capabilities[bucket] = probe.probe(connect(address), new.classes).as_json()
+        self.set_site(site.name, capabilities=_capabilities[bucket], state=SiteState.READY)
         with session_scope() as session:
             found = sites.get(session, site.name)
             found.probed_at = datetime.now(UTC)
@@ -57,6 +59,10 @@ class World:
     def set_site(self, name: str, **values: object) -> None:
         with session_scope() as session:
             sites.change(session, name, **values)
+
+    def capabilities(self, name: str) -> Json:
+        with session_scope() as session:
+            return dict(sites.get(session, name).capabilities)
 
     def policy(self, name: str, document: Json) -> None:
         with session_scope() as session:

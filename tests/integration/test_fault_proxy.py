@@ -6,14 +6,13 @@ from contextlib import suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError, ResponseStreamingError
 
 from tests import s3servers
 from tests.faults.proxy import Proxy
 from tests.faults.rules import Fault, on
+from tests.plain import Plain
 
 KEYS = ["plain", "with space", "plus+percent%20", "é/🎉", "\u202ertl", "<script>"]
 
@@ -26,20 +25,7 @@ def proxy(request, site_of):
 
 @pytest.fixture
 def client(proxy):
-    return client_of(proxy.site)
-
-
-def client_of(site, read_timeout=5.0):
-    config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        retries={"total_max_attempts": 1},
-        read_timeout=read_timeout,
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    keys = {"aws_access_key_id": site.access_key, "aws_secret_access_key": site.secret_key}
-    return boto3.client("s3", endpoint_url=site.endpoint_url, region_name=site.region, config=config, **keys)
+    return Plain(proxy.site).client
 
 
 def put(client, proxy, key, body=b"0123456789" * 1000):
@@ -125,7 +111,7 @@ def test_a_dropped_answer_leaves_the_work_done_and_a_reset_does_not(proxy, clien
 
 
 def test_a_half_open_connection_is_never_answered(proxy):
-    impatient = client_of(proxy.site, read_timeout=0.3)
+    impatient = Plain(proxy.site, read_timeout_s=0.3).client
     proxy.harm(on("HeadObject", Fault.HALF_OPEN))
     with pytest.raises(ReadTimeoutError):
         impatient.head_object(Bucket=proxy.site.bucket, Key="proxy/silent")
@@ -156,7 +142,7 @@ def test_time_is_taken_by_latency_and_bandwidth(proxy, client):
 
 
 def test_acts_happen_before_the_request_and_after_the_work(proxy, client):
-    direct, seen = client_of(proxy.behind), []
+    direct, seen = Plain(proxy.behind).client, []
 
     def look():
         found = direct.list_objects_v2(Bucket=proxy.site.bucket, Prefix="proxy/acted")
@@ -185,7 +171,7 @@ def test_the_same_seed_harms_the_same_requests_whatever_their_order(site_of):
     def harmed(seed, names):
         with Proxy(site_of(s3servers.SEAWEEDFS), seed) as proxy:
             proxy.harm(on("HeadObject", Fault.BROKEN, p=0.5))
-            client = client_of(proxy.site)
+            client = Plain(proxy.site).client
             for name in names:
                 with pytest.raises(ClientError):  # not there, or harmed
                     client.head_object(Bucket=proxy.site.bucket, Key=f"run-{seed}/{name}")
