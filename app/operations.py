@@ -19,6 +19,16 @@ class Operations:
         """Starts to undo a plan; the job. apply: also carries out the plan that moves back what was deleted."""
         return self._api.start(f"/plans/{plan_id}:rollback", {"apply": apply, "dry_run": dry_run})
 
+    # -- Prove
+
+    def verify_migration(self, migration_id: int, *, dry_run: bool = False) -> Json:
+        """Starts to read the replicas of a migration's object again; the job."""
+        return self._api.start(f"/migrations/{migration_id}:verify", {"dry_run": dry_run})
+
+    def verify_objects(self, *, dry_run: bool = False, **selection: Any) -> Json:
+        """Starts to read replicas again, by prefix, keys and site; the job. dry_run: only tells what that costs."""
+        return self._api.start("/objects:verify", given(selection) | {"dry_run": dry_run})
+
     # -- Chaos, where it is enabled
 
     def faults(self) -> list[Json]:

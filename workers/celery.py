@@ -29,6 +29,7 @@ TASK_MODULES = (
     "workers.routing",
     "workers.runs",
     "workers.sites",
+    "workers.verification",
 )
 
 

@@ -21,6 +21,7 @@ from app.api import (
     runs,
     sites,
     tokens,
+    verification,
 )
 
 ROUTERS = tuple(
@@ -33,6 +34,7 @@ ROUTERS = tuple(
         placement,
         plans,
         migrations,
+        verification,
         routing,
         policies,
         alerts,

@@ -9,8 +9,9 @@ import click
 
 from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, safe, size, when_of
 from app.cli.policy import changed, parse
-from app.cli.session import agreed, connect, yes_options
+from app.cli.session import agreed, connect, finish, proven, wait_options, yes_options
 from app.domain.states import MigrationState
+from app.errors import ExitCode
 
 
 def _done(item: Json) -> str:
@@ -84,6 +85,17 @@ def cancel(migration_id: int, yes: bool, dry_run: bool) -> None:
         found = client.migration(migration_id)
         if agreed(f"cancel migration {migration_id} ({found['state']})", yes=yes, dry_run=dry_run):
             click.echo(f"migration {migration_id} {client.change_migration(migration_id, 'cancel')['state']}")
+
+
+@migrate.command()
+@click.argument("migration_id", type=int)
+@click.option("--dry-run", is_flag=True, help="Only tell what reading costs at most.")
+@wait_options
+def verify(migration_id: int, dry_run: bool, wait: bool, timeout: float | None, as_json: bool) -> ExitCode:
+    """Read the replicas of a migration's object again and compare them with what was recorded."""
+    with connect() as client:
+        started = client.verify_migration(migration_id, dry_run=dry_run)
+        return proven(finish(client, started, wait=wait, timeout=timeout, as_json=as_json))
 
 
 @migrate.command()

@@ -7,8 +7,8 @@ from itertools import islice
 import click
 
 from app.cli.output import Columns, Json, json_option, print_item, print_rows, size_of
-from app.cli.session import connect, finish, wait_options
-from app.errors import NotFound
+from app.cli.session import connect, finish, proven, wait_options
+from app.errors import ExitCode, NotFound
 
 
 def where(item: Json) -> str:
@@ -68,3 +68,18 @@ def scan(site: str | None, wait: bool, timeout: float | None, as_json: bool) -> 
     """List the buckets and bring the catalogue up to date."""
     with connect() as client:
         finish(client, client.scan(site), wait=wait, timeout=timeout, as_json=as_json)
+
+
+@objects.command()
+@click.option("--prefix", help="Only keys that begin so.")
+@click.option("--key", "keys", multiple=True, help="Only this key; may be given again.")
+@click.option("--site", help="Only replicas there.")
+@click.option("--dry-run", is_flag=True, help="Only tell what reading costs at most.")
+@wait_options
+def verify(
+    keys: tuple[str, ...], dry_run: bool, wait: bool, timeout: float | None, as_json: bool, **selection: str | None
+) -> ExitCode:
+    """Read replicas again and compare them with what was recorded; wrong ones are not read any more."""
+    with connect() as client:
+        started = client.verify_objects(keys=list(keys) or None, dry_run=dry_run, **selection)
+        return proven(finish(client, started, wait=wait, timeout=timeout, as_json=as_json))

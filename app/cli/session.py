@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.output import Json, print_json, safe
+from app.errors import ExitCode
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -75,6 +76,12 @@ def finish(client: Client, job: Json, *, wait: bool, timeout: float | None, as_j
         if not wait:
             click.echo(f"Next: foretide jobs wait {ended['id']}", err=True)
     return ended
+
+
+def proven(job: Json) -> ExitCode:
+    """How a command ends that looked at replicas: partial when some are not as they should be."""
+    result = job.get("result") or {}
+    return ExitCode.PARTIAL if any(result.get(name) for name in ("corrupt", "missing", "misread")) else ExitCode.OK
 
 
 def _told(job: Json) -> str:

@@ -151,6 +151,12 @@ def set_progress(session: Session, job_id: int, fence: int, progress: Json) -> N
         raise LeaseLost
 
 
+def set_args(session: Session, job_id: int, fence: int, args: Json) -> None:
+    """Writes from where the next attempt goes on. Raises LeaseLost."""
+    if session.scalar(update(Job).where(*_mine(job_id, fence)).values(args=args).returning(Job.id)) is None:
+        raise LeaseLost
+
+
 def succeed(session: Session, job_id: int, fence: int, result: Json) -> Bell | None:
     """Ends the job well; returns the bell of a parent that waited for it. Raises LeaseLost."""
     return _end(session, job_id, fence, state=JobState.SUCCEEDED, result=result, error=None, reason=None)

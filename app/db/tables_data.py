@@ -84,6 +84,8 @@ class Replica(Base):
     sha256: Mapped[str | None]
     class_since: Mapped[datetime] = mapped_column(server_default=NOW)
     verified_at: Mapped[datetime | None]
+    checked_at: Mapped[datetime | None]
+    """When its bytes were last found to be the recorded ones."""
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
     absent_scans: Mapped[int] = mapped_column(server_default="0")
     draining_until: Mapped[datetime | None]

@@ -28,6 +28,7 @@ class TaskName(StrEnum):
     PLAN = "plan"
     ROLLBACK = "rollback"
     MIGRATE = "migrate"
+    VERIFY = "verify"
     PROBE = "probe"
     ROUTE = "route"
     RUN = "run"
@@ -54,6 +55,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.ROLLBACK: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.MIGRATE: TaskSpec(QueueName.MIGRATE, 3600, 3660),
+    TaskName.VERIFY: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.PROBE: TaskSpec(QueueName.WATCH, 120, 150),
     TaskName.ROUTE: TaskSpec(QueueName.WATCH, 120, 150),
     TaskName.RUN: TaskSpec(QueueName.CONTROL, 60, 90),
