@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Protocol
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.tables import Budget, Json, Migration
+from app.db.tables import Budget, Json
 from app.errors import OverBudget
 
 NANO = 10**9
@@ -99,7 +100,14 @@ def give_back(session: Session, day: date, cost: Cost) -> None:
     _add(session, day, -cost, column="reserved")
 
 
-def release(session: Session, row: Migration) -> None:
+class Holder(Protocol):
+    """A migration, with what is set aside for it."""
+
+    reserved_on: date | None
+    reserved: Json | None
+
+
+def release(session: Session, row: Holder) -> None:
     """Gives back what a migration had reserved, if it had."""
     if row.reserved_on and row.reserved:
         give_back(session, row.reserved_on, Cost.from_json(row.reserved))

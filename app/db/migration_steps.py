@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date
+from json import dumps
 
-from sqlalchemy import select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Date,
+    Text,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    null,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from app.db import budgets, changes, objects, replicas
-from app.db.budgets import Cost
-from app.db.migration_parts import clear_copy
-from app.db.migration_work import Work, all_mine, lock_objects
-from app.db.tables import Migration, Object, Replica
+from app.db import budgets, changes, replicas
+from app.db.budgets import Cost, Reserved
+from app.db.bulk import listed, lists, table
+from app.db.migration_work import Held, Version, Work, held, lock_objects
+from app.db.tables import Migration, MigrationPart, Replica
 from app.domain.migrations import COPIES, requests_needed
 from app.domain.pins import Pin
 from app.domain.states import (
@@ -26,8 +42,56 @@ from app.domain.states import (
 )
 from app.errors import ForetideError, LeaseLost, SourceChanged
 
+COPYING = MigrationState.COPYING
 Outcome = Work | ForetideError
 """What came of one of several: the migration as it is now, or why it did not go on."""
+
+
+_MIGRATION, _REPLICA = table(Migration), table(Replica)
+_BEGUN = listed(
+    "begun", migration_id=BigInteger(), state=Text(), size=BigInteger(), pin=Text(), version=BigInteger(),
+    keeps=Boolean(), reserved=Text(),
+)  # fmt: skip
+_BEGIN = (
+    update(_MIGRATION)
+    .where(_MIGRATION.c.id == _BEGUN.c.migration_id)
+    .values(
+        state=_BEGUN.c.state,
+        reason=null(),
+        attempts=_MIGRATION.c.attempts + 1,
+        bytes_total=_BEGUN.c.size,
+        pin=cast(_BEGUN.c.pin, JSONB),
+        object_version=_BEGUN.c.version,
+        reserved_on=bindparam("day", type_=Date()),
+        reserved=cast(_BEGUN.c.reserved, JSONB),
+        sha256=null(),
+        result_pin=null(),
+        verified_at=null(),
+        upload_id=case((_BEGUN.c.keeps, _MIGRATION.c.upload_id)),
+        part_size=case((_BEGUN.c.keeps, _MIGRATION.c.part_size)),
+        bytes_done=case((_BEGUN.c.keeps, _MIGRATION.c.bytes_done), else_=0),
+    )
+)
+_PINNED = listed(
+    "pinned", object_id=BigInteger(), site_id=BigInteger(), pin=Text(), storage_class=Text(), size=BigInteger()
+)
+_NOTE = (
+    update(_REPLICA)
+    .where(_REPLICA.c.object_id == _PINNED.c.object_id, _REPLICA.c.site_id == _PINNED.c.site_id)
+    .values(pin=cast(_PINNED.c.pin, JSONB), storage_class=_PINNED.c.storage_class, size=_PINNED.c.size)
+)
+_PROVEN = listed("proven", migration_id=BigInteger(), sha256=Text(), pin=Text())
+_VERIFY = (
+    update(_MIGRATION)
+    .where(_MIGRATION.c.id == _PROVEN.c.migration_id)
+    .values(
+        state=MigrationState.VERIFIED,
+        sha256=_PROVEN.c.sha256,
+        result_pin=cast(_PROVEN.c.pin, JSONB),
+        verified_at=func.now(),
+        bytes_done=_MIGRATION.c.bytes_total,
+    )
+)
 
 
 def begin(session: Session, pinned: Sequence[tuple[Work, Pin]]) -> dict[int, Outcome]:
@@ -38,9 +102,9 @@ def begin(session: Session, pinned: Sequence[tuple[Work, Pin]]) -> dict[int, Out
     when the source may no longer be what it was when the move was admitted.
     """
     works = [work for work, _ in pinned]
-    found, rows = lock_objects(session, works), all_mine(session, [work.claim for work in works])
+    found, rows = lock_objects(session, works), held(session, [work.claim for work in works])
     outcomes: dict[int, Outcome] = {}
-    startable: list[tuple[Work, Pin, Migration]] = []
+    startable: list[tuple[Work, Pin, Held]] = []
     for work, pin in pinned:
         row = rows.get(work.claim.id)
         changed = other_version(work, found[work.object_id])
@@ -48,97 +112,105 @@ def begin(session: Session, pinned: Sequence[tuple[Work, Pin]]) -> dict[int, Out
             outcomes[work.claim.id] = changed if row and changed else LeaseLost()
         else:
             startable.append((work, pin, row))
-    _note_pins(session, startable)
-    for (work, pin, row), refusal in zip(startable, _reserve(session, startable), strict=True):
+    versions = _note_pins(session, startable)
+    reserved = _reserve(session, startable)
+    started = []
+    for (work, pin, row), refusal in zip(startable, reserved.refusals, strict=True):
         if refusal:
             outcomes[work.claim.id] = refusal
             continue
-        version = found[work.object_id].version
-        _start(session, work, pin, row, version)
-        outcomes[work.claim.id] = replace(
-            work, pin=pin, object_version=version, upload_id=row.upload_id, part_size=row.part_size,
-            size=pin.size, verified=False,
+        keeps = row.upload_id is not None and work.pin is not None and pin.same_object(work.pin)
+        begun = replace(
+            work, pin=pin, object_version=versions.get(work.object_id, work.object_version), size=pin.size,
+            upload_id=row.upload_id if keeps else None, part_size=row.part_size if keeps else None, verified=False,
         )  # fmt: skip
-    _mark_destinations(session, [begun for begun in outcomes.values() if isinstance(begun, Work)])
-    session.flush()
+        started.append((begun, row))
+        outcomes[work.claim.id] = begun
+    if started:
+        _start(session, started, reserved.day)
+        _mark_destinations(session, [work for work, _ in started])
     return outcomes
 
 
-def other_version(work: Work, found: Object) -> SourceChanged | None:
+def other_version(work: Work, found: Version) -> SourceChanged | None:
     """Why the work cannot go on, if the catalogue has learned of another version since it was loaded."""
     if found.version != work.object_version or found.state != ObjectState.PRESENT:
         return SourceChanged("the catalogue learned of a newer version meanwhile")
     return None
 
 
-def _note_pins(session: Session, started: Sequence[tuple[Work, Pin, Migration]]) -> None:
-    """What the looks at the sources found, in the catalogue."""
-    at = tuple_(Replica.object_id, Replica.site_id).in_([(work.object_id, work.source_id) for work, _, _ in started])
-    sources = {replica.object_id: replica for replica in session.scalars(select(Replica).where(at))}
+def _note_pins(session: Session, started: Sequence[tuple[Work, Pin, Held]]) -> dict[int, int]:
+    """What the looks at the sources found, in the catalogue; returns the versions that it did not know, by object."""
+    at = [(work.object_id, work.source_id) for work, _, _ in started]
+    which = tuple_(Replica.object_id, Replica.site_id).in_(at)
+    known = {row.object_id: row.pin for row in session.execute(select(Replica.object_id, Replica.pin).where(which))}
+    versions: dict[int, int] = {}
+    news: list[tuple[Work, Pin]] = []
     for work, pin, _ in started:
-        replica = sources.get(work.object_id)
-        known = Pin.from_json(replica.pin) if replica else None
-        if known and not pin.same_object(known):
-            changes.put_seen(session, work.object_id, work.source_id, pin)
-        elif replica:
-            replica.pin, replica.storage_class, replica.size = pin.as_json(), pin.storage_class, pin.size
+        before = Pin.from_json(known.get(work.object_id))
+        if before and not pin.same_object(before):
+            versions[work.object_id] = changes.put_seen(session, work.object_id, work.source_id, pin)
+        elif work.object_id in known and pin != before:
+            news.append((work, pin))
+    if news:
+        columns: dict[str, Sequence[object]] = {
+            "object_id": [work.object_id for work, _ in news],
+            "site_id": [work.source_id for work, _ in news],
+            "pin": [pin.as_text() for _, pin in news],
+            "storage_class": [pin.storage_class for _, pin in news],
+            "size": [pin.size for _, pin in news],
+        }
+        session.execute(_NOTE, lists(columns))
+    return versions
 
 
-def _reserve(session: Session, started: Sequence[tuple[Work, Pin, Migration]]) -> Sequence[ForetideError | None]:
-    """Sets the budgets aside; returns why one was not, in order."""
+def _reserve(session: Session, started: Sequence[tuple[Work, Pin, Held]]) -> Reserved:
+    """Sets the budgets aside, in order; what an earlier attempt had reserved is free again."""
     for _, _, row in started:
         budgets.release(session, row)
     if not started:
-        return []
+        return Reserved(None, [])
     first = started[0][0]
     costs = [cost_of(work, pin.size, row) for work, pin, row in started]
-    reserved = budgets.reserve(session, first.now, costs, first.limits)
-    for (_, _, row), cost, refusal in zip(started, costs, reserved.refusals, strict=True):
-        if reserved.day and not refusal:
-            row.reserved_on, row.reserved = reserved.day, cost.as_json()
-    return reserved.refusals
+    return budgets.reserve(session, first.now, costs, first.limits)
 
 
-def cost_of(work: Work, size: int, row: Migration) -> Cost:
+def cost_of(work: Work, size: int, row: Held) -> Cost:
     """What the migration of so many bytes uses of the budgets."""
     return Cost.of(size, row.one_off, requests_needed(work.facts.kind, size))
 
 
-def _start(session: Session, work: Work, pin: Pin, row: Migration, version: int) -> None:
-    if work.facts.kind is not MoveKind.REMOVE:
-        go(row, MigrationState.COPYING)
-    row.reason, row.attempts, row.bytes_total = None, row.attempts + 1, pin.size
-    row.pin, row.object_version = pin.as_json(), version
-    clear_copy(session, row, keep_upload=work.pin is not None and pin.same_object(work.pin))
+def _start(session: Session, started: Sequence[tuple[Work, Held]], day: date | None) -> None:
+    stays = MoveKind.REMOVE
+    columns: dict[str, Sequence[object]] = {
+        "migration_id": [work.claim.id for work, _ in started],
+        "state": [row.state if work.facts.kind is stays else after(row.state, COPYING) for work, row in started],
+        "size": [work.size for work, _ in started],
+        "pin": [work.pin.as_text() if work.pin else None for work, _ in started],
+        "version": [work.object_version for work, _ in started],
+        "keeps": [work.upload_id is not None for work, _ in started],
+        "reserved": [dumps(cost_of(work, work.size, row).as_json()) if day else None for work, row in started],
+    }
+    session.execute(_BEGIN, {**lists(columns), "day": day})
+    given_up = [row.id for work, row in started if row.upload_id is not None and work.upload_id is None]
+    if given_up:
+        session.execute(delete(MigrationPart).where(MigrationPart.migration_id.in_(given_up)))
 
 
-def _mark_destinations(session: Session, begun: Iterable[Work]) -> None:
+def _mark_destinations(session: Session, begun: Sequence[Work]) -> None:
     """Replica rows in state copying; what is known of an older copy there stays, since it may be overwritten."""
-    kept, fresh = list[Mapping[str, object]](), list[Mapping[str, object]]()
+    kept, fresh = list[Work](), list[Work]()
     for work in begun:
-        if work.facts.kind not in COPIES or work.pin is None:
-            continue
         there = work.facts.destination_replica
         nothing = there is not None and there.state in (ReplicaState.DELETED, ReplicaState.LOST)
-        (fresh if nothing else kept).append(
-            {
-                "object_id": work.object_id,
-                "site_id": work.destination_id,
-                "state": ReplicaState.COPYING,
-                "object_version": work.object_version,
-                "size": work.pin.size,
-                "storage_class": work.facts.to_class or "STANDARD",
-                "pin": {},
-            }
-        )
-    nothing_known: dict[str, object] = {"pin": {}, "verified_at": None}
-    for rows, cleared in ((kept, {}), (fresh, nothing_known)):
-        if rows:
-            statement = insert(Replica)
-            values: dict[str, object] = {name: statement.excluded[name] for name in ("state", "object_version", "size")}
-            values |= {"deleted_at": None, **cleared}
-            unique = ["object_id", "site_id"]
-            session.execute(statement.on_conflict_do_update(index_elements=unique, set_=values), rows)
+        if work.facts.kind in COPIES:
+            (fresh if nothing else kept).append(work)
+    replicas.begin_copies(session, [_row(work) for work in kept], forget=False)
+    replicas.begin_copies(session, [_row(work) for work in fresh], forget=True)
+
+
+def _row(work: Work) -> tuple[int, int, int, int, str]:
+    return work.object_id, work.destination_id, work.object_version, work.size, work.facts.to_class or "STANDARD"
 
 
 def verified(session: Session, proven: Sequence[tuple[Work, str | None, Pin]]) -> dict[int, Outcome]:
@@ -146,32 +218,39 @@ def verified(session: Session, proven: Sequence[tuple[Work, str | None, Pin]]) -
 
     sha256: None after a change of class. An outcome may be LeaseLost.
     """
-    rows = all_mine(session, [work.claim for work, _, _ in proven])
-    now = objects.clock(session)
+    rows = held(session, [work.claim for work, _, _ in proven])
     outcomes: dict[int, Outcome] = {}
+    good: list[tuple[Work, str | None, Pin]] = []
     for work, sha256, result in proven:
         row = rows.get(work.claim.id)
         if row is None:
             outcomes[work.claim.id] = LeaseLost()
             continue
-        if row.state != MigrationState.COPYING:  # an earlier claim's work is adopted
-            go(row, MigrationState.COPYING)
-        go(row, MigrationState.VERIFIED)
-        row.sha256, row.result_pin = sha256, result.as_json()
-        row.verified_at, row.bytes_done = now, row.bytes_total
+        after(after(row.state, COPYING), MigrationState.VERIFIED)  # an earlier claim's work may be adopted
+        good.append((work, sha256, result))
         outcomes[work.claim.id] = replace(work, sha256=sha256, result_pin=result, verified=True)
-    copied = [w for w in outcomes.values() if isinstance(w, Work) and w.facts.kind in COPIES]
-    where = [(work.object_id, work.destination_id) for work in copied]
+    if good:
+        columns: dict[str, Sequence[object]] = {
+            "migration_id": [work.claim.id for work, _, _ in good],
+            "sha256": [sha256 for _, sha256, _ in good],
+            "pin": [result.as_text() for _, _, result in good],
+        }
+        session.execute(_VERIFY, lists(columns))
+    where = [(work.object_id, work.destination_id) for work, _, _ in good if work.facts.kind in COPIES]
     replicas.set_states(session, where, ReplicaState.VERIFIED, only=(ReplicaState.COPYING,))
-    session.flush()
     return outcomes
+
+
+def after(state: MigrationState, following: MigrationState) -> MigrationState:
+    """The state that follows. Raises Conflict for a transition that is not in the table."""
+    if state != following:
+        check_transition(MIGRATION_TRANSITIONS, MigrationState(state), following)
+    return following
 
 
 def go(row: Migration, state: MigrationState) -> None:
     """Gives the migration its next state. Raises Conflict for a transition that is not in the table."""
-    if row.state != state:
-        check_transition(MIGRATION_TRANSITIONS, MigrationState(row.state), state)
-        row.state = state
+    row.state = after(row.state, state)
 
 
 def only(outcomes: Mapping[int, Outcome]) -> Work:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from decimal import Decimal
 
 from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.db import policies, replicas, sites
 from app.db.migrations import ACTIVE, Claim
-from app.db.tables import Migration, Object, Replica
+from app.db.tables import Json, Migration, Object, Replica
 from app.domain.migrations import MoveFacts
 from app.domain.pins import Pin
 from app.domain.policies import Policies
@@ -137,25 +138,49 @@ def witnesses(session: Session, work: Work) -> dict[int, tuple[SiteAddress, Pin]
 
 def mine(session: Session, claim: Claim) -> Migration:
     """The row, locked, while the claim is still ours. Raises LeaseLost."""
-    row = all_mine(session, [claim]).get(claim.id)
+    statement = select(Migration).where(_held([claim])).with_for_update()
+    row = session.scalar(statement, execution_options={"populate_existing": True})
     if row is None:
         raise LeaseLost
     return row
 
 
-def all_mine(session: Session, claims: Iterable[Claim]) -> dict[int, Migration]:
-    """The rows by id, locked in the order of their ids, of those claims that are still ours."""
-    statement = select(Migration).where(_held(claims)).order_by(Migration.id).with_for_update()
-    rows = session.scalars(statement, execution_options={"populate_existing": True})
-    return {row.id: row for row in rows}
+@dataclass
+class Held:
+    """What a step needs of a migration's row."""
+
+    id: int
+    state: MigrationState
+    upload_id: str | None
+    part_size: int | None
+    bytes_total: int
+    one_off: Decimal
+    reserved_on: date | None
+    reserved: Json | None
 
 
-def lock_objects(session: Session, works: Sequence[Work]) -> dict[int, Object]:
+_COLUMNS = [getattr(Migration, field.name) for field in fields(Held)]
+
+
+def held(session: Session, claims: Iterable[Claim]) -> dict[int, Held]:
+    """The migrations by id, locked in the order of their ids, of those claims that are still ours."""
+    statement = select(*_COLUMNS).where(_held(claims)).order_by(Migration.id).with_for_update()
+    return {row.id: Held(*row) for row in session.execute(statement)}
+
+
+@dataclass(frozen=True)
+class Version:
+    """What an object is now."""
+
+    version: int
+    state: ObjectState
+
+
+def lock_objects(session: Session, works: Sequence[Work]) -> dict[int, Version]:
     """The objects by id, held until the transaction ends, always in the order of their ids."""
     wanted = Object.id.in_({work.object_id for work in works})
-    statement = select(Object).where(wanted).order_by(Object.id).with_for_update()
-    rows = session.scalars(statement, execution_options={"populate_existing": True})
-    return {found.id: found for found in rows}
+    statement = select(Object.id, Object.version, Object.state).where(wanted).order_by(Object.id).with_for_update()
+    return {row.id: Version(row.version, row.state) for row in session.execute(statement)}
 
 
 def _held(claims: Iterable[Claim]) -> ColumnElement[bool]:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import func, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Executable,
+    Text,
+    cast,
+    func,
+    literal,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
+from app.db.bulk import listed, lists, table
 from app.db.tables import Object, Replica
 from app.domain.migrations import ReplicaFacts
 from app.domain.pins import Pin
@@ -107,21 +121,87 @@ def carry_over(session: Session, object_ids: Sequence[int]) -> None:
     )
 
 
-def serve(session: Session, rows: Sequence[Mapping[str, object]], *, verified: bool) -> None:
-    """Puts replicas in service, as many rows: what was known of one there is replaced.
+_BEGUN = listed(
+    "begun", object_id=BigInteger(), site_id=BigInteger(), version=BigInteger(), size=BigInteger(), storage_class=Text()
+)
 
-    verified: each was proven equal to its source and carries its SHA-256; else that stays as it was.
-    """
-    if not rows:
-        return
-    statement = insert(Replica).values(
-        state=ReplicaState.SERVING, seen_at=func.now(), class_since=func.now(), absent_scans=0,
-        **({"verified_at": func.now()} if verified else {}),
+
+def _begin_copies(*, forget: bool) -> Executable:
+    given = _BEGUN.c
+    chosen = select(
+        given.object_id, given.site_id, literal(ReplicaState.COPYING.value), given.version, given.size,
+        given.storage_class, text("'{}'::jsonb"),
     )  # fmt: skip
-    changed = {*rows[0], "state", "seen_at", "class_since", "absent_scans", *(["verified_at"] if verified else [])}
-    values: dict[str, object] = {name: statement.excluded[name] for name in changed - {"object_id", "site_id"}}
+    names = ["object_id", "site_id", "state", "object_version", "size", "storage_class", "pin"]
+    statement = insert(table(Replica)).from_select(names, chosen)
+    values: dict[str, object] = {name: statement.excluded[name] for name in ("state", "object_version", "size")}
+    values["deleted_at"] = None
+    if forget:
+        values |= {"pin": statement.excluded.pin, "verified_at": None}
+    return statement.on_conflict_do_update(index_elements=["object_id", "site_id"], set_=values)
+
+
+_BEGIN_COPIES = {forget: _begin_copies(forget=forget) for forget in (True, False)}
+
+
+def begin_copies(session: Session, rows: Sequence[tuple[int, int, int, int, str]], *, forget: bool) -> None:
+    """Marks replicas as being written: rows of object, site, the object's version, bytes, storage class.
+
+    forget: whatever was known of an older copy there; else that stays, since it may be overwritten.
+    """
+    if rows:
+        names = ("object_id", "site_id", "version", "size", "storage_class")
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+        session.execute(_BEGIN_COPIES[forget], lists(columns))
+
+
+_SERVING = listed(
+    "given", object_id=BigInteger(), site_id=BigInteger(), version=BigInteger(), size=BigInteger(),
+    storage_class=Text(), pin=Text(), sha256=Text(),
+)  # fmt: skip
+
+
+def _serve(*, verified: bool) -> Executable:
+    given, now = _SERVING.c, func.now()
+    columns: dict[str, ColumnElement[Any]] = {
+        "object_id": given.object_id,
+        "site_id": given.site_id,
+        "object_version": given.version,
+        "size": given.size,
+        "storage_class": given.storage_class,
+        "pin": cast(given.pin, JSONB),
+        "state": literal(ReplicaState.SERVING.value),
+        "seen_at": now,
+        "class_since": now,
+        "absent_scans": literal(0),
+        **({"sha256": given.sha256, "verified_at": now} if verified else {}),
+    }
+    statement = insert(table(Replica)).from_select(list(columns), select(*columns.values()))
+    values: dict[str, object] = {name: statement.excluded[name] for name in columns if not name.endswith("_id")}
     values |= {"draining_until": None, "deleted_at": None}
-    session.execute(statement.on_conflict_do_update(index_elements=["object_id", "site_id"], set_=values), list(rows))
+    return statement.on_conflict_do_update(index_elements=["object_id", "site_id"], set_=values)
+
+
+_SERVE = {verified: _serve(verified=verified) for verified in (True, False)}
+
+
+def serve(session: Session, rows: Sequence[tuple[int, int, int, Pin, str | None]], *, verified: bool) -> None:
+    """Puts replicas in service: rows of object, site, the object's version, pin and SHA-256.
+
+    What was known of a replica there is replaced. verified: each was proven equal to its source; else its SHA-256 and
+    the time of its proof stay as they were.
+    """
+    if rows:
+        columns: dict[str, Sequence[object]] = {
+            "object_id": [row[0] for row in rows],
+            "site_id": [row[1] for row in rows],
+            "version": [row[2] for row in rows],
+            "size": [row[3].size for row in rows],
+            "storage_class": [row[3].storage_class for row in rows],
+            "pin": [row[3].as_text() for row in rows],
+            "sha256": [row[4] for row in rows],
+        }
+        session.execute(_SERVE[verified], lists(columns))
 
 
 def serving_at(session: Session, object_id: int) -> list[Replica]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from json import dumps
 from typing import Any
 
 
@@ -44,6 +45,10 @@ class Pin:
             "last_modified": self.last_modified.isoformat(),
             "storage_class": self.storage_class,
         }
+
+    def as_text(self) -> str:
+        """The JSON as text."""
+        return dumps(self.as_json())
 
     @staticmethod
     def from_json(stored: Mapping[str, Any] | None) -> Pin | None:
