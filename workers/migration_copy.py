@@ -107,10 +107,12 @@ class Copy:
             ledger.upload_id, done, ledger, self.at,
         )  # fmt: skip
         self.check()
-        self._write(
-            lambda target: multipart.complete(destination, target, ledger.upload_id or "", ledger.etags, copied.parts),
-            copied,
+        upload_id = ledger.upload_id or ""
+        written = self._write(
+            lambda target: multipart.complete(destination, target, upload_id, ledger.etags, copied.parts), copied
         )
+        if not written:
+            multipart.abort(destination, work.key, upload_id)
         return copied
 
     def prove(self, copied: Copied) -> tuple[Pin, str]:
@@ -140,20 +142,24 @@ class Copy:
             checksum=self.by_checksum,
         )
 
-    def _write(self, write: Callable[[Target], None], copied: Copied) -> None:
-        """Writes on the condition that nothing stands there, or what may be replaced; adopts what is this already."""
+    def _write(self, write: Callable[[Target], None], copied: Copied) -> bool:
+        """Writes on the condition that nothing stands there, or what may be replaced; adopts what is this already.
+
+        Returns whether it was written now.
+        """
         target = self._target()
         if not target.conditional and self._standing(copied) == THIS:
-            return
+            return False
         try:
             write(target)
         except (ConditionFailed, ObjectMissing) as refused:
             standing = self._standing(copied)
             if standing == THIS:
-                return
+                return False
             if refused.reason == UPLOAD_MISSING:
                 raise SiteFaulty("the upload is gone, and its object is not there", reason=UPLOAD_MISSING) from None
             write(replace(target, replaces=standing))
+        return True
 
     def _standing(self, copied: Copied) -> str | None:
         """What stands at the destination: None nothing, THIS these very bytes, else the ETag of what may be replaced.
