@@ -5,8 +5,10 @@ The protocol is that of workers/migration_steps.py; only what is saved for one t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -29,6 +31,8 @@ from workers.migration_copy import Copy, may_be_read, unchanged
 T = TypeVar("T")
 GROUP = 32
 """Objects that are copied together."""
+GROUPS_IN_MEMORY = 2
+"""Of the largest groups by their bytes, so many are copied at the same time."""
 
 
 def is_small(work: Work, settings: Settings) -> bool:
@@ -48,6 +52,30 @@ def groups(works: Iterable[Work], settings: Settings) -> Iterator[list[Work]]:
         size += work.size
     if group:
         yield group
+
+
+class Room:
+    """So many bytes of bodies are in a process's memory at the same time; a group that alone has more goes alone."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._left = threading.Condition()
+
+    @contextmanager
+    def held(self, size: int, most: int) -> Iterator[None]:
+        """Waits until there is room for `size` of `most` bytes; nobody who has room waits for more."""
+        with self._left:
+            self._left.wait_for(lambda: self._taken == 0 or self._taken + size <= most)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._left:
+                self._taken -= size
+                self._left.notify_all()
+
+
+ROOM = Room()
 
 
 @dataclass(frozen=True)
@@ -74,6 +102,10 @@ class Group:
 
         Returns what stopped those that did not switch, by the migration's id, and those that are not small any more.
         """
+        with ROOM.held(sum(work.size for work in works), GROUPS_IN_MEMORY * self.settings.multipart_threshold):
+            return self._run(works)
+
+    def _run(self, works: Sequence[Work]) -> tuple[dict[int, Exception], list[Work]]:
         failed: dict[int, Exception] = {}
         found = self._each(self._fetch, works, failed)
         fetched = [(work, source) for work, source in found if source.body is not None]

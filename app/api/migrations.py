@@ -76,6 +76,8 @@ def show(row: Migration, key: str, names: dict[int, str]) -> MigrationOut:
     """The migration as it is shown; names: sites by id."""
     shown = MigrationOut.model_validate(row)
     shown.key = key
+    if row.state == MigrationState.QUEUED and shown.reason is None:
+        shown.reason = f"after_migration_{row.after_id}" if row.after_id else "waits_for_worker"
     shown.from_site = names.get(row.from_site_id) if row.from_site_id else None
     shown.to_site = names.get(row.to_site_id) if row.to_site_id else None
     return shown
