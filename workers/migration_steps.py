@@ -31,16 +31,15 @@ from app.domain.migrations import (
 )
 from app.domain.sites import SiteAddress
 from app.domain.states import MoveKind, ReplicaState
-from app.errors import Blocked, ConditionFailed, ForetideError, ObjectMissing, Permanent, Skipped, SourceChanged
-from app.s3 import multipart, objects, transfer
+from app.errors import ConditionFailed, ForetideError, ObjectMissing, Skipped, SourceChanged
+from app.s3 import multipart, objects
 from app.s3.client import Bucket, connect
 from app.s3.objects import Head
 from app.settings import Settings
+from workers.migration_class import ClassChange
 from workers.migration_copy import Copy, capabilities, may_be_read, pinned, unchanged
 
 log = structlog.get_logger()
-IN_PLACE_LIMIT = 5 * 10**9
-"""CopyObject takes no larger object."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,15 @@ class Mover:
 
     def _look(self, work: Work) -> Head:
         """The source as it is, if it may be moved now."""
-        try:
-            found = objects.head(connect(work.source), work.key)
-        except ObjectMissing:
-            raise Skipped(f"{work.source.name} does not hold the object", reason="source_missing") from None
+        found = self._found(work)
         may_be_read(found, self.settings.growing_age_s)
         return found
+
+    def _found(self, work: Work) -> Head:
+        try:
+            return objects.head(connect(work.source), work.key)
+        except ObjectMissing:
+            raise Skipped(f"{work.source.name} does not hold the object", reason="source_missing") from None
 
     def _begin(self, work: Work, found: Head) -> Work:
         self.check()
@@ -116,30 +118,11 @@ class Mover:
         self.at("verified")
         return work
 
-    # -- class change in place ----------------------------------------------------------------------------------------
-
     def _change_class(self, work: Work) -> Work:
-        bucket, to_class = connect(work.source), work.facts.to_class or "STANDARD"
-        before = objects.head(bucket, work.key)
-        ours = owner(work.intent_id, work.claim.fence, before.intent) is Owner.OURS
-        if not (ours and before.pin.storage_class == to_class):
-            before = self._look(work)
-            if before.pin.size > IN_PLACE_LIMIT:
-                raise Blocked("the object is too large to be copied in place", reason="too_large_in_place")
-            carried = objects.with_tags(bucket, work.key, before)
-            work = self._begin(work, before)
-            try:
-                objects.change_class(bucket, work.key, before, carried, to_class, work.intent)
-            except ConditionFailed:
-                raise SourceChanged from None
-            self.at("copied")
-            after = objects.head(bucket, work.key)
-            transfer.kept_as_sent(bucket, work.key, after, carried)
-            _same_in_place(before, after, to_class)
-        else:
-            after = before
+        change = ClassChange(work, self.settings, self.check, self.at)
+        work, pin = change.run(self._found(work))
         with session_scope() as session:
-            work = steps.only(steps.verified(session, [(work, None, after.pin)]))
+            work = steps.only(steps.verified(session, [(work, None, pin)]))
         self.at("verified")
         return work
 
@@ -246,14 +229,3 @@ class Mover:
 def _is_itself(witness: Head, source: Head) -> bool:
     """Whether what was found at another site may be the source itself: one bucket registered under two addresses."""
     return witness.pin.same_object(source.pin) and witness.intent == source.intent
-
-
-def _same_in_place(before: Head, after: Head, to_class: str) -> None:
-    """Raises Permanent unless a copy in place left the same bytes in the wanted class."""
-    same = after.pin.size == before.pin.size and after.pin.storage_class == to_class
-    if before.sha256 and after.sha256:
-        same = same and before.sha256 == after.sha256
-    elif not before.pin.etag_is_of_parts and before.kms_key is None:
-        same = same and before.pin.etag == after.pin.etag
-    if not same:
-        raise Permanent("the object is not as wanted after its class was changed", reason="class_change_unproven")

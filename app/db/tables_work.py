@@ -142,6 +142,8 @@ class Migration(Leased, Base):
     intent_id: Mapped[str] = mapped_column(server_default=text("(gen_random_uuid())::text"))
     pin: Mapped[Json | None]
     result_pin: Mapped[Json | None]
+    fingerprint: Mapped[Json | None]
+    """What the object was before a change of class copied it onto itself."""
     sha256: Mapped[str | None]
     upload_id: Mapped[str | None]
     bytes_total: Mapped[int]

@@ -24,6 +24,7 @@ where reserved_on is not null
 def upgrade() -> None:
     op.add_column("job", sa.Column("paused_reason", sa.Text(), nullable=True))
     op.add_column("job", sa.Column("resumed_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("migration", sa.Column("fingerprint", postgresql.JSONB(), nullable=True))
     op.add_column("migration", sa.Column("reserved", postgresql.JSONB(), nullable=True))
     op.execute(RESERVED_BEFORE)
     op.add_column("migration", sa.Column("delete_intended_at", sa.DateTime(timezone=True), nullable=True))
@@ -37,5 +38,6 @@ def downgrade() -> None:
     op.drop_column("replica", "checked_at")
     op.drop_column("migration", "delete_intended_at")
     op.drop_column("migration", "reserved")
+    op.drop_column("migration", "fingerprint")
     op.drop_column("job", "resumed_at")
     op.drop_column("job", "paused_reason")

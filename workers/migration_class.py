@@ -1,0 +1,139 @@
+"""One object's class changed in place: copied onto itself and proven to be what it was; a successor adopts the copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.db import migration_class
+from app.db import migration_steps as steps
+from app.db.migration_work import Work
+from app.db.session import session_scope
+from app.domain.fingerprints import Fingerprint, hash_of
+from app.domain.migrations import Owner, owner
+from app.domain.pins import Pin
+from app.errors import Blocked, ConditionFailed, LeaseLost, Permanent, SourceChanged, UnknownOutcome
+from app.s3 import objects
+from app.s3.client import Bucket, connect
+from app.s3.objects import Carried, Head
+from app.settings import Settings
+from workers.migration_copy import may_be_read, pinned
+
+IN_PLACE_LIMIT = 5 * 10**9
+"""CopyObject takes no larger object."""
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """The change of class of an admitted migration. check and at: as in Mover."""
+
+    work: Work
+    settings: Settings
+    check: Callable[[], None]
+    at: Callable[[str], None]
+
+    @property
+    def bucket(self) -> Bucket:
+        """Where the object lies."""
+        return connect(self.work.source)
+
+    @property
+    def to_class(self) -> str:
+        """The class that is wanted."""
+        return self.work.facts.to_class or "STANDARD"
+
+    def run(self, found: Head) -> tuple[Work, Pin]:
+        """Changes the class of the object that was found, or adopts what an earlier claim has made of it.
+
+        Returns the migration, begun, and the object's new pin. Raises Skipped, Blocked, SourceChanged, LeaseLost or
+        Cancelled; Permanent when the object is not what it was but for its class.
+        """
+        before = self._kept()
+        if before and self._is_this_copy(self.work, found, before):
+            return self.work, self._proven(found, before)
+        may_be_read(found, self.settings.growing_age_s)
+        if found.is_locked(found.server_date or self.work.now):
+            raise Blocked("object lock protects this version and would not protect its copy", reason="object_lock")
+        if found.pin.size > IN_PLACE_LIMIT:
+            raise Blocked("the object is too large to be copied in place", reason="too_large_in_place")
+        carried = objects.with_tags(self.bucket, self.work.key, found)
+        before = _fingerprint(found, carried)
+        work = self._begin(found, before)
+        unanswered = self._copy(work, found, carried)
+        self.at("copied")
+        after = objects.head(self.bucket, work.key)
+        if not self._is_this_copy(work, after, before):
+            raise unanswered or SourceChanged
+        return work, self._proven(after, before)
+
+    def _kept(self) -> Fingerprint | None:
+        """What the object was before an earlier claim may have copied it; None when none has come so far."""
+        if self.work.pin is None:
+            return None
+        with session_scope() as session:
+            kept = migration_class.fingerprint(session, self.work.claim)
+        return kept or Fingerprint.of_pin(self.work.pin)
+
+    def _begin(self, found: Head, before: Fingerprint) -> Work:
+        self.check()
+        self.at("pinned")
+        with session_scope() as session:
+            begun = steps.only(steps.begin(session, [(self.work, found.pin)]))
+            migration_class.keep_fingerprint(session, begun.claim, before)
+        self.at("begun")
+        return begun
+
+    def _copy(self, work: Work, found: Head, carried: Carried) -> UnknownOutcome | None:
+        """Returns why it is not known whether the site has done it."""
+        try:
+            objects.change_class(self.bucket, work.key, found, carried, self.to_class, work.intent)
+        except ConditionFailed:
+            raise SourceChanged from None
+        except UnknownOutcome as unknown:
+            return unknown
+        return None
+
+    def _is_this_copy(self, work: Work, found: Head, before: Fingerprint) -> bool:
+        """Whether what stands there is what this migration has made of the object that it has pinned.
+
+        Its mark says so. Where that found no room beside the object's metadata, an equal object in the wanted class is
+        taken for it: that it is equal is all that counts.
+        """
+        written_by = owner(work.intent_id, work.claim.fence, found.intent)
+        if written_by is Owner.SUCCESSOR:
+            raise LeaseLost
+        if written_by is Owner.OURS:
+            return True
+        pin = pinned(work)
+        untouched = found.pin.same_object(pin) and found.pin.storage_class == pin.storage_class
+        if untouched or found.intent is not None or found.pin.storage_class != self.to_class:
+            return False
+        return before.proves_equal(self._fingerprint(found))
+
+    def _proven(self, after: Head, before: Fingerprint) -> Pin:
+        """The copy's pin. Raises Permanent unless it is what the object was, in the wanted class."""
+        lost = before.differences(self._fingerprint(after))
+        if after.pin.storage_class != self.to_class:
+            lost.append("class")
+        if lost:
+            told = f"after its class was changed the object differs in {', '.join(lost)}"
+            raise Permanent(told, reason="class_change_unproven")
+        return after.pin
+
+    def _fingerprint(self, found: Head) -> Fingerprint:
+        return _fingerprint(found, objects.with_tags(self.bucket, self.work.key, found))
+
+
+def _fingerprint(found: Head, carried: Carried) -> Fingerprint:
+    """What the object is. carried: with its tags."""
+    encrypted_by_key = found.kms_key is not None or (found.encryption or "").startswith("aws:kms")
+    return Fingerprint(
+        size=found.pin.size,
+        etag=None if encrypted_by_key or found.pin.etag_is_of_parts else found.pin.etag,
+        sha256=found.sha256,
+        crc32=found.crc32,
+        encryption=" ".join(filter(None, (found.encryption, found.kms_key))) or None,
+        headers={name: hash_of(value) for name, value in carried.headers.items()},
+        metadata=hash_of(carried.metadata),
+        tags=hash_of(carried.tags),
+    )
