@@ -54,6 +54,7 @@ worker_concurrency = _settings.worker_slots
 worker_max_tasks_per_child = 1000
 worker_max_memory_per_child = 1_500_000  # KiB
 worker_soft_shutdown_timeout = _settings.soft_shutdown_s
+worker_consumer = "workers.consumer:Consumer"
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_hijack_root_logger = False
 worker_proc_alive_timeout = 30

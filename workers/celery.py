@@ -28,6 +28,7 @@ TASK_MODULES = (
     "workers.rollback",
     "workers.routing",
     "workers.runs",
+    "workers.scrub",
     "workers.sites",
     "workers.verification",
 )
@@ -35,9 +36,15 @@ TASK_MODULES = (
 
 @signals.celeryd_init.connect
 def load_tasks(**_: object) -> None:
-    """Registers every task: in workers alone, since beat and Flower know tasks by name and start faster without."""
+    """Registers every task: in workers alone, since beat and Flower know tasks by name and start faster without.
+
+    A worker that lacks one would take its messages and drop them, and Celery only logs a handler's error: so it ends.
+    """
     for name in TASK_MODULES:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise SystemExit(f"the worker does not start, since {name} cannot be loaded: {error}") from error
 
 
 @signals.setup_logging.connect

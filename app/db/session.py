@@ -28,8 +28,17 @@ def engine() -> Engine:
         pool_pre_ping=True,
         pool_timeout=5,
         executemany_mode="values_plus_batch",  # many rows changed in a flush are one round trip
-        connect_args={"connect_timeout": 3, "options": "-c timezone=UTC -c lock_timeout=30s"},
+        connect_args={"connect_timeout": 3, "options": _options(settings.lease_s)},
     )
+
+
+def _options(lease_s: float) -> str:
+    """What each connection asks for: a process that is frozen in a transaction keeps its locks no longer than a lease.
+
+    Otherwise nobody could take its work over, since the locks of its rows would outlive its claim.
+    """
+    frozen_ms = round(1000 * lease_s)
+    return f"-c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout={frozen_ms}"
 
 
 def dispose() -> None:

@@ -2,7 +2,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import func, text, update
 from sqlalchemy.orm import Session
 
 from app.db import alerts, jobs, schedules, sweep
@@ -12,6 +12,7 @@ from app.domain.jobs import Verdict
 from app.domain.states import JobState
 from app.errors import Conflict, LeaseLost, NotFound, Overloaded
 from app.queue import SCHEDULES, QueueName, TaskName
+from app.settings import get_settings
 
 LEASE_S = 30.0
 
@@ -127,6 +128,11 @@ def test_rings_of_a_row_double_their_distance(session: Session) -> None:
     assert sweep.to_ring(session, QueueName.LEARN, room=5, first_s=15, cap_s=300) == []
     session.execute(update(Job).values(rings=3, rung_at=func.now() - timedelta(seconds=61)))
     assert [bell.job_id for bell in sweep.to_ring(session, QueueName.LEARN, 5, 15, 300)] == [job.id]
+
+
+def test_a_process_frozen_in_a_transaction_keeps_its_locks_no_longer_than_a_lease(session: Session) -> None:
+    told = session.scalar(text("show idle_in_transaction_session_timeout"))
+    assert told == f"{get_settings().lease_s:g}s"
 
 
 def test_submissions_beyond_the_queue_limit_are_refused(session: Session) -> None:

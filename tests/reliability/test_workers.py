@@ -289,6 +289,7 @@ def test_a_poison_job_is_dead_after_five_attempts_and_slows_nobody(fleet, poison
         claims = text("select count(*) from observed where job_id = :id and state = 'running'")
         assert session.scalar(claims, {"id": poison}) == 5
     during = p95_s(ids)
-    assert during < max(2 * before, 0.1), (before, during)  # below 0.1 s two cores' own noise is larger
-    shown = f"a poison job dead after 5 attempts; p95 of others {during * 1000:.0f} ms, {before * 1000:.0f} before"
+    usual = max(before, p95_s(steady(fleet, None, 40)))
+    assert during < max(2 * usual, 0.1), (usual, during)  # below 0.1 s two cores' own noise is larger
+    shown = f"a poison job dead after 5 attempts; p95 of others {during * 1000:.0f} ms, {usual * 1000:.0f} without it"
     figure("I15", shown, len(ids), bound=False)

@@ -1,9 +1,12 @@
 """One test a Celery setting of docs/guarantees.md, on the application that workers and the API really use."""
 
+import subprocess
+import sys
+
 import pytest
 
 from app.queue import KEY_PREFIX, SCHEDULES, TASKS, QueueName, TaskName
-from app.settings import get_settings
+from app.settings import PROJECT_ROOT, get_settings
 from workers.celery import app, load_tasks
 
 
@@ -37,6 +40,7 @@ def tasks():
         ("enable_utc", True),
         ("timezone", "UTC"),
         ("task_create_missing_queues", False),
+        ("worker_consumer", "workers.consumer:Consumer"),
     ],
 )
 def test_setting(conf, setting, value):
@@ -123,3 +127,15 @@ def test_a_tick_is_rung_on_the_very_queue_that_it_speaks_for(conf):
 
 def test_beat_keeps_no_file(conf):
     assert conf.beat_scheduler == "celery.beat:Scheduler"
+
+
+def test_a_worker_whose_tasks_cannot_be_loaded_does_not_start():
+    code = """
+import sys, workers.celery
+from celery import signals
+sys.modules["workers.sites"] = None
+signals.celeryd_init.send(sender="w")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "workers.sites" in done.stderr

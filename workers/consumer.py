@@ -1,0 +1,20 @@
+"""The part of a worker that holds the connection to the broker."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from celery.worker.consumer import Consumer as CelerysConsumer
+
+RETRY_S = 2.0
+
+
+class Consumer(CelerysConsumer):
+    """Asks for a broker that is away every two seconds: Celery's own waits grow to half a minute."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """The connection, once it stands."""
+        steady = {"interval_start": RETRY_S, "interval_step": 0.0, "interval_max": RETRY_S}
+        conn.ensure_connection = partial(conn.ensure_connection, **steady)
+        return super().ensure_connected(conn)
