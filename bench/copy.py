@@ -49,15 +49,16 @@ def measure(rig: Rig) -> Iterator[Result]:
 def _round(sites: Sequence[RunningSite], prefix: str, count: int, size: int) -> tuple[dict[str, Any], float]:
     """What ours measured of itself, and rclone's seconds, over the same new objects."""
     source, destination, other = sites
-    _fill(source, prefix, count, size)
-    return _run("ours", source, destination, prefix), _rclone(source, other, prefix)
+    fill(source, prefix, count, size)
+    return _run("ours", source, destination, prefix), rclone(source, other, prefix)
 
 
 def _medians(rounds: Sequence[tuple[dict[str, Any], float]]) -> tuple[float, float]:
     return median(ours["seconds"] for ours, _ in rounds), median(seconds for _, seconds in rounds)
 
 
-def _fill(site: RunningSite, prefix: str, count: int, size: int) -> None:
+def fill(site: RunningSite, prefix: str, count: int, size: int) -> None:
+    """Puts so many objects of random bytes under the prefix."""
     client = boto3.client(
         "s3",
         endpoint_url=site.endpoint_url,
@@ -86,7 +87,7 @@ def _bucket(site: RunningSite) -> Bucket:
     return connect(address(site))
 
 
-def _rclone(source: RunningSite, destination: RunningSite, prefix: str) -> float:
+def rclone(source: RunningSite, destination: RunningSite, prefix: str) -> float:
     """Seconds that rclone needs, its own start left out."""
     beside = Path(sys.executable).parent / "rclone"
     program = str(beside) if beside.exists() else shutil.which("rclone")
