@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +29,15 @@ class Operations:
     def verify_objects(self, *, dry_run: bool = False, **selection: Any) -> Json:
         """Starts to read replicas again, by prefix, keys and site; the job. dry_run: only tells what that costs."""
         return self._api.start("/objects:verify", given(selection) | {"dry_run": dry_run})
+
+    def scrub_site(self, name: str, *, deep: bool = False, dry_run: bool = False, prefix: str | None = None) -> Json:
+        """Starts to compare a site with the catalogue; the job. deep: reads every replica again."""
+        body = {"deep": deep, "dry_run": dry_run, "prefix": prefix}
+        return self._api.start(f"/sites/{part(name)}:scrub", given(body))
+
+    def findings(self, site: str, **filters: Any) -> Iterator[Json]:
+        """What the site's scrubs have found, by kind, open or resolved."""
+        return self._api.pages(f"/sites/{part(site)}/findings", **filters)
 
     # -- Chaos, where it is enabled
 

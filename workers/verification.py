@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
 
 from app import clock
 from app.db import jobs, placement
@@ -14,12 +16,13 @@ from app.db import verification as store
 from app.db.session import session_scope
 from app.db.tables import Json
 from app.db.verification import Held, Selection
+from app.domain.pins import Pin
 from app.domain.placement_problem import SiteOption
-from app.domain.verification import Look, ReadCost, Seen, Verdict, judge, may_be_read
+from app.domain.verification import Judgement, Look, ReadCost, Seen, Verdict, judge, may_be_read
 from app.errors import ChecksumMismatch, SiteFaulty, SiteUnavailable, SourceChanged, Throttled
 from app.queue import TaskName
 from app.s3 import objects
-from app.s3.client import connect
+from app.s3.client import Bucket, connect
 from app.settings import get_settings
 from workers.base import JobContext, job_task
 from workers.faults import obey_faults
@@ -68,11 +71,14 @@ def verify(job: JobContext) -> Json | None:
     with session_scope() as session:
         store.check(session, selection)
         total = store.count(session, selection)
-        options = {option.name: option for option in placement.world(session, clock.now()).options}
     if job.args.get("dry_run"):
-        return _cost(selection, options)
+        return cost(selection)
     findings, after = Findings.from_json(job.args.get("so_far")), int(job.args.get("after_id") or 0)
-    left_at = _batches(job, selection, options, findings, total, after)
+
+    def save(session: Session, held: list[Held], judged: dict[str, Judgement]) -> None:
+        findings.add(held, store.save(session, held, judged, BY))
+
+    left_at = check(job, selection, after, save, lambda: (findings.verdicts.total(), total))
     if left_at is not None:
         with job.postponing("goes on in a moment", 0.0) as session:
             later = {**job.args, "after_id": left_at, "so_far": findings.as_json()}
@@ -88,28 +94,41 @@ def _selection(args: Json) -> Selection:
     )
 
 
-def _cost(selection: Selection, options: dict[str, SiteOption]) -> Json:
+def site_options() -> dict[str, SiteOption]:
+    """The sites with their price books, by name."""
+    with session_scope() as session:
+        return {option.name: option for option in placement.world(session, clock.now()).options}
+
+
+def cost(selection: Selection) -> Json:
     """What reading would cost at most: worked out from the catalogue, nothing is read."""
-    cost = ReadCost()
+    told, options = ReadCost(), site_options()
     with session_scope() as session:
         for site, storage_class, sizes in store.classes(session, selection):
-            cost.add(options.get(site), storage_class, sizes)
-    return {"dry_run": True, **vars(cost), "usd": round(cost.usd, 9)}
+            told.add(options.get(site), storage_class, sizes)
+    return {"dry_run": True, **vars(told), "usd": round(told.usd, 9)}
 
 
-def _batches(
-    job: JobContext, selection: Selection, options: dict[str, SiteOption], findings: Findings, total: int, after: int
+Save = Callable[[Session, list[Held], dict[str, Judgement]], None]
+
+
+def check(
+    job: JobContext, selection: Selection, after: int, save: Save, progress: Callable[[], tuple[int, int]]
 ) -> int | None:
-    """Works through the objects after `after`; returns where it stands when its turn is over before they are."""
-    until = time.monotonic() + TURN_S
+    """Looks at the replicas of the objects after `after`; returns where it stands when its turn ends before they do.
+
+    save: what is done with the verdicts on one object's replicas; progress: how many of how many are done.
+    """
+    until, options = time.monotonic() + TURN_S, site_options()
     with ThreadPoolExecutor(get_settings().migrate_concurrency, thread_name_prefix="verify") as pool:
         while True:
             with session_scope() as session:
                 batch = store.batch(session, selection, after, BATCH)
             for held, looks in zip(batch, pool.map(lambda each: looked_at(each, options), batch), strict=True):
                 with job.saving() as session:
-                    findings.add(held, store.save(session, held, judge(looks, held[0].elsewhere), BY))
-                job.progress(min(findings.verdicts.total(), total), total, "replicas")
+                    save(session, held, judge(looks, held[0].elsewhere))
+                done, total = progress()
+                job.progress(min(done, total), total, "replicas")
             if len(batch) < BATCH:
                 return None
             after = batch[-1][0].object_id
@@ -142,10 +161,11 @@ def _look(held: Held, *, read: bool) -> Look:
 
 def _read(held: Held) -> Look:
     """All of the replica, twice when it is not as expected: the way may be at fault instead of the site."""
-    first = _sha256(held)
+    bucket = connect(held.address)
+    first = sha256_of(bucket, held.key, held.pin)
     if first is not None and held.expected in (None, first):
         return Look(Seen.READ, held.sha256, first)
-    second = _sha256(held)
+    second = sha256_of(bucket, held.key, held.pin)
     if second is not None and second == held.expected:
         return Look(Seen.READ, held.sha256, second)
     if first != second:
@@ -153,9 +173,9 @@ def _read(held: Held) -> Look:
     return Look(Seen.READ if second else Seen.WRONG, held.sha256, second)
 
 
-def _sha256(held: Held) -> str | None:
-    """SHA-256 of all that is read; None when it ends early."""
+def sha256_of(bucket: Bucket, key: str, pin: Pin) -> str | None:
+    """SHA-256 of all that is read of the pinned object; None when it ends early. Raises SourceChanged."""
     try:
-        return objects.hashes(connect(held.address), held.key, held.pin, max(1, held.pin.size))[0]
+        return objects.hashes(bucket, key, pin, max(1, pin.size))[0]
     except ChecksumMismatch:
         return None

@@ -8,6 +8,7 @@ from app.api import (
     audit,
     compat,
     faults,
+    findings,
     health,
     jobs,
     migrations,
@@ -28,6 +29,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         sites,
+        findings,
         objects,
         accesses,
         models,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TextIO
 
 import click
 
-from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, when_of
+from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, size_of, when_of
 from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
+from app.domain.scrub import FindingKind
 from app.errors import ExitCode
 
 COLUMNS: Columns = {
@@ -25,6 +27,15 @@ FIELDS: Columns = {
     "LATENCY MS": "latency_ms",
     "PROBED AT": when_of("probed_at"),
     "CAPABILITIES": "capabilities",
+}
+
+FINDINGS: Columns = {
+    "KIND": "kind",
+    "WHY": "why",
+    "KEY": "key",
+    "SIZE": size_of("size"),
+    "FIRST SEEN": when_of("first_seen_at"),
+    "LAST SEEN": when_of("last_seen_at"),
 }
 
 
@@ -116,3 +127,36 @@ def prices(name: str) -> None:
     """Print a site's price book as JSON, with its source and date."""
     with connect() as client:
         print_json(client.prices(name))
+
+
+@sites.command()
+@click.argument("name")
+@click.option("--deep", is_flag=True, help="Read every replica again and compare its bytes.")
+@click.option("--prefix", help="Only keys that begin so.")
+@click.option("--dry-run", is_flag=True, help="Only count, and tell what --deep would cost at most.")
+@wait_options
+def scrub(
+    name: str, deep: bool, prefix: str | None, dry_run: bool, wait: bool, timeout: float | None, as_json: bool
+) -> ExitCode:
+    """Compare a site with the catalogue: what is dark, missing or corrupt."""
+    with connect() as client:
+        started = client.scrub_site(name, deep=deep, dry_run=dry_run, prefix=prefix)
+        ended = finish(client, started, wait=wait, timeout=timeout, as_json=as_json)
+        found = (ended.get("result") or {}).get("found")
+        if found and not dry_run:
+            click.echo(f"Next: foretide sites findings {name}", err=True)
+        return ExitCode.PARTIAL if found else ExitCode.OK
+
+
+@sites.command()
+@click.argument("name")
+@click.option("--kind", type=click.Choice([kind.value for kind in FindingKind]), help="Only these.")
+@click.option("--resolved", is_flag=True, help="Those that are over instead of those that are open.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@json_option
+def findings(name: str, kind: str | None, resolved: bool, limit: int, as_json: bool) -> None:
+    """List what a site's scrubs have found."""
+    with connect() as client:
+        found = islice(client.findings(name, kind=kind, resolved=resolved or None), limit)
+        nothing = f"Nothing was found. Next: foretide sites scrub {name}"
+        print_rows(found, FINDINGS, as_json=as_json, nothing=nothing)

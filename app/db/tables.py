@@ -17,7 +17,17 @@ from app.db.tables_data import (
     Replica,
     Site,
 )
-from app.db.tables_watch import Alert, Audit, Counter, EndpointSample, Fault, RouteDecision, Token
+from app.db.tables_watch import (
+    Alert,
+    Audit,
+    Counter,
+    EndpointSample,
+    Fault,
+    Finding,
+    RouteDecision,
+    ScrubLine,
+    Token,
+)
 from app.db.tables_work import (
     Budget,
     IdempotencyKey,
@@ -42,6 +52,7 @@ __all__ = [
     "EndpointSample",
     "Fault",
     "Feature",
+    "Finding",
     "IdempotencyKey",
     "Job",
     "Json",
@@ -60,6 +71,7 @@ __all__ = [
     "Replica",
     "RouteDecision",
     "ScheduleSlot",
+    "ScrubLine",
     "Site",
     "Token",
 ]

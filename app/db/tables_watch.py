@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.tables_base import EMPTY, NOW, Base, Json
+from app.db.tables_base import BYTEWISE, EMPTY, NOW, Base, Json
 from app.domain.states import (
     AlertState,
 )
@@ -106,6 +106,38 @@ class Fault(Base):
     status: Mapped[int | None]
     """What a throttled request is answered."""
     expires_at: Mapped[datetime]
+
+
+class Finding(Base):
+    """Something in which a site and the catalogue differ, found by a scrub; open until one no longer finds it."""
+
+    __tablename__ = "finding"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id", ondelete="CASCADE"))
+    key: Mapped[str] = mapped_column(BYTEWISE)
+    kind: Mapped[str]
+    why: Mapped[str]
+    size: Mapped[int | None]
+    intent: Mapped[str | None]
+    """The mark of the migration that wrote it."""
+    pin: Mapped[Json] = mapped_column(server_default=EMPTY)
+    """What stands at the site."""
+    first_seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    resolved_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("uq_finding_open", "site_id", "key", "kind", unique=True, postgresql_where=text("resolved_at is null")),
+    )
+
+
+class ScrubLine(Base):
+    """One key in a scrub that is under way: as the first dump of the catalogue had it, and as the site listed it."""
+
+    __tablename__ = "scrub_line"
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(BYTEWISE, primary_key=True)
+    known: Mapped[Json | None]
+    listed: Mapped[Json | None]
 
 
 class Counter(Base):

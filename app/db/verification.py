@@ -116,6 +116,17 @@ def _recorded(session: Session, object_ids: Sequence[int]) -> dict[int, set[str]
     return found
 
 
+def expected(session: Session, key: str, site_id: int) -> str | None:
+    """The SHA-256 that a replica's bytes must have: its own record, else what the others' say together."""
+    row = session.execute(
+        select(Object.id, Replica.sha256).join(Replica).where(Object.key == key, Replica.site_id == site_id)
+    ).first()
+    if row is None:
+        return None
+    known = _recorded(session, [row.id]).get(row.id, set())
+    return row.sha256 or (next(iter(known)) if len(known) == 1 else None)
+
+
 def _held(replica: Replica, key: str, site: str, address: SiteAddress, elsewhere: str | None) -> Held:
     pin = Pin.from_json(replica.pin)
     if pin is None:

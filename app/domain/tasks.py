@@ -29,6 +29,7 @@ class TaskName(StrEnum):
     ROLLBACK = "rollback"
     MIGRATE = "migrate"
     VERIFY = "verify"
+    SCRUB = "scrub"
     PROBE = "probe"
     ROUTE = "route"
     RUN = "run"
@@ -56,6 +57,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.ROLLBACK: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.MIGRATE: TaskSpec(QueueName.MIGRATE, 3600, 3660),
     TaskName.VERIFY: TaskSpec(QueueName.INGEST, 3600, 3660),
+    TaskName.SCRUB: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.PROBE: TaskSpec(QueueName.WATCH, 120, 150),
     TaskName.ROUTE: TaskSpec(QueueName.WATCH, 120, 150),
     TaskName.RUN: TaskSpec(QueueName.CONTROL, 60, 90),

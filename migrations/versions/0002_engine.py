@@ -31,9 +31,38 @@ def upgrade() -> None:
     op.execute("update migration set delete_intended_at = now() where state = 'draining'")
     op.add_column("replica", sa.Column("checked_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("fault", sa.Column("status", sa.BigInteger(), nullable=True))
+    op.create_table(
+        "finding",
+        sa.Column("id", sa.BigInteger(), nullable=False),
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.Text(collation="C"), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=True),
+        sa.Column("intent", sa.Text(), nullable=True),
+        sa.Column("pin", postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("last_seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["site_id"], ["site.id"], name="fk_finding_site_id", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name="pk_finding"),
+    )
+    open_only = sa.text("resolved_at is null")
+    op.create_index("uq_finding_open", "finding", ["site_id", "key", "kind"], unique=True, postgresql_where=open_only)
+    op.create_table(
+        "scrub_line",
+        sa.Column("job_id", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.Text(collation="C"), nullable=False),
+        sa.Column("known", postgresql.JSONB(), nullable=True),
+        sa.Column("listed", postgresql.JSONB(), nullable=True),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name="fk_scrub_line_job_id", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job_id", "key", name="pk_scrub_line"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("scrub_line")
+    op.drop_table("finding")
     op.drop_column("fault", "status")
     op.drop_column("replica", "checked_at")
     op.drop_column("migration", "delete_intended_at")
