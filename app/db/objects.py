@@ -81,14 +81,16 @@ def _judged(
     """What each listed line says, by object id in order: replicas and their migrations as one snapshot has them."""
     moving = exists().where(Migration.object_id == Object.id, Migration.state.in_(EARLY), Migration.fence > 0)
     rows = session.execute(
-        select(Object.id, Object.key, Replica.state, Replica.pin, moving)
+        select(Object.id, Object.key, Replica.state, Replica.pin, moving, Replica.deleted_at.is_not(None))
         .outerjoin(Replica, (Replica.object_id == Object.id) & (Replica.site_id == site_id))
         .where(Object.key.in_(list(listed)))
         .order_by(Object.id)
     )
     found: dict[Finding, list[tuple[int, Pin]]] = {finding: [] for finding in Finding}
-    for object_id, key, state, pin, is_moving in rows:
-        known = Known(ReplicaState(state), Pin.from_json(pin), is_moving, key in marked) if state else None
+    for object_id, key, state, pin, is_moving, was_deleted in rows:
+        known = None
+        if state:
+            known = Known(ReplicaState(state), Pin.from_json(pin), is_moving, key in marked, was_deleted)
         found[judge(listed[key], known)].append((object_id, listed[key]))
     return found
 

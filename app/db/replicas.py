@@ -135,9 +135,9 @@ def _begin_copies(*, forget: bool) -> Executable:
     names = ["object_id", "site_id", "state", "object_version", "size", "storage_class", "pin"]
     statement = insert(table(Replica)).from_select(names, chosen)
     values: dict[str, object] = {name: statement.excluded[name] for name in ("state", "object_version", "size")}
-    values["deleted_at"] = None
-    if forget:
+    if forget:  # when it was deleted is kept: what its owner writes there afterwards is newer than all that is known
         values |= {"pin": statement.excluded.pin, "verified_at": None}
+        values["deleted_at"] = func.coalesce(table(Replica).c.deleted_at, func.now())
     return statement.on_conflict_do_update(index_elements=["object_id", "site_id"], set_=values)
 
 

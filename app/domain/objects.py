@@ -41,6 +41,8 @@ class Known:
     moving: bool
     marked: bool = False
     """Whether what stands there bears a migration's mark; asked only of what is unfinished."""
+    was_deleted: bool = False
+    """Whether there was nothing before the migration that is unfinished."""
 
 
 def judge(listed: Pin, known: Known | None) -> Finding:
@@ -50,7 +52,9 @@ def judge(listed: Pin, known: Known | None) -> Finding:
     if known.moving:
         return Finding.NOTHING  # the migration's own looks decide
     if known.pin is None and known.state in UNFINISHED:
-        return Finding.NOTHING if known.marked else Finding.NEW
+        if known.marked:
+            return Finding.NOTHING
+        return Finding.CHANGED if known.was_deleted else Finding.NEW
     if known.state is ReplicaState.DELETED:
         if known.pin is None:
             return Finding.CHANGED

@@ -69,6 +69,20 @@ def test_what_its_owner_writes_where_a_move_came_to_nothing_is_served_when_nothi
     assert (world.object("a").state, world.states("a")) == ("present", {AWS: "deleted", GCP: "serving"})
 
 
+def test_a_write_where_a_copy_was_deleted_is_newer_than_what_is_moved_there(world):
+    """An owner still writes at the old address, and a plan moves the object back before anybody has seen that."""
+    world.put(AWS, "a", b"old")
+    world.scan(AWS)
+    world.finish(world.move("a", AWS, GCP))
+    world.put(AWS, "a", b"newest")
+    job_id = world.move("a", GCP, AWS)
+    world.finish(job_id)
+    assert (world.row(job_id).state, world.row(job_id).reason) == ("blocked", "destination_exists")
+    world.scan(AWS)
+    assert world.states("a") == {AWS: "serving", GCP: "stale"}
+    assert world.read(AWS, "a") == b"newest"
+
+
 def test_a_copy_that_came_to_nothing_does_not_bring_back_what_its_owner_deleted(world):
     world.put(AWS, "a", b"old")
     world.scan(AWS)

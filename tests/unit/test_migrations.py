@@ -245,6 +245,7 @@ def test_a_pin_is_the_same_write_whatever_its_class():
         (PIN, Known(ReplicaState.DELETED, PIN, moving=False), Finding.NOTHING),
         (OTHER, Known(ReplicaState.DELETED, PIN, moving=False), Finding.CHANGED),
         (PIN, Known(ReplicaState.STALE, None, moving=False), Finding.NEW),
+        (PIN, Known(ReplicaState.STALE, None, moving=False, was_deleted=True), Finding.CHANGED),
         (PIN, Known(ReplicaState.COPYING, None, moving=False, marked=True), Finding.NOTHING),
     ],
 )
