@@ -26,7 +26,7 @@ VERBS: dict[str, Verb] = {
     "audit": Verb("app.cli.audit:audit", "Show who changed what."),
     "beat": Verb("app.cli.worker:beat", "Run Celery beat, which rings the periodic passes."),
     "bench": Verb("app.cli.bench:bench", "Measure against peers and bars."),
-    "chaos": Verb("app.cli.chaos:chaos", "Make sites fail, slow, refuse or lie for a while, where that is enabled."),
+    "chaos": Verb("app.cli.chaos:chaos", "Make sites fail, slow down, refuse or lie for a while."),
     "completion": Verb("app.cli.completion:completion", "Print a shell's completion script."),
     "config": Verb("app.cli.config:config", "Show the settings, or the API's OpenAPI document."),
     "explain": Verb("app.cli.explain:explain", "Show why an object is where it is."),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from app.__main__ import main
-from app.db import server
+from app.db import schema, server
 from app.db import session as database_session
 from app.settings import Settings, get_settings
 
@@ -44,7 +44,7 @@ def test_a_schema_that_is_not_there_names_the_command(stack, configure: Configur
     database_session.dispose()
     configure(database_url=url)
     found = findings()
-    assert found["schema"]["detail"] == "the database stands at no revision, the program needs 0001"
+    assert found["schema"]["detail"] == f"the database stands at no revision, the program needs {schema.head()}"
     assert found["schema"]["mend"] == "./foretide db upgrade"
     database_session.dispose()
     server.drop_database(stack.database_url, url.rpartition("/")[2])

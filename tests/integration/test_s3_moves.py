@@ -116,7 +116,7 @@ def test_tags_arrive_or_the_move_fails_and_touches_nothing(pair):
         assert pair.plain[pair.destination].tags(pair.key("tagged")) == tags
 
 
-@pytest.mark.parametrize(("source", "destination"), permutations((SEAWEEDFS, MOTO)))
+@pytest.mark.parametrize(("source", "destination"), list(permutations((SEAWEEDFS, MOTO))))
 def test_2_kb_of_metadata_arrive_although_they_leave_no_room_for_a_mark(between, source, destination):
     world = between(source, destination)
     body = b"x" * 6 * MIB  # copied in parts, so that its ETag tells it from its source

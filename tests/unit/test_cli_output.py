@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from app.__main__ import main
 from app.cli.output import money, print_rows, safe, size
-from app.cli.policy import _changed
+from app.cli.policy import changed
 from app.cli.root import VERBS, cli
 from app.cli.session import agreed
 from app.errors import ExitCode
@@ -92,10 +92,10 @@ def test_dry_run_says_what_would_be_done_and_yes_does_not_ask(capsys):
 
 def test_policy_fields_are_set_by_path():
     before = {"default": {"rf": 1}}
-    assert _changed(before, ("default.rf=2", "default.readers=routed")) == {"default": {"rf": 2, "readers": "routed"}}
+    assert changed(before, ("default.rf=2", "default.readers=routed")) == {"default": {"rf": 2, "readers": "routed"}}
     assert before == {"default": {"rf": 1}}
     with pytest.raises(click.UsageError):
-        _changed(before, ("rf",))
+        changed(before, ("rf",))
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
