@@ -39,6 +39,12 @@ class Operations:
         """What the site's scrubs have found, by kind, open or resolved."""
         return self._api.pages(f"/sites/{part(site)}/findings", **filters)
 
+    # -- Mend
+
+    def repair(self, *, apply: bool = False, dry_run: bool = False, **selection: Any) -> Json:
+        """Starts to plan the copies that objects lack, by prefix and keys; the job. apply: carries the plan out too."""
+        return self._api.start("/objects:repair", given(selection) | {"apply": apply, "dry_run": dry_run})
+
     # -- Chaos, where it is enabled
 
     def faults(self) -> list[Json]:

@@ -25,6 +25,7 @@ TASK_MODULES = (
     "workers.objects",
     "workers.placement",
     "workers.predictions",
+    "workers.repair",
     "workers.rollback",
     "workers.routing",
     "workers.runs",

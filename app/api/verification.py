@@ -1,4 +1,4 @@
-"""Verification: replicas are read again and compared with what was recorded."""
+"""Verification and repair: replicas are read again; copies that are lost, corrupt or lacking are planned anew."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ class VerifyIn(VerifyMigrationIn):
     site: Name | None = Field(None, description="Only replicas there.")
 
 
+class RepairIn(In):
+    """Which objects to repair; all if nothing is given."""
+
+    prefix: str | None = Field(None, max_length=1024)
+    keys: Keys | None = None
+    apply: bool = Field(False, description="Also carry out the plan of copies.")
+    dry_run: bool = Field(False, description="Only tell what is broken.")
+
+
 @router.post(
     "/migrations/<id:migration_id>:verify",
     Role.OPERATOR,
@@ -54,6 +63,20 @@ def verify_migration(migration_id: int, body: VerifyMigrationIn) -> Response:
 def verify_objects(body: VerifyIn) -> Response:
     """Starts to read replicas again; the job's result counts the verdicts and names the first that are wrong."""
     return _start(body.model_dump(exclude_none=True), "objects")
+
+
+@router.post("/objects:repair", Role.OPERATOR, body=RepairIn, answer=JobOut, status=202, starts_work=True)
+def repair_objects(body: RepairIn) -> Response:
+    """Starts to plan the copies that objects lack; the job's result names the plan and what cannot be mended."""
+    args = body.model_dump(exclude_none=True)
+
+    def begin(session: Session) -> Started:
+        job = submit.job(session, TaskName.REPAIR, args)
+        if not body.dry_run:
+            record(session, "objects.repair", "objects", {**args, "job_id": job.id})
+        return Started(job)
+
+    return submit.start_with(begin)
 
 
 def _start(args: Json, subject: str) -> Response:

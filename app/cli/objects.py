@@ -7,7 +7,7 @@ from itertools import islice
 import click
 
 from app.cli.output import Columns, Json, json_option, print_item, print_rows, size_of
-from app.cli.session import connect, finish, proven, wait_options
+from app.cli.session import agreed, connect, finish, proven, wait_options, yes_options
 from app.errors import ExitCode, NotFound
 
 
@@ -83,3 +83,30 @@ def verify(
     with connect() as client:
         started = client.verify_objects(keys=list(keys) or None, dry_run=dry_run, **selection)
         return proven(finish(client, started, wait=wait, timeout=timeout, as_json=as_json))
+
+
+@objects.command()
+@click.option("--prefix", help="Only keys that begin so.")
+@click.option("--key", "keys", multiple=True, help="Only this key; may be given again.")
+@click.option("--apply", is_flag=True, help="Also carry out the plan of copies.")
+@yes_options
+@wait_options
+def repair(
+    prefix: str | None,
+    keys: tuple[str, ...],
+    apply: bool,
+    yes: bool,
+    dry_run: bool,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Plan copies of objects that lack some, or whose copies are lost or corrupt."""
+    with connect() as client:
+        if apply and not dry_run and not agreed("copy what objects lack, as a plan at once", yes=yes):
+            return
+        started = client.repair(prefix=prefix, keys=list(keys) or None, apply=apply, dry_run=dry_run)
+        ended = finish(client, started, wait=wait, timeout=timeout, as_json=as_json)
+        plan_id = (ended.get("result") or {}).get("plan_id")
+        if plan_id and not apply:
+            click.echo(f"Next: foretide plan apply {plan_id}", err=True)

@@ -30,6 +30,7 @@ class TaskName(StrEnum):
     MIGRATE = "migrate"
     VERIFY = "verify"
     SCRUB = "scrub"
+    REPAIR = "repair"
     PROBE = "probe"
     ROUTE = "route"
     RUN = "run"
@@ -55,6 +56,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.ROLLBACK: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
+    TaskName.REPAIR: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.MIGRATE: TaskSpec(QueueName.MIGRATE, 3600, 3660),
     TaskName.VERIFY: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.SCRUB: TaskSpec(QueueName.INGEST, 3600, 3660),
