@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -15,6 +16,7 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 _PLAIN = "-._~"
 
 
+@lru_cache(maxsize=1024)
 def path_of(bucket: str, key: str | None) -> str:
     """The encoded path of an object, or of the bucket when `key` is None."""
     path = f"/{quote(bucket, safe=_PLAIN)}"

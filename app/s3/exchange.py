@@ -11,7 +11,8 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from app.domain import sigv4
 from app.domain.faults import FaultKind
@@ -30,8 +31,7 @@ SKEW_S = 300.0
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What is asked of a bucket.
 
     key: None asks the bucket itself. sha256: the body's, in hexadecimal, where it is known. writes: it changes
@@ -42,7 +42,7 @@ class Request:
     bucket: str
     key: str | None
     query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: Buffer = b""
     sha256: str | None = None
     writes: bool = False

@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from app.domain import sigv4
 from app.domain.sites import SiteAddress
 
 _SPACES = re.compile(r"[ \t]+")
+
+
+class _Moment(NamedTuple):
+    """What all requests of a second share."""
+
+    stamp: str
+    scope: str
+    key: bytes
 
 
 class Signer:
@@ -22,7 +31,7 @@ class Signer:
         self._access_key, self._secret_key, self._region = address.access_key, address.secret_key, address.region
         self.host = sigv4.host_of(address.endpoint_url)
         self.offset_s = 0.0
-        self._key: tuple[str, bytes] = ("", b"")
+        self._of_second: tuple[int, _Moment] = (-1, _Moment("", "", b""))
 
     def now(self) -> float:
         """Seconds since 1970 by the server's clock."""
@@ -36,26 +45,29 @@ class Signer:
         path, query: encoded as they are sent; headers: names in lower case, characters as bytes (Latin-1);
         payload: the body's SHA-256 in hexadecimal, or sigv4.UNSIGNED; now: seconds since 1970.
         """
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-        scope = sigv4.scope_of(stamp, self._region)
-        sent = {**headers, "host": self.host, "x-amz-content-sha256": payload, "x-amz-date": stamp}
+        moment = self._moment(int(now))
+        sent = {**headers, "host": self.host, "x-amz-content-sha256": payload, "x-amz-date": moment.stamp}
         names = sorted(sent)
         signed_names = ";".join(names)
-        listed = "".join(f"{name}:{_trimmed(sent[name])}\n" for name in names)
+        listed = "".join([f"{name}:{_trimmed(sent[name])}\n" for name in names])
         canonical = f"{method}\n{path}\n{query}\n{listed}\n{signed_names}\n{payload}"
-        signature = sigv4.signature(self._key_of(scope), stamp, scope, canonical.encode("latin-1"))
+        signature = sigv4.signature(moment.key, moment.stamp, moment.scope, canonical.encode("latin-1"))
         sent["authorization"] = (
-            f"{sigv4.ALGORITHM} Credential={self._access_key}/{scope}, "
+            f"{sigv4.ALGORITHM} Credential={self._access_key}/{moment.scope}, "
             f"SignedHeaders={signed_names}, Signature={signature}"
         )
         return sent
 
-    def _key_of(self, scope: str) -> bytes:
-        known, key = self._key
-        if known != scope:
-            key = sigv4.signing_key(self._secret_key, scope)
-            self._key = (scope, key)
-        return key
+    def _moment(self, second: int) -> _Moment:
+        known, moment = self._of_second
+        if known == second:
+            return moment
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+        scope = sigv4.scope_of(stamp, self._region)
+        key = moment.key if scope == moment.scope else sigv4.signing_key(self._secret_key, scope)
+        moment = _Moment(stamp, scope, key)
+        self._of_second = (second, moment)
+        return moment
 
 
 def _trimmed(value: str) -> str:
