@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -71,7 +72,7 @@ class Attempts:
             return False
         if work.state in EARLY and work.attempts >= self.settings.max_attempts:
             lost = Setback(MigrationState.DEAD, "worker_lost", counts=False)
-            self._set_back(self._mover(work), work, lost, LeaseLost())
+            self._set_back(work, lambda _: lost, LeaseLost())
             return False
         return True
 
@@ -114,24 +115,24 @@ class Attempts:
             if not isinstance(error, ForetideError):
                 log.error("unexpected error", migration_id=work.claim.id, exc_info=error)
             with suppress(LeaseLost, DatabaseUnavailable):
-                self._set_back(self._mover(work), work, self._judge(work, error), error)
+                self._set_back(work, partial(self._judge, work, error), error)
 
     def _mover(self, work: Work) -> Mover:
         return Mover(self.settings, lambda: self.check(work.claim), self.at)
 
-    def _judge(self, work: Work, error: Exception) -> Setback:
+    def _judge(self, work: Work, error: Exception, attempts: int) -> Setback:
         chosen = self.settings
         policy = RetryPolicy(chosen.retry_base_s, chosen.retry_cap_s, chosen.max_attempts)
         jitter = random.random()  # noqa: S311  # spreads retries, no secret
-        return after_failure(error, work.attempts, work.retries, work.mismatches, policy, jitter)
+        return after_failure(error, attempts, work.retries, work.mismatches, policy, jitter)
 
-    def _set_back(self, mover: Mover, work: Work, setback: Setback, error: Exception) -> None:
+    def _set_back(self, work: Work, judge: Callable[[int], Setback], error: Exception) -> None:
         told = problem(error)
-        log.info("migration not done", state=setback.state, reason=setback.reason, detail=told["detail"])
-        fresh = isinstance(error, SourceChanged | ChecksumMismatch) or setback.reason == UPLOAD_MISSING
+        upload_is_gone = isinstance(error, ForetideError) and error.reason == UPLOAD_MISSING
+        fresh = isinstance(error, SourceChanged | ChecksumMismatch) or upload_is_gone
         with session_scope() as session:
-            upload_id = ends.set_back(session, work, setback, told, fresh=fresh)
+            setback, upload_id = ends.set_back(session, work, judge, told, fresh=fresh)
+        log.info("migration not done", state=setback.state, reason=setback.reason, detail=told["detail"])
         self.failures += setback.state in (MigrationState.FAILED, MigrationState.DEAD)
-        over = setback.state in MIGRATION_FINAL and work.state in EARLY
-        if upload_id or over:
-            mover.discard(work, upload_id, written=over)
+        if setback.state in MIGRATION_FINAL and work.state in EARLY:
+            self._mover(work).discard(work, upload_id)

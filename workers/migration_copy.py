@@ -21,6 +21,7 @@ from app.errors import (
     SiteFaulty,
     Skipped,
     SourceChanged,
+    UnknownOutcome,
 )
 from app.s3 import evidence, multipart, objects, transfer
 from app.s3.client import Bucket, connect
@@ -145,17 +146,20 @@ class Copy:
     def _write(self, write: Callable[[Target], None], copied: Copied) -> bool:
         """Writes on the condition that nothing stands there, or what may be replaced; adopts what is this already.
 
-        Returns whether it was written now.
+        Returns whether it was written now. Where no answer came and nothing new stands there, what was sent may still
+        arrive: that is for the next attempt, whose condition it cannot pass.
         """
         target = self._target()
         if not target.conditional and self._standing(copied) == THIS:
             return False
         try:
             write(target)
-        except (ConditionFailed, ObjectMissing) as refused:
+        except (ConditionFailed, ObjectMissing, UnknownOutcome) as refused:
             standing = self._standing(copied)
             if standing == THIS:
                 return False
+            if isinstance(refused, UnknownOutcome):
+                raise
             if refused.reason == UPLOAD_MISSING:
                 raise SiteFaulty("the upload is gone, and its object is not there", reason=UPLOAD_MISSING) from None
             write(replace(target, replaces=standing))
@@ -164,7 +168,8 @@ class Copy:
     def _standing(self, copied: Copied) -> str | None:
         """What stands at the destination: None nothing, THIS these very bytes, else the ETag of what may be replaced.
 
-        Raises Blocked when it is somebody else's, LeaseLost when a later claim wrote it.
+        An object without a mark is taken for ours where the mark found no room and it is equal in all else. Raises
+        Blocked when it is somebody else's, LeaseLost when a later claim wrote it.
         """
         work, destination = self.work, connect(self.work.destination)
         found = objects.find(destination, work.key)
@@ -176,13 +181,21 @@ class Copy:
         written_by = owner(work.intent_id, work.claim.fence, found.intent)
         if written_by is Owner.SUCCESSOR:
             raise LeaseLost
+        may_be_ours = written_by is Owner.OURS or self._is_like_ours(found)
+        if may_be_ours and found.pin.size == self.pin.size and self._holds(found, copied):
+            return THIS
         if written_by is Owner.OTHER:
             raise Blocked(f"{destination.name} holds another object of this key", reason="destination_exists")
-        if found.pin.size == self.pin.size:
-            _, parts = objects.hashes(destination, work.key, found.pin, copied.part_size)
-            if tuple(parts) == copied.parts:
-                return THIS
         return found.pin.etag
+
+    def _is_like_ours(self, found: Head) -> bool:
+        no_room = found.intent is None and not self.carried.has_room(self.work.intent)
+        return no_room and not transfer.not_kept(found, self.carried)
+
+    def _holds(self, found: Head, copied: Copied) -> bool:
+        destination = connect(self.work.destination)
+        sha256 = transfer.sha256_at(destination, self.work.key, found, copied, by_checksum=self.by_checksum)
+        return sha256 is not None
 
 
 class _Ledger:

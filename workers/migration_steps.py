@@ -13,6 +13,7 @@ from datetime import timedelta
 import structlog
 
 from app.db import migration_ends as ends
+from app.db import migration_parts as parts
 from app.db import migration_steps as steps
 from app.db import migration_switch, migration_work
 from app.db.migration_work import Work
@@ -31,7 +32,7 @@ from app.domain.migrations import (
 )
 from app.domain.sites import SiteAddress
 from app.domain.states import MoveKind, ReplicaState
-from app.errors import ConditionFailed, ForetideError, ObjectMissing, Skipped, SourceChanged
+from app.errors import ConditionFailed, ForetideError, ObjectMissing, Skipped, SourceChanged, UnknownOutcome
 from app.s3 import multipart, objects
 from app.s3.client import Bucket, connect
 from app.s3.objects import Head
@@ -163,6 +164,9 @@ class Mover:
             objects.delete(source, work.key, pinned(work), conditional=conditional)
         except ConditionFailed:
             raise SourceChanged("the source was written just before its delete, which did not happen") from None
+        except UnknownOutcome:
+            if objects.find(source, work.key) is not None:
+                raise
 
     def _verdict(self, work: Work, found: Head | None) -> DeleteVerdict:
         with session_scope() as session:
@@ -200,30 +204,36 @@ class Mover:
 
     # -- giving up ----------------------------------------------------------------------------------------------------
 
-    def discard(self, work: Work, upload_id: str | None, *, written: bool) -> None:
-        """Removes what an attempt that was given up has left at the destination, as far as the site lets it.
+    def discard(self, work: Work, upload_id: str | None) -> None:
+        """Removes what a migration that was given up has left, as far as the sites let it.
 
-        written: also the object itself, if this migration wrote it and the site has conditional deletes. What cannot be
-        removed stays in the catalogue as stale.
+        The object that it wrote at the destination goes where the site has conditional deletes, else it stays in the
+        catalogue as stale. The id of an upload that could not be aborted stays in the migration's row.
         """
-        if work.facts.kind not in COPIES:
-            return
-        destination = connect(work.destination)
         try:
             if upload_id:
-                multipart.abort(destination, work.key, upload_id)
-            found = objects.find(destination, work.key) if written else None
-            if found:
-                ours = owner(work.intent_id, work.claim.fence, found.intent) is Owner.OURS
-                if not (ours and capabilities(work).conditional_delete):
-                    return
-                objects.delete(destination, work.key, found.pin, conditional=True)
+                multipart.abort(connect(work.destination), work.key, upload_id)
+                with session_scope() as session:
+                    parts.forget_upload(session, work.claim.id, upload_id)
+            if work.facts.kind in COPIES:
+                self._remove_copy(work)
         except ForetideError as error:
             log.warning("not tidied up", key=work.key, site=work.destination.name, reason=error.reason)
-            return
-        if written:
-            with session_scope() as session:
-                ends.nothing_left(session, work, found.pin if found else None)
+
+    def _remove_copy(self, work: Work) -> None:
+        destination = connect(work.destination)
+        found = objects.find(destination, work.key)
+        if found:
+            ours = owner(work.intent_id, work.claim.fence, found.intent) is Owner.OURS
+            if not (ours and capabilities(work).conditional_delete):
+                return
+            try:
+                objects.delete(destination, work.key, found.pin, conditional=True)
+            except UnknownOutcome:
+                if objects.find(destination, work.key) is not None:
+                    raise
+        with session_scope() as session:
+            ends.nothing_left(session, work, found.pin if found else None)
 
 
 def _is_itself(witness: Head, source: Head) -> bool:

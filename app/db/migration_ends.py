@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from sqlalchemy import func, update
@@ -100,28 +101,32 @@ def _audit_source(session: Session, work: Work, action: str, verdict: DeleteVerd
 # -- An attempt that did not succeed ----------------------------------------------------------------------------------
 
 
-def set_back(session: Session, work: Work, setback: Setback, error: Json, *, fresh: bool) -> str | None:
-    """Ends an attempt as the setback says; returns the id of an upload that is given up and has to be aborted.
+def set_back(
+    session: Session, work: Work, judge: Callable[[int], Setback], error: Json, *, fresh: bool
+) -> tuple[Setback, str | None]:
+    """Ends an attempt; returns as what, and the id of an upload that is given up and has to be aborted.
 
-    fresh: the next attempt copies from the start. Raises LeaseLost.
+    judge: what the error means after so many attempts that have failed since the copy last got further. fresh: the next
+    attempt copies from the start. Raises LeaseLost.
     """
     changes.lock(session, work.object_id)
     row = mine(session, work.claim)
+    failed = min(work.attempts, row.attempts)
+    setback = judge(failed)
     row.reason, row.error, row.lease_until = setback.reason, error, None
-    row.attempts = work.attempts + (1 if setback.counts else 0)
+    row.attempts = failed + (1 if setback.counts else 0)
     row.mismatches += 1 if setback.reason == "checksum_mismatch" else 0
     row.next_attempt_at = func.now() + timedelta(seconds=setback.delay_s)
     row.retries += 0 if setback.state in MIGRATION_FINAL else 1
     if row.state in SWITCHED:  # only the delete of the source failed, which is tried for ever
         if setback.state in MIGRATION_FINAL:
             row.attempts, row.next_attempt_at = 0, func.now() + timedelta(seconds=RECHECK_S)
-        return None
-    given_up = row.upload_id if fresh or setback.state in MIGRATION_FINAL else None
-    if given_up or fresh:
-        clear_copy(session, row, keep_upload=False)
+        return setback, None
+    if fresh or setback.state in MIGRATION_FINAL:
+        clear_copy(session, row)
     if setback.state not in MIGRATION_FINAL:
         go(row, setback.state)
-        return given_up
+        return setback, None
     begun = (ReplicaState.COPYING, ReplicaState.VERIFIED)
     replicas.set_state(session, work.object_id, ReplicaState.STALE, only=begun, site_id=work.destination_id)
     _finish(session, row, setback.state, setback.reason)
@@ -129,7 +134,7 @@ def set_back(session: Session, work: Work, setback: Setback, error: Json, *, fre
         message = f"the move of {work.key} from {work.source.name} to {work.destination.name}: {setback.reason}"
         data = {"migration_id": row.id, "state": setback.state}
         alerts.raise_alert(session, "migration_failed", "warning", message, subject=work.key, data=data)
-    return given_up
+    return setback, row.upload_id
 
 
 def nothing_left(session: Session, work: Work, removed: Pin | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -26,14 +26,17 @@ class Part:
 def set_upload(session: Session, claim: Claim, upload_id: str, part_size: int) -> None:
     """Keeps an upload's id before any part is sent, so that it can be gone on with or aborted. Raises LeaseLost."""
     row = mine(session, claim)
-    clear_copy(session, row, keep_upload=False)
+    clear_copy(session, row)
     row.upload_id, row.part_size = upload_id, part_size
 
 
 def add_part(session: Session, claim: Claim, part: Part) -> None:
-    """Keeps a finished part before the next is sent. Raises LeaseLost."""
+    """Keeps a finished part before the next is sent. An attempt that gets further is none that failed.
+
+    Raises LeaseLost.
+    """
     row = mine(session, claim)
-    row.bytes_done = row.bytes_done + part.size
+    row.bytes_done, row.attempts = row.bytes_done + part.size, 0
     statement = insert(MigrationPart).values(
         migration_id=claim.id, part_number=part.number, etag=part.etag, size=part.size, sha256=part.sha256
     )
@@ -47,9 +50,13 @@ def parts(session: Session, migration_id: int) -> list[Part]:
     return [Part(row.part_number, row.etag, row.size, row.sha256) for row in session.scalars(rows)]
 
 
-def clear_copy(session: Session, row: Migration, *, keep_upload: bool) -> None:
-    """Forgets what was copied so far, its ledger of parts only unless the upload is gone on with."""
-    row.sha256, row.result_pin, row.verified_at = None, None, None
-    if not keep_upload:
-        row.upload_id, row.part_size, row.bytes_done = None, None, 0
-        session.execute(delete(MigrationPart).where(MigrationPart.migration_id == row.id))
+def clear_copy(session: Session, row: Migration) -> None:
+    """Forgets what was copied so far. The upload's id stays: it is gone on with from its first part, or aborted."""
+    row.sha256, row.result_pin, row.verified_at, row.bytes_done = None, None, None, 0
+    session.execute(delete(MigrationPart).where(MigrationPart.migration_id == row.id))
+
+
+def forget_upload(session: Session, migration_id: int, upload_id: str) -> None:
+    """The upload does not exist any more."""
+    which = (Migration.id == migration_id, Migration.upload_id == upload_id)
+    session.execute(update(Migration).where(*which).values(upload_id=None, part_size=None))

@@ -40,14 +40,17 @@ class Carried:
     metadata: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
+    def has_room(self, intent: str) -> bool:
+        """Whether the mark fits beside the user's metadata."""
+        taken = sum(len(name) + len(value) for name, value in self.metadata.items())
+        return taken + len(INTENT) + len(intent) <= METADATA_LIMIT
+
     def sent(self, intent: str) -> dict[str, str]:
         """The headers of PutObject, CreateMultipartUpload and CopyObject without tags.
 
         They are marked with the intent when it fits in the 2 KB.
         """
-        metadata = dict(self.metadata)
-        if sum(len(k) + len(v) for k, v in metadata.items()) + len(INTENT) + len(intent) <= METADATA_LIMIT:
-            metadata[INTENT] = intent
+        metadata = self.metadata | ({INTENT: intent} if self.has_room(intent) else {})
         named = {_CARRIED[name]: value for name, value in self.headers.items()}
         return named | {METADATA + name: value for name, value in metadata.items()}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.errors import ObjectMissing, SiteFaulty, SourceChanged
+from app.errors import ObjectMissing, SiteFaulty, SourceChanged, UnknownOutcome
 from app.s3 import documents, objects
 from app.s3.client import Bucket, Query
 from app.s3.heads import Carried, Head
@@ -143,8 +143,14 @@ def sent_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, str] | Non
 
 
 def abort(bucket: Bucket, key: str, upload_id: str) -> None:
-    """Ends an upload and frees its parts; nothing happens when there is no such upload."""
+    """Ends an upload and frees its parts; nothing happens when there is no such upload.
+
+    Raises UnknownOutcome when no answer came and the upload still stands.
+    """
     try:
         bucket.ask("DELETE", key, query={"uploadId": upload_id}, writes=True)
     except ObjectMissing:
         return
+    except UnknownOutcome:
+        if sent_parts(bucket, key, upload_id) is not None:
+            raise

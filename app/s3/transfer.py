@@ -147,27 +147,40 @@ def prove(
     found = objects.head(destination, key)
     if found.pin.size != pin.size:
         raise ChecksumMismatch(f"{destination.name} holds {found.pin.size} of {pin.size} bytes")
+    sha256 = sha256_at(destination, key, found, copied, by_checksum=by_checksum)
+    if sha256 is None:
+        raise ChecksumMismatch(f"{destination.name}: the copy's SHA-256 differs from the source's")
+    kept_as_sent(destination, key, found, wanted)
+    return found, sha256
+
+
+def sha256_at(destination: Bucket, key: str, found: Head, copied: Copied, *, by_checksum: bool) -> str | None:
+    """The SHA-256 of what was found if those are the bytes that were read; None when they are others.
+
+    by_checksum: as in `prove`.
+    """
     if by_checksum and copied.sha256 and (found.sha256 or found.sha256_of_parts):
         whole = copied.sha256
         same = found.sha256 == whole if found.sha256 else found.sha256_of_parts == sha256_of_parts(copied.parts)
     else:
         whole, parts = objects.hashes(destination, key, found.pin, copied.part_size)
         same = tuple(parts) == copied.parts and copied.sha256 in (None, whole)
-    if not same:
-        raise ChecksumMismatch(f"{destination.name}: the copy's SHA-256 differs from the source's")
-    kept_as_sent(destination, key, found, wanted)
-    return found, whole
+    return whole if same else None
 
 
 def kept_as_sent(bucket: Bucket, key: str, found: Head, wanted: Carried) -> None:
     """Raises Permanent unless headers, user metadata and tags are as they were sent."""
-    lost = {name for name, value in wanted.headers.items() if found.carried.headers.get(name) != value}
-    if found.carried.metadata != wanted.metadata:
-        lost.add("metadata")
+    lost = not_kept(found, wanted)
     if (objects.tags(bucket, key, found.pin.version_id) if found.tag_count else {}) != wanted.tags:
         lost.add("tags")
     if lost:
         raise Permanent(f"{bucket.name} did not keep {', '.join(sorted(lost))}", reason="not_kept_as_sent")
+
+
+def not_kept(found: Head, wanted: Carried) -> set[str]:
+    """What of the headers and the user metadata is not as it was sent; tags are not looked at."""
+    lost = {name for name, value in wanted.headers.items() if found.carried.headers.get(name) != value}
+    return lost if found.carried.metadata == wanted.metadata else {*lost, "metadata"}
 
 
 def upload_is_there(destination: Bucket, key: str, upload_id: str, done: Sequence[SentPart]) -> bool:
