@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 
 import pytest
 from sqlalchemy import func, select, text
@@ -82,15 +81,6 @@ def test_409_only_while_the_first_has_not_committed(api: Api):
         connection.execute(lock, {"token": token_id})
         assert start(api, "k").status_code == 409
     assert start(api, "k").status_code == 202
-
-
-def test_a_full_queue_is_refused_with_the_time_to_come_back(make_api: Callable[..., Api]):
-    api = make_api(queue_limit=2)
-    assert [start(api).status_code for _ in range(3)] == [202, 202, 503]
-    refused = start(api)
-    assert refused.json["type"] == "/problems/overloaded"
-    assert int(refused.headers["Retry-After"]) > 0
-    assert api.post("/v1/objects:scan", {}).status_code == 202
 
 
 @pytest.fixture

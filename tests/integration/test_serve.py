@@ -1,59 +1,26 @@
-"""`foretide serve` as a process: within its memory, quick to leave, gone with its parent."""
+"""`foretide serve` as a process: within its memory, with its messages, gone with its parent."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import httpx
-import psutil
 import pytest
 
 from app import errors
-from app.db import jobs, tokens
+from app.db import tokens
 from app.db.session import session_scope
-from app.devstack.ports import Ports
 from app.domain.roles import Role
-from app.domain.tasks import TaskName
 from app.settings import PROJECT_ROOT
+from tests.served import MEMORY, Served
 
 HEAVY = {"sklearn", "scipy", "numba", "pulp", "boto3", "botocore", "skops", "duckdb", "pandas"}
-MEMORY = 116 * 2**20  # what bench api measures against its bar of 110, and room for the machine
-
-
-class Served:
-    """A serving process, its worker process and a client of it."""
-
-    def __init__(self, token: str) -> None:
-        port = Ports().choose(None)
-        command = [sys.executable, "-P", "-m", "app", "serve", "--port", str(port)]
-        environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
-        self.process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment)
-        headers = {"Authorization": f"Bearer {token}"}
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=40)
-        deadline = time.monotonic() + 60
-        while not self.is_ready():
-            assert self.process.poll() is None
-            assert time.monotonic() < deadline
-
-    def is_ready(self) -> bool:
-        with contextlib.suppress(httpx.TransportError):
-            return self.http.get("/readyz", headers={"Connection": "close"}).status_code == 200
-        return False
-
-    @property
-    def worker(self) -> psutil.Process:
-        (found,) = psutil.Process(self.process.pid).children()
-        return found
 
 
 @pytest.fixture
@@ -62,9 +29,7 @@ def served(clean_database: str) -> Iterator[Served]:
         token = tokens.create(session, "test", Role.ADMIN)[1]
     made = Served(token)
     yield made
-    if made.process.poll() is None:
-        made.process.kill()
-    made.process.wait()
+    made.end()
 
 
 def run(*arguments: str) -> str:
@@ -109,25 +74,6 @@ def test_it_stays_within_its_memory(served: Served):
         assert served.http.get(path).status_code == 200
     assert served.http.post("/v1/runs", json={}).status_code == 202
     assert served.worker.memory_info().rss <= MEMORY
-
-
-def test_it_leaves_at_once_and_answers_who_waits(served: Served):
-    with session_scope() as session:
-        job_id = jobs.submit(session, TaskName.PLAN).id
-    answers: list[int] = []
-    waiting = threading.Thread(target=lambda: answers.append(served.http.get(f"/v1/jobs/{job_id}?wait=30").status_code))
-    waiting.start()
-    time.sleep(0.5)  # the request has no sign that it waits
-    worker = served.worker
-    asked = time.monotonic()
-    served.process.terminate()
-    while served.is_ready():
-        assert time.monotonic() - asked < 1
-    waiting.join()
-    assert answers == [200]
-    assert served.process.wait(25) is not None
-    assert time.monotonic() - asked < 25
-    assert not worker.is_running()
 
 
 def test_nothing_is_left_when_its_parent_is_killed(served: Served):
