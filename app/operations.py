@@ -45,6 +45,16 @@ class Operations:
         """Starts to plan the copies that objects lack, by prefix and keys; the job. apply: carries the plan out too."""
         return self._api.start("/objects:repair", given(selection) | {"apply": apply, "dry_run": dry_run})
 
+    # -- Tidy
+
+    def tidy_site(self, name: str, *, dry_run: bool = False, prefix: str | None = None) -> Json:
+        """Starts to remove leftover copies and orphaned uploads at a site; the job."""
+        return self._api.start(f"/sites/{part(name)}:tidy", given({"dry_run": dry_run, "prefix": prefix}))
+
+    def remove_copies(self, keys: list[str], *, dry_run: bool = False) -> Json:
+        """Starts to remove what is left of objects that their owner deleted; the job. Raises Conflict for others."""
+        return self._api.start("/objects:remove-copies", {"keys": keys, "dry_run": dry_run})
+
     # -- Chaos, where it is enabled
 
     def faults(self) -> list[Json]:

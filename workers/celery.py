@@ -31,6 +31,7 @@ TASK_MODULES = (
     "workers.runs",
     "workers.scrub",
     "workers.sites",
+    "workers.tidying",
     "workers.verification",
 )
 

@@ -19,6 +19,7 @@ from app.db import objects, predictions, sites
 from app.db.session import session_scope
 from app.db.tables import Object, Prediction, Replica
 from app.domain.roles import Role
+from app.domain.states import ObjectState
 from app.domain.tasks import TaskName
 
 router = Router("objects")
@@ -31,6 +32,7 @@ class ObjectsQuery(PageQuery):
     tier: Literal["hot", "warm", "cold"] | None = None
     prefix: str | None = Field(None, max_length=1024)
     key: Key | None = None
+    state: ObjectState | None = Field(None, description="gone: deleted by their owner, with what copies are left.")
 
 
 class ObjectIn(In):
@@ -49,7 +51,7 @@ class ScanIn(In):
 @router.get("/objects", Role.VIEWER, query=ObjectsQuery, answer=Page)
 def list_objects(query: ObjectsQuery) -> dict[str, Any]:
     """Objects that all the filters hold for."""
-    filters = query.model_dump(include={"site", "tier", "prefix", "key"})
+    filters = query.model_dump(include={"site", "tier", "prefix", "key", "state"})
     with session_scope() as session:
         rows = objects.listing(session, **filters, after_id=query.after_id(), limit=query.limit + 1)
         replicas = objects.replicas_of(session, [row.id for row in rows])

@@ -21,6 +21,7 @@ from app.api import (
     routing,
     runs,
     sites,
+    tidying,
     tokens,
     verification,
 )
@@ -37,6 +38,7 @@ ROUTERS = tuple(
         plans,
         migrations,
         verification,
+        tidying,
         routing,
         policies,
         alerts,

@@ -8,6 +8,7 @@ import click
 
 from app.cli.output import Columns, Json, json_option, print_item, print_rows, size_of
 from app.cli.session import agreed, connect, finish, proven, wait_options, yes_options
+from app.domain.states import ObjectState
 from app.errors import ExitCode, NotFound
 
 
@@ -40,6 +41,7 @@ def objects() -> None:
 @click.option("--site", help="Only those with a replica there.")
 @click.option("--tier", type=click.Choice(["hot", "warm", "cold"]), help="Only those that are read so.")
 @click.option("--prefix", help="Only keys that begin so.")
+@click.option("--state", type=click.Choice([state.value for state in ObjectState]), help="Only those in this state.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
 @json_option
 def list_objects(limit: int, as_json: bool, **filters: str | None) -> None:
@@ -110,3 +112,17 @@ def repair(
         plan_id = (ended.get("result") or {}).get("plan_id")
         if plan_id and not apply:
             click.echo(f"Next: foretide plan apply {plan_id}", err=True)
+
+
+@objects.command("remove-copies")
+@click.argument("keys", nargs=-1, required=True)
+@yes_options
+@wait_options
+def remove_copies(
+    keys: tuple[str, ...], yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool
+) -> None:
+    """Remove what is left of objects that their owner has deleted."""
+    with connect() as client:
+        if dry_run or agreed(f"delete every copy of {len(keys)} deleted objects", yes=yes):
+            started = client.remove_copies(list(keys), dry_run=dry_run)
+            finish(client, started, wait=wait, timeout=timeout, as_json=as_json)

@@ -160,3 +160,18 @@ def findings(name: str, kind: str | None, resolved: bool, limit: int, as_json: b
         found = islice(client.findings(name, kind=kind, resolved=resolved or None), limit)
         nothing = f"Nothing was found. Next: foretide sites scrub {name}"
         print_rows(found, FINDINGS, as_json=as_json, nothing=nothing)
+
+
+@sites.command()
+@click.argument("name")
+@click.option("--prefix", help="Only keys that begin so.")
+@yes_options
+@wait_options
+def tidy(
+    name: str, prefix: str | None, yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool
+) -> None:
+    """Remove copies that nothing reads any more, and uploads that nobody will finish."""
+    with connect() as client:
+        if dry_run or agreed(f"remove what moves have left at {name}", yes=yes):
+            started = client.tidy_site(name, dry_run=dry_run, prefix=prefix)
+            finish(client, started, wait=wait, timeout=timeout, as_json=as_json)

@@ -206,6 +206,7 @@ def listing(
     tier: str | None = None,
     prefix: str | None = None,
     key: str | None = None,
+    state: ObjectState | None = None,
     after_id: int | None = None,
     limit: int = 50,
 ) -> list[Object]:
@@ -216,7 +217,7 @@ def listing(
         statement = statement.where(there.where(Replica.state == ReplicaState.SERVING).exists())
     if prefix is not None:
         statement = statement.where(func.starts_with(Object.key, prefix))
-    wanted = {Object.tier: tier, Object.key: key}
+    wanted = {Object.tier: tier, Object.key: key, Object.state: state}
     statement = statement.where(*(column == value for column, value in wanted.items() if value is not None))
     if after_id is not None:
         statement = statement.where(Object.id > after_id)

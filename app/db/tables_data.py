@@ -89,6 +89,8 @@ class Replica(Base):
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
     absent_scans: Mapped[int] = mapped_column(server_default="0")
     draining_until: Mapped[datetime | None]
+    removing: Mapped[str | None]
+    """Why it is being removed although no migration has it; set just before its delete."""
     deleted_at: Mapped[datetime | None]
     __table_args__ = (Index("uq_replica_object_id_site_id", "object_id", "site_id", unique=True),)
 

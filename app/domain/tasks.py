@@ -31,6 +31,8 @@ class TaskName(StrEnum):
     VERIFY = "verify"
     SCRUB = "scrub"
     REPAIR = "repair"
+    TIDY = "tidy"
+    REMOVE_COPIES = "remove-copies"
     PROBE = "probe"
     ROUTE = "route"
     RUN = "run"
@@ -60,6 +62,8 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.MIGRATE: TaskSpec(QueueName.MIGRATE, 3600, 3660),
     TaskName.VERIFY: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.SCRUB: TaskSpec(QueueName.INGEST, 3600, 3660),
+    TaskName.TIDY: TaskSpec(QueueName.MIGRATE, 3600, 3660),
+    TaskName.REMOVE_COPIES: TaskSpec(QueueName.MIGRATE, 3600, 3660),
     TaskName.PROBE: TaskSpec(QueueName.WATCH, 120, 150),
     TaskName.ROUTE: TaskSpec(QueueName.WATCH, 120, 150),
     TaskName.RUN: TaskSpec(QueueName.CONTROL, 60, 90),
@@ -85,5 +89,6 @@ SCHEDULES: dict[str, Schedule] = {
     "optimize": Schedule(TaskName.RUN, "optimize_every_s", {"from": "plan", "to": "migrate"}),
     "train": Schedule(TaskName.TRAIN, "train_every_s"),
     "probe-sites": Schedule(TaskName.PROBE, "probe_every_s"),
+    "tidy": Schedule(TaskName.TIDY, "tidy_every_s"),
     "prune": Schedule(TaskName.PRUNE, "prune_every_s"),
 }

@@ -29,6 +29,7 @@ def upgrade() -> None:
     op.execute(RESERVED_BEFORE)
     op.add_column("migration", sa.Column("delete_intended_at", sa.DateTime(timezone=True), nullable=True))
     op.execute("update migration set delete_intended_at = now() where state = 'draining'")
+    op.add_column("replica", sa.Column("removing", sa.Text(), nullable=True))
     op.add_column("replica", sa.Column("checked_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("fault", sa.Column("status", sa.BigInteger(), nullable=True))
     op.create_table(
@@ -65,6 +66,7 @@ def downgrade() -> None:
     op.drop_table("finding")
     op.drop_column("fault", "status")
     op.drop_column("replica", "checked_at")
+    op.drop_column("replica", "removing")
     op.drop_column("migration", "delete_intended_at")
     op.drop_column("migration", "reserved")
     op.drop_column("migration", "fingerprint")

@@ -1,0 +1,214 @@
+"""Copies that nothing reads any more: found, claimed against migrations, and what came of their removal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.db import audit, changes, policies, replicas, sites
+from app.db.migrations import ACTIVE
+from app.db.tables import Finding, Migration, Object, Replica, Site
+from app.domain.pins import Pin
+from app.domain.policies import Rules
+from app.domain.scrub import FindingKind, Why
+from app.domain.sites import SiteAddress
+from app.domain.states import ObjectState, ReplicaState
+from app.domain.tidying import Cause, Removal
+from app.errors import Conflict, FieldError, NotFound
+
+ACTOR = "worker"
+UNFINISHED = (ReplicaState.COPYING, ReplicaState.VERIFIED)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A copy that may be removed, as one transaction has read it."""
+
+    object_id: int
+    key: str
+    version: int
+    site: str
+    site_id: int
+    address: SiteAddress
+    rules: Rules
+    cause: Cause
+    pin: Pin | None
+    proven: bool
+    state: ReplicaState | None
+    """None: the catalogue has no replica there."""
+    not_before: datetime | None
+    guarded: bool
+    conditional: bool
+    """Whether the site deletes on condition."""
+    witnesses: tuple[tuple[SiteAddress, Pin], ...]
+    """Where the current version is served, with what was last seen there."""
+
+
+def set_grace(session: Session, site_id: int, grace_s: float) -> None:
+    """Gives copies that went out of service without one a grace from now on: who has their address still reads them."""
+    stale = (Replica.site_id == site_id, Replica.state == ReplicaState.STALE, Replica.draining_until.is_(None))
+    until = func.now() + timedelta(seconds=grace_s)
+    session.execute(update(Replica).where(*stale, Replica.verified_at.is_not(None)).values(draining_until=until))
+
+
+def leftovers(session: Session, site_id: int, prefix: str, after_id: int, limit: int) -> list[Left]:
+    """The next copies at a site that Foretide wrote and that nothing reads, of objects that no migration has."""
+    written = or_(Replica.verified_at.is_not(None), Replica.pin == {})
+    stale = and_(Replica.state == ReplicaState.STALE, written)
+    claimed = and_(Replica.state == ReplicaState.DRAINING, Replica.removing.is_not(None))
+    which = or_(stale, Replica.state.in_(UNFINISHED), claimed)
+    where = (which, Replica.is_origin.is_(False), Object.state == ObjectState.PRESENT)
+    return _load(session, site_id, prefix, after_id, limit, Cause.LEFTOVER, *where)
+
+
+def of_gone(
+    session: Session, site_id: int, after_id: int, limit: int, cause: Cause, keys: Sequence[str] | None = None
+) -> list[Left]:
+    """The next copies at a site of objects that their owner deleted."""
+    where: list[ColumnElement[bool]] = [
+        Object.state == ObjectState.GONE, Replica.state != ReplicaState.DELETED, Replica.pin != {}
+    ]  # fmt: skip
+    if keys is not None:
+        where.append(Object.key.in_(keys))
+    return _load(session, site_id, "", after_id, limit, cause, *where)
+
+
+def dark(session: Session, site_id: int, prefix: str, after_id: int, limit: int) -> list[tuple[int, Left]]:
+    """The next leftovers that scrubs found at a site, by the finding's id, of objects that are served elsewhere."""
+    open_ones = (Finding.site_id == site_id, Finding.resolved_at.is_(None), Finding.id > after_id)
+    rows = session.execute(
+        select(Finding, Object)
+        .join(Object, Object.key == Finding.key)
+        .where(*open_ones, Finding.kind == FindingKind.DARK, Finding.why == Why.LEFTOVER, _idle())
+        .where(func.starts_with(Finding.key, prefix), Object.state == ObjectState.PRESENT)
+        .order_by(Finding.id)
+        .limit(limit)
+    ).all()
+    known = _Known(session, site_id, [found.id for _, found in rows])
+    return [
+        (finding.id, known.left(found, replicas.at(session, found.id, site_id), Cause.LEFTOVER))
+        for finding, found in rows
+    ]
+
+
+def _idle() -> ColumnElement[bool]:
+    return ~exists().where(Migration.object_id == Object.id, ACTIVE)
+
+
+def _load(
+    session: Session, site_id: int, prefix: str, after_id: int, limit: int, cause: Cause, *where: ColumnElement[bool]
+) -> list[Left]:
+    rows = session.execute(
+        select(Object, Replica)
+        .join(Replica)
+        .where(Replica.site_id == site_id, Object.id > after_id, func.starts_with(Object.key, prefix), _idle(), *where)
+        .order_by(Object.id)
+        .limit(limit)
+    ).all()
+    known = _Known(session, site_id, [found.id for found, _ in rows])
+    return [known.left(found, replica, cause) for found, replica in rows]
+
+
+class _Known:
+    """What holds for all candidates of a batch, read once."""
+
+    def __init__(self, session: Session, site_id: int, object_ids: Sequence[int]) -> None:
+        self._site_id, self._rules = site_id, policies.load(session)
+        rows: dict[int, Site] = sites.by_id(session)
+        self._sites = {number: sites.address(site) for number, site in rows.items()}
+        self._facts = sites.facts(rows[site_id])
+        self._serving: dict[int, list[Replica]] = {}
+        serving = (Replica.state == ReplicaState.SERVING, Replica.object_version == Object.version)
+        found = session.scalars(select(Replica).join(Object).where(Replica.object_id.in_(object_ids), *serving))
+        for replica in found:
+            self._serving.setdefault(replica.object_id, []).append(replica)
+
+    def left(self, found: Object, replica: Replica | None, cause: Cause) -> Left:
+        """The candidate."""
+        seen = [(self._sites[r.site_id], Pin.from_json(r.pin)) for r in self._serving.get(found.id, ())]
+        elsewhere = tuple((address, pin) for address, pin in seen if pin and address.name != self._facts.name)
+        can = self._facts.capabilities
+        return Left(
+            object_id=found.id,
+            key=found.key,
+            version=found.version,
+            site=self._facts.name,
+            site_id=self._site_id,
+            address=self._sites[self._site_id],
+            rules=self._rules.rules(found.key),
+            cause=cause,
+            pin=Pin.from_json(replica.pin) if replica else None,
+            proven=replica is not None and replica.verified_at is not None,
+            state=ReplicaState(replica.state) if replica else None,
+            not_before=replica.draining_until if replica and replica.removing is None else None,
+            guarded=can.conditional_delete or can.versioning or self._facts.allow_unguarded_delete,
+            conditional=can.conditional_delete,
+            witnesses=elsewhere,
+        )
+
+
+def check_gone(session: Session, keys: Sequence[str]) -> None:
+    """Raises NotFound for a key that is no object, Conflict for one that its owner has not deleted."""
+    states = dict(session.execute(select(Object.key, Object.state).where(Object.key.in_(keys))).all())
+    unknown = [key for key in keys if key not in states]
+    if unknown:
+        raise NotFound(f"there is no object {unknown[0]}")
+    there = [FieldError(f"/keys/{i}", "is not gone") for i, key in enumerate(keys) if states[key] != ObjectState.GONE]
+    if there:
+        raise Conflict("only what its owner has deleted can be removed so", errors=tuple(there))
+
+
+# -- Removed ----------------------------------------------------------------------------------------------------------
+
+
+def claim(session: Session, left: Left, removal: Removal, found: Pin) -> bool:
+    """Keeps migrations off the copy and writes down why it is deleted; False when something has changed since.
+
+    A migration that is made from now on finds the replica draining, and does not copy there.
+    """
+    thing = changes.lock(session, left.object_id)
+    row = replicas.at(session, left.object_id, left.site_id)
+    state = ReplicaState(row.state) if row else None
+    busy = session.scalar(select(Migration.id).where(ACTIVE, Migration.object_id == left.object_id).limit(1))
+    as_read = (state, Pin.from_json(row.pin) if row else None) == (left.state, left.pin)
+    if busy is not None or thing.version != left.version or not as_read:
+        return False
+    if row is None:
+        replicas.put(session, left.object_id, left.site_id, found, ReplicaState.DRAINING, object_version=0)
+        row = replicas.at(session, left.object_id, left.site_id)
+    if row is not None:
+        row.state, row.removing = ReplicaState.DRAINING, left.cause
+        row.pin, row.size = found.as_json(), found.size
+    _audit(session, left, "replica.delete", removal.reason, dict(removal.conditions))
+    session.flush()
+    return True
+
+
+def removed(session: Session, left: Left) -> None:
+    """The site does not hold the copy any more."""
+    changes.lock(session, left.object_id)
+    row = replicas.at(session, left.object_id, left.site_id)
+    gone = {ReplicaState.STALE, ReplicaState.DRAINING, *UNFINISHED, ReplicaState.CORRUPT, ReplicaState.LOST}
+    if row is not None and row.state in gone:
+        row.state, row.removing, row.draining_until = ReplicaState.DELETED, None, None
+        row.deleted_at = func.now()
+    _audit(session, left, "replica.deleted", left.cause, {})
+    session.flush()
+
+
+def kept(session: Session, left: Left) -> None:
+    """The copy was another than the one that was to be deleted: what was claimed is given back."""
+    changes.lock(session, left.object_id)
+    row = replicas.at(session, left.object_id, left.site_id)
+    if row is not None and row.removing is not None and row.state == ReplicaState.DRAINING:
+        row.state, row.removing = ReplicaState.STALE, None
+        session.flush()
+
+
+def _audit(session: Session, left: Left, action: str, reason: str, conditions: dict[str, object]) -> None:
+    data = {"key": left.key, "site": left.site, "reason": reason, "conditions": conditions}
+    audit.append(session, ACTOR, action, f"object {left.object_id}", data)
