@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Migration, Object
@@ -14,7 +14,7 @@ from app.domain.states import MIGRATION_FINAL, MoveKind
 from app.domain.tidying import Claimant
 
 BEGIN_UPLOADS = COPIES | {MoveKind.CLASS}
-AT = func.coalesce(Migration.to_site_id, Migration.from_site_id)
+AT: ColumnElement[int] = func.coalesce(Migration.to_site_id, Migration.from_site_id)
 """Where a migration writes; a change of class in place names no other site."""
 
 
