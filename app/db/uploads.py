@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Migration, Object
@@ -14,8 +14,6 @@ from app.domain.states import MIGRATION_FINAL, MoveKind
 from app.domain.tidying import Claimant
 
 BEGIN_UPLOADS = COPIES | {MoveKind.CLASS}
-AT: ColumnElement[int] = func.coalesce(Migration.to_site_id, Migration.from_site_id)
-"""Where a migration writes; a change of class in place names no other site."""
 
 
 def stored(session: Session, site_id: int) -> list[tuple[int, str, str]]:
@@ -43,6 +41,12 @@ def claimants(session: Session, site_id: int, keys: Sequence[str]) -> dict[str, 
     for row, key in rows:
         found.setdefault(key, []).append(_claimant(row, now))
     return found
+
+
+def _writes_at(site_id: int) -> ColumnElement[bool]:
+    """A change of class in place may name no destination."""
+    in_place = and_(Migration.to_site_id.is_(None), Migration.from_site_id == site_id)
+    return or_(Migration.to_site_id == site_id, in_place)
 
 
 def _claimant(row: Migration, now: datetime) -> Claimant:
