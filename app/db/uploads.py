@@ -22,7 +22,7 @@ def stored(session: Session, site_id: int) -> list[tuple[int, str, str]]:
     statement = (
         select(Migration.id, Object.key, Migration.upload_id)
         .join(Object)
-        .where(site_id == AT, Migration.upload_id.is_not(None), Migration.state.in_(ended))
+        .where(_writes_at(site_id), Migration.upload_id.is_not(None), Migration.state.in_(ended))
         .order_by(Migration.id)
     )
     return [(migration_id, key, str(upload_id)) for migration_id, key, upload_id in session.execute(statement)]
@@ -34,7 +34,7 @@ def claimants(session: Session, site_id: int, keys: Sequence[str]) -> dict[str, 
     rows = session.execute(
         select(Migration, Object.key)
         .join(Object)
-        .where(site_id == AT, Migration.kind.in_(BEGIN_UPLOADS), Object.key.in_(keys))
+        .where(_writes_at(site_id), Migration.kind.in_(BEGIN_UPLOADS), Object.key.in_(keys))
         .where(Migration.started_at.is_not(None))
     )
     found: dict[str, list[Claimant]] = {}
