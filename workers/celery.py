@@ -23,6 +23,7 @@ TASK_MODULES = (
     "workers.migrations",
     "workers.models",
     "workers.objects",
+    "workers.old_versions",
     "workers.placement",
     "workers.predictions",
     "workers.repair",

@@ -132,7 +132,9 @@ class Mover:
     def _switch(self, work: Work) -> None:
         self.check()
         with session_scope() as session:
-            steps.only(migration_switch.switch(session, [work], self.settings.grace_s))
+            switched = steps.only(migration_switch.switch(session, [work], self.settings.grace_s))
+            if work.facts.kind is MoveKind.CLASS:
+                ends.class_changed(session, switched)
         self.at("switched")
 
     # -- after the grace ----------------------------------------------------------------------------------------------

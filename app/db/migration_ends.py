@@ -8,14 +8,15 @@ from datetime import timedelta
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from app.db import alerts, audit, budgets, changes, replicas
+from app.db import alerts, audit, budgets, changes, old_versions, policies, replicas
 from app.db.migration_parts import clear_copy
 from app.db.migration_steps import go
 from app.db.migration_switch import ACTOR
 from app.db.migration_work import Work, mine
 from app.db.migrations import release_next
 from app.db.tables import Json, Migration, Replica
-from app.domain.migrations import RECHECK_S, SWITCHED, DeleteVerdict, Setback
+from app.domain.migrations import RECHECK_S, SWITCHED, DeleteAction, DeleteVerdict, Setback
+from app.domain.old_versions import KEPT
 from app.domain.pins import Pin
 from app.domain.states import MIGRATION_FINAL, MigrationState, ObjectState, ReplicaState
 from app.errors import SourceChanged
@@ -36,9 +37,14 @@ def intend_delete(session: Session, work: Work, verdict: DeleteVerdict) -> None:
 
 
 def source_gone(session: Session, work: Work, verdict: DeleteVerdict) -> None:
-    """The source does not exist any more: the migration is done. Raises LeaseLost."""
+    """The source does not exist any more: the migration is done. Raises LeaseLost.
+
+    In a versioned bucket what was read there stands on behind a marker.
+    """
     changes.lock(session, work.object_id)
     row = mine(session, work.claim)
+    deleted = verdict.action is DeleteAction.DELETE or row.delete_intended_at is not None
+    leaves = deleted and work.pin is not None and old_versions.note(session, work, work.pin)
     replicas.set_state(
         session,
         work.object_id,
@@ -49,7 +55,18 @@ def source_gone(session: Session, work: Work, verdict: DeleteVerdict) -> None:
         draining_until=None,
     )
     _audit_source(session, work, "replica.deleted", verdict)
-    _finish(session, row, MigrationState.DONE, None)
+    _finish(session, row, MigrationState.DONE, _old_version(session, leaves=leaves))
+
+
+def class_changed(session: Session, work: Work) -> None:
+    """A class was changed and the copy is read: in a versioned bucket the version that was copied stands on."""
+    leaves = work.pin is not None and old_versions.note(session, work, work.pin)
+    session.get_one(Migration, work.claim.id).reason = _old_version(session, leaves=leaves)
+
+
+def _old_version(session: Session, *, leaves: bool) -> str | None:
+    """What a done migration says of a version that it leaves: nothing where a policy will let it go."""
+    return KEPT if leaves and policies.load(session).old_versions_days is None else None
 
 
 def source_kept(session: Session, work: Work, verdict: DeleteVerdict) -> None:

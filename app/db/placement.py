@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 
 from sqlalchemy import ColumnElement, Double, cast, exists, func, or_, select, text
 from sqlalchemy.orm import Session
@@ -91,18 +92,20 @@ def world(session: Session, now: datetime) -> World:
     """Sites with their prices and volumes, and the policies in force."""
     rows = sites.listing(session)
     books = prices.books(session, rows)
-    volumes = _volumes(session)
-    options = tuple(_option(site, books[site.name], volumes.get(site.id, {})) for site in rows if site.name in books)
+    volumes, rules = _volumes(session), policies.load(session)
+    days = inf if rules.old_versions_days is None else float(rules.old_versions_days)
+    priced = [site for site in rows if site.name in books]
+    options = tuple(_option(site, books[site.name], volumes.get(site.id, {}), days) for site in priced)
     return World(
         now=now,
         options=options,
         site_ids={site.name: site.id for site in rows},
-        policies=policies.load(session),
+        policies=rules,
         unpriced=tuple(site.name for site in rows if site.name not in books),
     )
 
 
-def _option(site: Site, book: PriceBook, volume_gb: Mapping[str, float]) -> SiteOption:
+def _option(site: Site, book: PriceBook, volume_gb: Mapping[str, float], old_versions_days: float) -> SiteOption:
     facts = sites.facts(site)
     kept = [name for name in site.classes if name in facts.capabilities.classes and name in book.by_name]
     first = next((name for name in site.classes if name in book.by_name), book.classes[0].name)
@@ -116,6 +119,7 @@ def _option(site: Site, book: PriceBook, volume_gb: Mapping[str, float]) -> Site
         state=SiteState(site.state),
         encrypted=facts.encrypted,
         volume_gb=volume_gb,
+        old_versions_days=old_versions_days if facts.capabilities.versioning else 0.0,
     )
 
 

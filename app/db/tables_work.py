@@ -189,6 +189,27 @@ class MigrationPart(Base):
     sha256: Mapped[str]
 
 
+class OldVersion(Base):
+    """A version that a move has left in a versioned bucket: nobody reads it, and it costs as long as it stands."""
+
+    __tablename__ = "old_version"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"))
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id", ondelete="CASCADE"))
+    migration_id: Mapped[int | None] = mapped_column(ForeignKey("migration.id", ondelete="SET NULL"))
+    version_id: Mapped[str]
+    pin: Mapped[Json]
+    size: Mapped[int]
+    left_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    ended_at: Mapped[datetime | None]
+    """It was removed, or is left for good; before, `reason` says why it could not go yet."""
+    reason: Mapped[str | None]
+    __table_args__ = (
+        Index("uq_old_version", "site_id", "object_id", "version_id", unique=True),
+        Index("ix_old_version_standing", "id", postgresql_where=text("ended_at is null")),
+    )
+
+
 class Budget(Base):
     """What moves may use in a day, reserved when claimed and settled at the switch; money in integer nano-dollars."""
 

@@ -240,6 +240,18 @@ BREACHES = {
 
 def _reason(costs: Costs, decision: Decision, chosen: ReplicaSet, new: Split) -> str:
     """One sentence for a person: what is done, what it saves or mends, and what it costs."""
+    return _told(costs, decision, chosen, new) + _left_behind(costs, decision)
+
+
+def _left_behind(costs: Costs, decision: Decision) -> str:
+    """What the moves leave in versioned buckets."""
+    days = {site.name: min(site.old_versions_days, costs.horizon_days) for site in costs.problem.sites}
+    left = {move.from_site for move in decision.moves if move.kind is not MoveKind.COPY and move.from_site}
+    kept = sorted(site for site in left if days[site])
+    return "".join(f"; old_version_kept at {site}: {days[site]:.0f} days of it are counted" for site in kept)
+
+
+def _told(costs: Costs, decision: Decision, chosen: ReplicaSet, new: Split) -> str:
     reads = f"{decision.item.demand.reads * MONTH_DAYS:.3g} reads a month expected"
     best, was = describe(costs, chosen), describe(costs, decision.today)
     month = f"{usd(monthly(new.recurring, costs))} a month"

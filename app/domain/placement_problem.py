@@ -38,6 +38,8 @@ class SiteOption:
     state: SiteState = SiteState.READY
     encrypted: bool = True
     volume_gb: Mapping[str, float] = field(default_factory=dict)
+    old_versions_days: float = 0.0
+    """How long the version that a move leaves there costs; inf: as long as anybody counts, 0: none is left."""
 
     @property
     def place(self) -> Place:
@@ -150,7 +152,7 @@ def price(problem: Problem) -> Costs:
     longest = max((pair.entry.min_days for pair in pairs), default=0)
     days = max(problem.horizon_days, min(float(longest), LONGEST_MINIMUM_DAYS))
     size = np.array([item.size for item in problem.items], float)
-    standing = _standing(problem, pairs)
+    standing = _standing(problem, pairs, days)
     shape = (len(problem.items), len(pairs))
     storage, move, end = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     rate = np.array([item.demand.reads for item in problem.items])
@@ -185,7 +187,7 @@ def _volume(problem: Problem, pair: Pair) -> float:
     return problem.sites[pair.site].volume_gb.get(pair.name, 0.0)
 
 
-def _standing(problem: Problem, pairs: Sequence[Pair]) -> _Standing:
+def _standing(problem: Problem, pairs: Sequence[Pair], days: float) -> _Standing:
     column = {(problem.sites[pair.site].name, pair.name): index for index, pair in enumerate(pairs)}
     age = np.full((len(problem.items), len(pairs)), -1.0)
     leave = np.zeros((len(problem.items), len(problem.sites)))
@@ -196,7 +198,9 @@ def _standing(problem: Problem, pairs: Sequence[Pair]) -> _Standing:
             age[row, column[held.site, name]] = max(0.0, held.days_in_class)
     size = np.array([item.size for item in problem.items], float)
     for index, pair in enumerate(pairs):
-        fee = pricing.early_deletion_usd(pair.entry, size, age[:, index], _volume(problem, pair))
+        volume, left_days = _volume(problem, pair), min(problem.sites[pair.site].old_versions_days, days)
+        fee = pricing.early_deletion_usd(pair.entry, size, age[:, index], volume)
+        fee = np.maximum(fee, pricing.old_version_usd(pair.entry, size, left_days, volume))
         leave[:, pair.site] += np.where(age[:, index] >= 0, fee, 0.0)
     return _Standing(age, leave)
 

@@ -8,7 +8,7 @@ Documents, by policy name (a field left out has its default):
   limits     {"requests_per_s", "bytes_per_s", "concurrency", "sites": {NAME: the same}, "canary_moves",
               "abort_error_rate"}, as app/domain/limits.py reads them
   pause      {"reason": why no move goes on, or null}
-  retention  {"days": int, "propagate_deletes": bool}
+  retention  {"days": int, "propagate_deletes": bool, "old_versions_days": int}; null: versions that moves leave stay
   mode       {"mode": observe | approve | auto | paused, "reason": str}
 """
 
@@ -127,7 +127,11 @@ _FLAT: Mapping[str, Mapping[str, Check]] = {
         "abort_error_rate": (_number(0, 1), "a number from 0 to 1"),
     },
     "pause": {"reason": (lambda value: value is None or (isinstance(value, str) and value != ""), "a reason, or null")},
-    "retention": {"days": (_whole(1, 36_500), "a whole number of days from 1"), "propagate_deletes": BOOL},
+    "retention": {
+        "days": (_whole(1, 36_500), "a whole number of days from 1"),
+        "propagate_deletes": BOOL,
+        "old_versions_days": (_optional(_whole(0, 36_500)), "a whole number of days from 0, or null"),
+    },
     "mode": {
         "mode": (lambda value: value in list(Mode), "observe, approve, auto or paused"),
         "reason": (lambda value: isinstance(value, str), "a text"),
@@ -207,6 +211,12 @@ class Policies:
     def mode(self) -> Mode:
         """How far Foretide goes by itself."""
         return Mode(self.document("mode").get("mode", Mode.OBSERVE))
+
+    @property
+    def old_versions_days(self) -> int | None:
+        """After how many days versions go that moves have left in versioned buckets; None: they stay."""
+        days: int | None = self.document("retention").get("old_versions_days")
+        return days
 
     def rules(self, key: str, **overrides: Any) -> Rules:
         """The rules for a key; `overrides` (rf, sla_ms) come last, None meaning not given.

@@ -224,6 +224,14 @@ def early_deletion_usd(entry: StorageClass, size: Floats, age_days: Floats, volu
     return billable_gb(entry, size) * entry.marginal_usd(volume_gb) * left / MONTH_DAYS
 
 
+def old_version_usd(entry: StorageClass, size: Floats, days: float, volume_gb: float = 0.0) -> Floats:
+    """$ for the version that a move leaves in a versioned bucket, stored for so many days more.
+
+    A fee for leaving the class early is part of it, as far as it lasts.
+    """
+    return billable_gb(entry, size) * entry.marginal_usd(volume_gb) * days / MONTH_DAYS
+
+
 def to_usd(value: float) -> Decimal:
     """A float of dollars as it is stored: twelve decimals."""
     return Decimal(repr(float(value))).quantize(Decimal("1e-12"))

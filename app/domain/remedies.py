@@ -50,7 +50,9 @@ def priced(move: WantedMove, sites: Mapping[str, SiteOption]) -> tuple[PlannedMo
     one_off = _moved(move, source, target)
     if leaves and source and move.from_class in source.book.by_name:
         entry, age = source.book.storage_class(move.from_class), np.array([move.days_in_class])
-        one_off += float(pricing.early_deletion_usd(entry, np.array([float(move.size)]), age)[0])
+        size, left_days = np.array([float(move.size)]), min(source.old_versions_days, MONTH_DAYS)
+        early, old = pricing.early_deletion_usd(entry, size, age), pricing.old_version_usd(entry, size, left_days)
+        one_off += float(np.maximum(early, old)[0])
     planned = PlannedMove(
         kind=move.kind,
         from_site=move.from_site,

@@ -33,6 +33,7 @@ class TaskName(StrEnum):
     REPAIR = "repair"
     TIDY = "tidy"
     REMOVE_COPIES = "remove-copies"
+    EXPIRE = "expire"
     PROBE = "probe"
     ROUTE = "route"
     RUN = "run"
@@ -64,6 +65,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.SCRUB: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.TIDY: TaskSpec(QueueName.MIGRATE, 3600, 3660),
     TaskName.REMOVE_COPIES: TaskSpec(QueueName.MIGRATE, 3600, 3660),
+    TaskName.EXPIRE: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.PROBE: TaskSpec(QueueName.WATCH, 120, 150),
     TaskName.ROUTE: TaskSpec(QueueName.WATCH, 120, 150),
     TaskName.RUN: TaskSpec(QueueName.CONTROL, 60, 90),
@@ -90,5 +92,6 @@ SCHEDULES: dict[str, Schedule] = {
     "train": Schedule(TaskName.TRAIN, "train_every_s"),
     "probe-sites": Schedule(TaskName.PROBE, "probe_every_s"),
     "tidy": Schedule(TaskName.TIDY, "tidy_every_s"),
+    "expire": Schedule(TaskName.EXPIRE, "expire_every_s"),
     "prune": Schedule(TaskName.PRUNE, "prune_every_s"),
 }

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from app.domain.pins import Pin
-from app.errors import ChecksumMismatch, ConditionFailed, ObjectMissing, SourceChanged
+from app.errors import ChecksumMismatch, ConditionFailed, ObjectMissing, SourceChanged, UnknownOutcome
 from app.s3 import documents
 from app.s3.client import Bucket
 from app.s3.exchange import Stream
@@ -22,20 +22,23 @@ CHUNK = 1 << 18
 _WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
 
 
-def head(bucket: Bucket, key: str) -> Head:
-    """Looks at the current version. Raises ObjectMissing, or BucketMissing when it is the bucket that is not there."""
+def head(bucket: Bucket, key: str, version_id: str | None = None) -> Head:
+    """Looks at the current version, or that of an id.
+
+    Raises ObjectMissing, or BucketMissing when it is the bucket that is not there.
+    """
     try:
-        headers, _ = bucket.ask("HEAD", key, _WITH_CHECKSUM)
+        headers, _ = bucket.ask("HEAD", key, _WITH_CHECKSUM, query={"versionId": version_id})
     except ObjectMissing:
         bucket.ask("GET", None, query={"list-type": 2, "max-keys": 1})  # a HEAD does not tell which of them is missing
         raise
     return head_of(bucket.name, headers, bucket.booked_class)
 
 
-def find(bucket: Bucket, key: str) -> Head | None:
+def find(bucket: Bucket, key: str, version_id: str | None = None) -> Head | None:
     """As `head`, with None for an object that is not there."""
     try:
-        return head(bucket, key)
+        return head(bucket, key, version_id)
     except ObjectMissing:
         return None
 
@@ -208,12 +211,24 @@ def delete(bucket: Bucket, key: str, pin: Pin, *, conditional: bool) -> None:
     """
     answer, _ = bucket.ask("DELETE", key, {"if-match": f'"{pin.etag}"'} if conditional else None, writes=True)
     marker = answer.get("x-amz-version-id") if answer.get("x-amz-delete-marker") == "true" else None
-    if marker and not conditional and _newest_version(bucket, key) != (pin.version_id or "null"):
+    if marker and not conditional and newest_version(bucket, key) != (pin.version_id or "null"):
         bucket.ask("DELETE", key, query={"versionId": marker}, writes=True)
         raise ConditionFailed(f"{bucket.name}: a newer version was written before the delete; it stands again")
 
 
-def _newest_version(bucket: Bucket, key: str) -> str | None:
+def delete_version(bucket: Bucket, key: str, version_id: str) -> None:
+    """Removes one version for good, again if need be. Whoever asks has looked that it is not the current one."""
+    try:
+        bucket.ask("DELETE", key, query={"versionId": version_id}, writes=True)
+    except ObjectMissing:
+        return
+    except UnknownOutcome:
+        if find(bucket, key, version_id) is not None:
+            raise
+
+
+def newest_version(bucket: Bucket, key: str) -> str | None:
+    """The id of the newest version, delete markers left out; None when there is none."""
     versions = bucket.call("list_object_versions", Prefix=key, MaxKeys=10).get("Versions", [])
     return next((version["VersionId"] for version in versions if version["Key"] == key), None)
 

@@ -27,6 +27,27 @@ def upgrade() -> None:
     op.add_column("migration", sa.Column("fingerprint", postgresql.JSONB(), nullable=True))
     op.add_column("migration", sa.Column("reserved", postgresql.JSONB(), nullable=True))
     op.execute(RESERVED_BEFORE)
+    op.create_table(
+        "old_version",
+        sa.Column("id", sa.BigInteger(), nullable=False),
+        sa.Column("object_id", sa.BigInteger(), nullable=False),
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("migration_id", sa.BigInteger(), nullable=True),
+        sa.Column("version_id", sa.Text(), nullable=False),
+        sa.Column("pin", postgresql.JSONB(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("left_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["object_id"], ["object.id"], name="fk_old_version_object_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["site_id"], ["site.id"], name="fk_old_version_site_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["migration_id"], ["migration.id"], name="fk_old_version_migration_id", ondelete="SET NULL"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_old_version"),
+    )
+    op.create_index("uq_old_version", "old_version", ["site_id", "object_id", "version_id"], unique=True)
+    op.create_index("ix_old_version_standing", "old_version", ["id"], postgresql_where=sa.text("ended_at is null"))
     op.add_column("migration", sa.Column("delete_intended_at", sa.DateTime(timezone=True), nullable=True))
     op.execute("update migration set delete_intended_at = now() where state = 'draining'")
     op.add_column("replica", sa.Column("removing", sa.Text(), nullable=True))
@@ -68,6 +89,7 @@ def downgrade() -> None:
     op.drop_column("replica", "checked_at")
     op.drop_column("replica", "removing")
     op.drop_column("migration", "delete_intended_at")
+    op.drop_table("old_version")
     op.drop_column("migration", "reserved")
     op.drop_column("migration", "fingerprint")
     op.drop_column("job", "resumed_at")

@@ -65,7 +65,7 @@ def test_a_versioned_bucket_hides_the_source_behind_a_marker_and_brings_no_older
     world.scan("guarded")
     job_id = world.move("a", "guarded", "plain")
     world.finish(job_id)
-    assert (world.row(job_id).state, world.row(job_id).reason) == ("done", None)
+    assert (world.row(job_id).state, world.row(job_id).reason) == ("done", "old_version_kept")
     assert (world.guarded.get(world.key("a")), world.plain.get(world.key("a"))) == (None, b"newest")
     kept, markers = world.versions("a")
     assert (len(kept), len(markers)) == (2, 1)

@@ -42,6 +42,22 @@ def test_an_unread_object_goes_to_a_colder_class_and_says_why():
     assert "paid back in" in decision.reason
 
 
+def test_what_a_move_leaves_in_a_versioned_bucket_is_part_of_its_price():
+    thing = item(reads=0.001, rules=DIRECT)
+    plain = decision_of(thing)
+
+    def one_off(days):
+        (move,) = decision_of(thing, sites=(replace(AWS, old_versions_days=days),)).moves
+        return move.one_off - plain.moves[0].one_off
+
+    assert one_off(30.0) == pytest.approx(0.023)
+    assert one_off(0.0) == 0
+    kept = decision_of(thing, sites=(replace(AWS, old_versions_days=math.inf),))
+    assert kept.verdict is Verdict.STAY, "for the whole horizon the old version costs what the new class saves"
+    assert "old_version_kept at aws-eu: 30 days" in decision_of(thing, (replace(AWS, old_versions_days=30.0),)).reason
+    assert "old_version_kept" not in plain.reason
+
+
 def test_the_horizon_reaches_the_longest_minimum():
     assert price(problem(item())).horizon_days == 90
     hot_only = replace(AWS, classes=("STANDARD",))

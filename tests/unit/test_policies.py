@@ -64,6 +64,8 @@ def test_the_setting_gives_the_first_value_of_encryption_and_the_policy_then_rul
         ("security", [], {""}),
         ("budget", {"usd_per_day": -1}, {"/usd_per_day"}),
         ("retention", {"days": 0}, {"/days"}),
+        ("retention", {"old_versions_days": -1}, {"/old_versions_days"}),
+        ("retention", {"old_versions_days": 1.5}, {"/old_versions_days"}),
         ("mode", {"mode": "wild"}, {"/mode"}),
     ],
 )
@@ -71,6 +73,13 @@ def test_a_wrong_document_names_its_fields(name, document, pointers):
     with pytest.raises(Invalid) as caught:
         validate(name, document)
     assert {error.pointer for error in caught.value.errors} == pointers
+
+
+def test_old_versions_stay_unless_a_policy_says_otherwise():
+    assert Policies().old_versions_days is None
+    for days in (None, 0, 30):
+        validate("retention", {"old_versions_days": days})
+        assert Policies({"retention": {"old_versions_days": days}}).old_versions_days == days
 
 
 @pytest.mark.parametrize("name", POLICIES)
