@@ -103,10 +103,13 @@ class Copy:
         work, destination = self.work, connect(self.work.destination)
         ledger = _Ledger(work, self.pin, part_size(self.pin.size, self.settings.part_size), self.check)
         done = ledger.resume(destination)
-        copied = transfer.copy_parts(
-            connect(work.source), destination, self.found, self._target(), self.carried, ledger.part_size,
-            ledger.upload_id, done, ledger, self.at,
-        )  # fmt: skip
+        try:
+            copied = transfer.copy_parts(
+                connect(work.source), destination, self.found, self._target(), self.carried, ledger.part_size,
+                ledger.upload_id, done, ledger, self.at,
+            )  # fmt: skip
+        except ObjectMissing:  # of the destination: a source that is gone is SourceChanged
+            raise SiteFaulty("the upload is gone and is begun anew", reason=UPLOAD_MISSING) from None
         self.check()
         upload_id = ledger.upload_id or ""
         written = self._write(
@@ -214,8 +217,13 @@ class _Ledger:
         with session_scope() as session:
             kept = parts.parts(session, self._work.claim.id)
         done = [SentPart(part.number, part.etag, part.size, part.sha256) for part in kept]
+        if not done:  # it may hold parts of an attempt that was given up, which not every server lets be replaced
+            multipart.abort(destination, self._work.key, self.upload_id)
+            self.upload_id, self.part_size = None, self._new_size
+            return []
         all_sent = sum(part.size for part in done) == self._pin.size  # then it may have been completed, and be gone
         if not all_sent and not transfer.upload_is_there(destination, self._work.key, self.upload_id, done):
+            multipart.abort(destination, self._work.key, self.upload_id)  # it may be there without some of the parts
             self.upload_id, self.part_size = None, self._new_size
             return []
         self.etags = [part.etag for part in done]

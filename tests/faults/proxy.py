@@ -184,7 +184,7 @@ class _Connection:
         reader, writer = await self._connected()
         pace = _Pace(harms[Fault.BANDWIDTH].rule.value) if Fault.BANDWIDTH in harms else None
         writer.write(asked.head.as_bytes())
-        sending = asyncio.create_task(self._send(asked, writer, pace, exchange))
+        sending = asyncio.create_task(self._send(asked, writer, harms.get(Fault.SPOILT), pace, exchange))
         try:
             head = await wire.read_head(reader)
             while head.status < 200:
@@ -214,9 +214,13 @@ class _Connection:
             self.upstream = await asyncio.open_connection(*self.server_at, limit=wire.HEAD_LIMIT)
         return self.upstream
 
-    async def _send(self, asked: Asked, writer: StreamWriter, pace: _Pace | None, exchange: Exchange) -> None:
+    async def _send(
+        self, asked: Asked, writer: StreamWriter, spoilt: Harm | None, pace: _Pace | None, exchange: Exchange
+    ) -> None:
+        bit = spoilt.chance.randrange((asked.head.length or 0) * 8) if spoilt and asked.head.length else None
         try:
             async for piece in wire.body(self.reader, asked.head, is_answer=False):
+                piece = _turned(piece, exchange.sent, bit)
                 exchange.sent += len(piece)
                 if pace:
                     await pace.of(len(piece))
@@ -233,9 +237,7 @@ class _Connection:
         end = harms[Fault.TRUNCATED].chance.randrange(length) if spoilt and Fault.TRUNCATED in harms else None
         self.writer.write(answer.head.as_bytes())
         async for piece in answer.body:
-            if flip is not None and exchange.received <= flip // 8 < exchange.received + len(piece):
-                piece = bytearray(piece)
-                piece[flip // 8 - exchange.received] ^= 1 << flip % 8
+            piece = _turned(piece, exchange.received, flip)
             if end is not None and exchange.received + len(piece) > end:
                 self.writer.write(piece[: end - exchange.received])
                 await self.writer.drain()
@@ -303,6 +305,15 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 async def _only(whole: bytes) -> AsyncIterator[bytes]:
     yield whole
+
+
+def _turned(piece: bytes, before: int, bit: int | None) -> bytes:
+    """A piece of a body, of which `before` bytes have passed, with that bit of the body turned if it lies in it."""
+    if bit is None or not before <= bit // 8 < before + len(piece):
+        return piece
+    changed = bytearray(piece)
+    changed[bit // 8 - before] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 def _reset(writer: StreamWriter) -> None:

@@ -27,6 +27,8 @@ class Fault(StrEnum):
     """The answer's body ends somewhere before its end, and with it the connection."""
     FLIPPED = "flipped"
     """One bit of the answer's body is another."""
+    SPOILT = "spoilt"
+    """One bit of the request's body is another when it comes to the server."""
     THROTTLED = "429"
     """429 TooManyRequests in the server's place."""
     BROKEN = "500"

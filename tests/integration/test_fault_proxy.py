@@ -123,6 +123,11 @@ def test_bodies_are_cut_and_changed_by_one_bit(proxy, client):
     proxy.harm(on("GetObject", Fault.FLIPPED))
     found = get(client, proxy, "body")
     assert sum((a ^ b).bit_count() for a, b in zip(found, body, strict=True)) == 1
+    proxy.harm(on("PutObject", Fault.SPOILT))
+    with suppress(ClientError):  # a server that checks what it is sent refuses it
+        put(client, proxy, "spoilt", body)
+        proxy.harm()
+        assert sum((a ^ b).bit_count() for a, b in zip(get(client, proxy, "spoilt"), body, strict=True)) == 1
     proxy.harm(on("GetObject", Fault.TRUNCATED))
     with pytest.raises(ResponseStreamingError):
         get(client, proxy, "body")
