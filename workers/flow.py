@@ -63,14 +63,23 @@ class SiteGate:
     @contextmanager
     def request(self, *, writes: bool, bytes_out: int) -> Iterator[None]:  # noqa: ARG002  # reads and writes share
         """Held while a request is under way. Raises SiteUnavailable, HeldBack, or what stops the work."""
-        self._enter()
+        with self._changed:
+            if self._breaker.refuses(self._now()):
+                raise SiteUnavailable(f"{self._name} does not answer; waiting before the next try")
+            is_trial = self._breaker.trying
         try:
-            self._pay(bytes_out)
-            yield
+            self._enter()
+            try:
+                self._pay(bytes_out)
+                yield
+            finally:
+                with self._changed:
+                    self._under_way -= 1
+                    self._changed.notify()
         finally:
-            with self._changed:
-                self._under_way -= 1
-                self._changed.notify()
+            if is_trial:  # also one that was held back or stopped, and told nothing of the site
+                with self._changed:
+                    self._breaker.trying = False
 
     def received(self, count: int) -> None:
         """Waits as long as the bandwidth asks for after so many bytes."""
@@ -100,21 +109,19 @@ class SiteGate:
     def _enter(self) -> None:
         """Waits for a place among the requests under way, then for the rate."""
         with self._changed:
-            if self._breaker.refuses(self._now()):
-                raise SiteUnavailable(f"{self._name} does not answer; waiting before the next try")
             while self._under_way >= min(self._adaptive.allowed, self._limits.concurrency or self._most):
                 self._changed.wait(LOOK_S)
                 _look()
             self._under_way += 1
             self.retries.requested()
             wait_s = self._requests.take(1, self._now())
-            if wait_s > LONGEST_WAIT_S:
+            if wait_s > max(LONGEST_WAIT_S, 1 / (self._limits.requests_per_s or 1)):  # the first in turn may wait
                 self._requests.give_back(1)
                 self._under_way -= 1
                 raise HeldBack(f"{self._name}: the limit of requests", reason="rate_limit", retry_after_s=wait_s)
         try:
             self._sleep(wait_s)
-        except ForetideError:
+        except BaseException:
             with self._changed:
                 self._under_way -= 1
             raise

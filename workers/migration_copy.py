@@ -184,16 +184,16 @@ class Copy:
         written_by = owner(work.intent_id, work.claim.fence, found.intent)
         if written_by is Owner.SUCCESSOR:
             raise LeaseLost
-        may_be_ours = written_by is Owner.OURS or self._is_like_ours(found)
-        if may_be_ours and found.pin.size == self.pin.size and self._holds(found, copied):
+        may_be_ours = written_by is Owner.OURS or (found.intent is None and self._has_no_room())
+        alike = found.pin.size == self.pin.size and not transfer.not_kept(found, self.carried)
+        if may_be_ours and alike and self._holds(found, copied):
             return THIS
         if written_by is Owner.OTHER:
             raise Blocked(f"{destination.name} holds another object of this key", reason="destination_exists")
         return found.pin.etag
 
-    def _is_like_ours(self, found: Head) -> bool:
-        no_room = found.intent is None and not self.carried.has_room(self.work.intent)
-        return no_room and not transfer.not_kept(found, self.carried)
+    def _has_no_room(self) -> bool:
+        return not self.carried.has_room(self.work.intent)
 
     def _holds(self, found: Head, copied: Copied) -> bool:
         destination = connect(self.work.destination)

@@ -32,7 +32,7 @@ from app.domain.migrations import (
 )
 from app.domain.sites import SiteAddress
 from app.domain.states import MoveKind, ReplicaState
-from app.errors import ConditionFailed, ForetideError, ObjectMissing, Skipped, SourceChanged, UnknownOutcome
+from app.errors import ConditionFailed, ForetideError, ObjectMissing, Permanent, Skipped, SourceChanged, UnknownOutcome
 from app.s3 import multipart, objects
 from app.s3.client import Bucket, connect
 from app.s3.objects import Head
@@ -146,9 +146,16 @@ class Mover:
         self.check()
         if verdict.action is DeleteAction.DELETE:
             with session_scope() as session:
-                ends.intend_delete(session, work, verdict)
+                is_first = ends.intend_delete(session, work, verdict)
             self.at("delete_intended")
-            self._delete(work, source)
+            self.check()  # a worker that was frozen until now would delete what may have come back since
+            try:
+                self._delete(work, source)
+            except (Permanent, SourceChanged):
+                if is_first:
+                    with session_scope() as session:
+                        ends.delete_refused(session, work)
+                raise
             self.at("deleted")
         with session_scope() as session:
             if verdict.action in (DeleteAction.DELETE, DeleteAction.GONE):
@@ -229,6 +236,9 @@ class Mover:
             ours = owner(work.intent_id, work.claim.fence, found.intent) is Owner.OURS
             if not (ours and capabilities(work).conditional_delete):
                 return
+            with session_scope() as session:
+                if not ends.is_over(session, work):
+                    return
             try:
                 objects.delete(destination, work.key, found.pin, conditional=True)
             except UnknownOutcome:

@@ -85,7 +85,12 @@ class Batch:
             while self._fill(running, until, bell):
                 done, _ = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
                 for future in done:
-                    error = self._ended(running.pop(future), future)
+                    works = running.pop(future)
+                    if len(works) > 1 and isinstance(future.exception(), Exception):
+                        # one of them must not harm the others: each goes alone
+                        running |= {self._movers.submit(self._attempts.work_on, [work]): [work] for work in works}
+                        continue
+                    error = self._ended(works, future)
                     unexpected = unexpected or error
                 if self._now() - self._ticked >= TICK_S:
                     self._tick()

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.orm import Session
 
@@ -138,7 +138,11 @@ def check(
 
 def looked_at(held: Iterable[Held], options: dict[str, SiteOption]) -> dict[str, Look]:
     """A look at each replica of an object, by site."""
-    return {each.site: _look(each, read=may_be_read(options.get(each.site), each.storage_class)) for each in held}
+    looks: dict[str, Look] = {}
+    for each in held:
+        found = _look(each, read=may_be_read(options.get(each.site), each.storage_class))
+        looks[each.site] = replace(found, current=each.current)
+    return looks
 
 
 def _look(held: Held, *, read: bool) -> Look:

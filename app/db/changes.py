@@ -134,7 +134,7 @@ def absent(session: Session, site_id: int, prefix: str, since: datetime) -> tupl
         .values(absent_scans=Replica.absent_scans + 1)
         .returning(Replica.object_id, Replica.absent_scans, Replica.is_origin)
     ).all()
-    gone = [row for row in missed if row.absent_scans >= ABSENT_SCANS]
+    gone = sorted(row for row in missed if row.absent_scans >= ABSENT_SCANS)  # objects in the order of their ids
     for row in gone:
         if row.is_origin or not replicas.serving_elsewhere(session, row.object_id, site_id):
             delete_seen(session, row.object_id, site_id, "absent_in_two_scans")

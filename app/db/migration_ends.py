@@ -19,21 +19,29 @@ from app.domain.migrations import RECHECK_S, SWITCHED, DeleteAction, DeleteVerdi
 from app.domain.old_versions import KEPT
 from app.domain.pins import Pin
 from app.domain.states import MIGRATION_FINAL, MigrationState, ObjectState, ReplicaState
-from app.errors import SourceChanged
+from app.errors import LeaseLost, SourceChanged
 
 
-def intend_delete(session: Session, work: Work, verdict: DeleteVerdict) -> None:
+def intend_delete(session: Session, work: Work, verdict: DeleteVerdict) -> bool:
     """Writes down each condition under which the source is about to be deleted.
 
-    Raises LeaseLost, or SourceChanged when the catalogue has changed since the verdict: it has to be found anew.
+    Returns whether no earlier claim had: else its delete may still be on its way. Raises LeaseLost, or SourceChanged
+    when the catalogue has changed since the verdict: it has to be found anew.
     """
     found = changes.lock(session, work.object_id)
     row = mine(session, work.claim)
     if found.version != work.object_version or found.state != ObjectState.PRESENT:
         raise SourceChanged("the catalogue changed just before the delete, which did not happen")
     go(row, MigrationState.DRAINING)
+    is_first = row.delete_intended_at is None
     row.reason, row.attempts, row.delete_intended_at = None, row.attempts + 1, func.now()
     _audit_source(session, work, "replica.delete", verdict)
+    return is_first
+
+
+def delete_refused(session: Session, work: Work) -> None:
+    """The site has said that it did not delete the source: nothing is on its way any more. Raises LeaseLost."""
+    mine(session, work.claim).delete_intended_at = None
 
 
 def source_gone(session: Session, work: Work, verdict: DeleteVerdict) -> None:
@@ -128,7 +136,9 @@ def set_back(
     """
     changes.lock(session, work.object_id)
     row = mine(session, work.claim)
-    failed = min(work.attempts, row.attempts)
+    if row.state in SWITCHED and work.state not in SWITCHED:
+        raise LeaseLost("it has switched meanwhile: what failed is another of its group")
+    failed = work.attempts if fresh else min(work.attempts, row.attempts)  # what starts anew has got no further
     setback = judge(failed)
     row.reason, row.error, row.lease_until = setback.reason, error, None
     row.attempts = failed + (1 if setback.counts else 0)
@@ -152,6 +162,12 @@ def set_back(
         data = {"migration_id": row.id, "state": setback.state}
         alerts.raise_alert(session, "migration_failed", "warning", message, subject=work.key, data=data)
     return setback, row.upload_id
+
+
+def is_over(session: Session, work: Work) -> bool:
+    """Whether the migration has ended with this claim: a retry may have taken up what it had written."""
+    row = session.get_one(Migration, work.claim.id)
+    return row.state in MIGRATION_FINAL and row.fence == work.claim.fence
 
 
 def nothing_left(session: Session, work: Work, removed: Pin | None) -> None:

@@ -104,8 +104,9 @@ def _mark(session: Session, reason: str, job_id: int | None) -> int:
 
 def room(session: Session, job_id: int, limits: Limits) -> int | None:
     """How many more of the job's moves may be claimed now; None: any number, from now on."""
+    since = select(func.coalesce(Job.resumed_at, Job.started_at)).where(Job.id == job_id).scalar_subquery()
     failing = and_(Migration.state == MigrationState.WAITING, Migration.attempts > 0)
-    failed = Migration.state.in_((MigrationState.FAILED, MigrationState.DEAD))
+    failed = and_(Migration.state.in_((MigrationState.FAILED, MigrationState.DEAD)), Migration.finished_at > since)
     gone = or_(Migration.state.in_(COPIED | MIGRATION_FINAL), Migration.state == MigrationState.WAITING)
     moves, started, left, wrong = session.execute(
         select(
@@ -116,6 +117,14 @@ def room(session: Session, job_id: int, limits: Limits) -> int | None:
         ).where(Migration.job_id == job_id)
     ).one()
     return may_start(Wave(moves, started, left, wrong), limits)
+
+
+def _stands_still(session: Session, job_id: int, limits: Limits) -> bool:
+    """Whether the first wave has ended so badly that nothing follows it, though too few ended to say so."""
+    begun = (Migration.job_id == job_id, Migration.state.in_(EARLY), Migration.fence > 0)
+    if session.scalar(select(Migration.id).where(*begun).limit(1)) is not None:
+        return False
+    return room(session, job_id, limits) == 0
 
 
 def stop_on_errors(session: Session, job_id: int, limits: Limits) -> bool:
@@ -135,6 +144,8 @@ def stop_on_errors(session: Session, job_id: int, limits: Limits) -> bool:
         select(Migration.id).where(Migration.job_id == job_id, Migration.state.in_(EARLY)).limit(1)
     )
     reason = too_many_errors(errors, errors + good, limits)
+    if reason is None and _stands_still(session, job_id, limits):
+        reason = f"{errors} moves of the first wave failed"
     if reason is None or still_open is None:
         return False
     pause(session, reason, actor="worker", job_id=job_id)

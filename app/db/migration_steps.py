@@ -40,7 +40,7 @@ from app.domain.states import (
     ReplicaState,
     check_transition,
 )
-from app.errors import ForetideError, LeaseLost, SourceChanged
+from app.errors import ForetideError, LeaseLost, OverBudget, SourceChanged
 
 COPYING = MigrationState.COPYING
 Outcome = Work | ForetideError
@@ -126,6 +126,7 @@ def begin(session: Session, pinned: Sequence[tuple[Work, Pin]]) -> dict[int, Out
         )  # fmt: skip
         started.append((begun, row))
         outcomes[work.claim.id] = begun
+    _forget_reserved(session, [row.id for _, _, row in startable if isinstance(outcomes[row.id], OverBudget)])
     if started:
         _start(session, started, reserved.day)
         _mark_destinations(session, [work for work, _ in started])
@@ -173,6 +174,13 @@ def _reserve(session: Session, started: Sequence[tuple[Work, Pin, Held]]) -> Res
     first = started[0][0]
     costs = [cost_of(work, pin.size, row) for work, pin, row in started]
     return budgets.reserve(session, first.now, costs, first.limits)
+
+
+def _forget_reserved(session: Session, refused: Sequence[int]) -> None:
+    """What an earlier attempt had reserved was given back, and must not be so again."""
+    if refused:
+        given_back = update(Migration).where(Migration.id.in_(refused)).values(reserved_on=None, reserved=null())
+        session.execute(given_back.execution_options(synchronize_session=False))
 
 
 def cost_of(work: Work, size: int, row: Held) -> Cost:

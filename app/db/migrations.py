@@ -47,7 +47,7 @@ class Claimable(StrEnum):
 _ONLY: Mapping[Claimable, tuple[ColumnElement[bool], ...]] = {
     Claimable.ANY: (),
     Claimable.STARTED: (or_(Migration.fence > 0, Migration.cancel_requested),),
-    Claimable.CANCELLED: (Migration.cancel_requested.is_(True),),
+    Claimable.CANCELLED: (Migration.cancel_requested.is_(True), Migration.state.in_(EARLY)),
 }
 
 

@@ -71,6 +71,8 @@ def submit(session: Session, plan_id: int, *, actor: str, request_id: str | None
 def stop_open(session: Session, plan_id: int) -> tuple[int, list[Bell]]:
     """Ends the plan's moves that nobody has begun, and asks the others to stop; how many have not stopped yet."""
     plan = plans.get(session, plan_id)
+    if plan.apply_job_id is not None:  # a job before its migrations, as every transaction that holds both
+        session.get_one(Job, plan.apply_job_id, with_for_update=True, populate_existing=True)
     early = (Migration.plan_id == plan_id, Migration.state.in_(EARLY))
     in_order = select(Migration.id).where(*early, Migration.fence == 0).order_by(Migration.id).with_for_update()
     session.execute(

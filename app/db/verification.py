@@ -44,6 +44,8 @@ class Held:
     object_version: int
     pin: Pin
     sha256: str | None
+    current: bool
+    """Whether it is of the object's current version; a corrupt one may be older."""
     elsewhere: str | None
     """What was recorded of the object's other serving replicas, if that is one thing."""
 
@@ -86,7 +88,7 @@ def batch(session: Session, selection: Selection, after_id: int, limit: int) -> 
     wanted = session.scalars(ids.distinct().order_by(Object.id).limit(limit)).all()
     addresses = {site.id: sites.address(site) for site in sites.listing(session)}
     rows = session.execute(
-        select(Replica, Object.key, Site.name)
+        select(Replica, Object.key, Site.name, Replica.object_version == Object.version)
         .join(Object)
         .join(Site)
         .where(*_chosen(selection), Object.id.in_(wanted))
@@ -94,10 +96,10 @@ def batch(session: Session, selection: Selection, after_id: int, limit: int) -> 
     )
     recorded = _recorded(session, wanted)
     found: dict[int, list[Held]] = {object_id: [] for object_id in wanted}
-    for replica, key, site in rows:
+    for replica, key, site, current in rows:
         known = recorded.get(replica.object_id, set())
         elsewhere = next(iter(known)) if len(known) == 1 else None
-        found[replica.object_id].append(_held(replica, key, site, addresses[replica.site_id], elsewhere))
+        found[replica.object_id].append(_held(replica, key, site, addresses[replica.site_id], current, elsewhere))
     return list(found.values())
 
 
@@ -127,13 +129,13 @@ def expected(session: Session, key: str, site_id: int) -> str | None:
     return row.sha256 or (next(iter(known)) if len(known) == 1 else None)
 
 
-def _held(replica: Replica, key: str, site: str, address: SiteAddress, elsewhere: str | None) -> Held:
+def _held(replica: Replica, key: str, site: str, address: SiteAddress, current: bool, elsewhere: str | None) -> Held:
     pin = Pin.from_json(replica.pin)
     if pin is None:
         raise ValueError("only replicas with a pin are chosen")
     return Held(
         replica.id, replica.object_id, key, site, address, replica.storage_class, replica.size,
-        ReplicaState(replica.state), replica.object_version, pin, replica.sha256, elsewhere,
+        ReplicaState(replica.state), replica.object_version, pin, replica.sha256, current, elsewhere,
     )  # fmt: skip
 
 

@@ -63,6 +63,8 @@ class Look:
     seen: Seen
     recorded: str | None = None
     read: str | None = None
+    current: bool = True
+    """Whether what was recorded is of the object's current version."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def judge(looks: Mapping[str, Look], elsewhere: str | None = None) -> dict[str, 
     What was recorded of one holds for all, since they are copies of one another; where nothing was, what two of them
     agree on. elsewhere: what was recorded of replicas that are not looked at.
     """
-    recorded = {look.recorded for look in looks.values() if look.recorded}
+    recorded = {look.recorded for look in looks.values() if look.recorded and look.current}
     known = elsewhere or (next(iter(recorded)) if len(recorded) == 1 else None)
     if known is None and not recorded:
         read = Counter(look.read for look in looks.values() if look.read)

@@ -135,9 +135,11 @@ def sent_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, str] | Non
             for part in listed.iter("Part"):
                 if (number := documents.text(part, "PartNumber")).isdecimal():
                     found[int(number)] = documents.text(part, "ETag")
-            marker = documents.text(listed, "NextPartNumberMarker")
+            before, marker = marker, documents.text(listed, "NextPartNumberMarker")
             if documents.text(listed, "IsTruncated") != "true" or not marker:
                 return found
+            if marker == before:
+                raise SiteFaulty(f"{bucket.name} lists the same parts again", reason="answer_garbled")
     except ObjectMissing:
         return None
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from app.domain.pins import Pin
-from app.errors import ChecksumMismatch, ConditionFailed, ObjectMissing, SourceChanged, UnknownOutcome
+from app.errors import ChecksumMismatch, ConditionFailed, ObjectMissing, SiteFaulty, SourceChanged, UnknownOutcome
 from app.s3 import documents
 from app.s3.client import Bucket
 from app.s3.exchange import Stream
@@ -113,6 +113,9 @@ def read_part(bucket: Bucket, key: str, pin: Pin, start: int, into: memoryview) 
     """Fills `into` with the pinned object's bytes from `start` on. Raises SourceChanged when it is another one now."""
     last = start + len(into) - 1
     with _pinned(bucket, key, pin, f"bytes={start}-{last}", len(into)) as stream:
+        told = stream.headers.get("content-range", "")
+        if not told.startswith(f"bytes {start}-{last}/") and len(into) < pin.size:
+            raise SiteFaulty(f"{bucket.name} answered another range than was asked for", reason="answer_garbled")
         if (read := fill(stream, into)) < len(into):
             raise SourceChanged(f"the source ended {len(into) - read} bytes early")
 
@@ -250,9 +253,11 @@ def pages(bucket: Bucket, prefix: str = "") -> Iterator[list[Listed]]:
     while True:
         answer = bucket.call("list_objects_v2", Prefix=prefix, ContinuationToken=token)
         yield [Listed(entry["Key"], _pin(bucket, entry)) for entry in answer.get("Contents", [])]
-        token = answer.get("NextContinuationToken")
-        if not token:
+        before, token = token, answer.get("NextContinuationToken")
+        if not token and not answer.get("IsTruncated"):
             return
+        if not token or token == before:  # what was not listed would be taken for deleted
+            raise SiteFaulty(f"{bucket.name} does not list all that it holds", reason="answer_garbled")
 
 
 def _pin(bucket: Bucket, entry: dict[str, Any]) -> Pin:

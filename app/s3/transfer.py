@@ -67,7 +67,9 @@ def copy_parts(
         ledger.started(upload_id)
     parts, summed = list(done), _Sums(found, whole=target.checksum) if not done else None
     sent = sum(part.size for part in parts)
-    with closing(_read_ahead(source, target.key, found.pin, part_size, sent)) as pieces:
+    needs_a_part = found.pin.size == 0 and not parts  # no upload is completed without one
+    reader = _nothing() if needs_a_part else _read_ahead(source, target.key, found.pin, part_size, sent)
+    with closing(reader) as pieces:
         for piece in pieces:
             ledger.check()
             sha256 = hashlib.sha256(piece).hexdigest()
@@ -134,6 +136,10 @@ def _read_ahead(source: Bucket, key: str, pin: Pin, part_size: int, start: int) 
     finally:
         while held:
             buffers.give(held.popleft())
+
+
+def _nothing() -> Generator[memoryview]:
+    yield memoryview(b"")
 
 
 def prove(

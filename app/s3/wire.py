@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import sys
 from typing import Final
 
@@ -62,7 +63,8 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Whether it may be used again: an idle connection on which something comes was closed by the server."""
-        return not self._poll.poll(0)
+        held_by_tls = self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
+        return not held_by_tls and not self._poll.poll(0)
 
     def close(self) -> None:
         """Ends it."""
@@ -111,6 +113,8 @@ class Connection:
                 raise (Lost if begun else Silent)("the connection was closed")
             begun = True
         head = str(self._view[self._start : end], "latin-1")
+        if "\0" in head:
+            raise Garbled("a head with a zero byte")
         self._start = end + 4
         return head
 

@@ -46,6 +46,15 @@ def test_a_rate_is_kept_and_a_long_wait_gives_the_move_back():
     assert time.monotonic() - started > 0.19
     gate.limit(SiteLimits(requests_per_s=0.05))
     ask(gate)  # what is left of the last second's worth
+    waiting = threading.Event()
+
+    def waits():
+        waiting.set()
+        raise Cancelled
+
+    with pytest.raises(Cancelled), stopping(waits):
+        ask(gate)  # the next in turn may wait however slow the rate is: else nothing would ever be done
+    assert waiting.is_set()
     with pytest.raises(HeldBack) as held:
         ask(gate)
     assert held.value.reason == "rate_limit"
@@ -99,3 +108,34 @@ def test_a_site_that_pushes_back_gets_fewer_requests_at_once():
 
     with gate.request(writes=False, bytes_out=0), stopping(stop), pytest.raises(Cancelled):
         ask(gate)
+
+
+def reopened(now, **limits):
+    """A gate whose breaker is about to let one request try."""
+    gate = SiteGate("a", 8, lambda: now[0])
+    gate.limit(SiteLimits(**limits))
+    for _ in range(BREAKER_FAILURES):
+        gate.ended(SiteUnavailable(), 0)
+    now[0] += 60
+    return gate
+
+
+def test_a_trial_that_was_stopped_before_it_was_sent_lets_another_try():
+    now = [0.0]
+    gate = reopened(now)
+
+    def cancelled():
+        raise Cancelled
+
+    gate.limit(SiteLimits(bytes_per_s=1))
+    with pytest.raises(Cancelled), stopping(cancelled):
+        ask(gate, bytes_out=100)
+    gate.limit(SiteLimits())
+    ask(gate)
+
+
+def test_a_trial_that_ended_with_an_error_of_our_own_lets_another_try():
+    gate = reopened([0.0])
+    with pytest.raises(MemoryError), gate.request(writes=False, bytes_out=0):
+        raise MemoryError
+    ask(gate)
