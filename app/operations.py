@@ -55,6 +55,20 @@ class Operations:
         """Starts to remove what is left of objects that their owner deleted; the job. Raises Conflict for others."""
         return self._api.start("/objects:remove-copies", {"keys": keys, "dry_run": dry_run})
 
+    # -- Empty
+
+    def drain_site(self, name: str) -> Json:
+        """Lets a site receive nothing more; the site."""
+        return self._api.change("POST", f"/sites/{part(name)}:drain", {})
+
+    def undrain_site(self, name: str) -> Json:
+        """Lets a site be used again once its probe has passed; the site, with the probe's job_id."""
+        return self._api.change("POST", f"/sites/{part(name)}:undrain", {})
+
+    def evacuate_site(self, name: str, *, dry_run: bool = False) -> Json:
+        """Drains a site and starts to move what it holds elsewhere; the job."""
+        return self._api.start(f"/sites/{part(name)}:evacuate", {"dry_run": dry_run})
+
     # -- Chaos, where it is enabled
 
     def faults(self) -> list[Json]:

@@ -20,6 +20,7 @@ app = producer()
 TASK_MODULES = (
     "workers.accesses",
     "workers.control",
+    "workers.evacuation",
     "workers.migrations",
     "workers.models",
     "workers.objects",

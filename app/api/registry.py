@@ -7,6 +7,7 @@ from app.api import (
     alerts,
     audit,
     compat,
+    evacuation,
     faults,
     findings,
     health,
@@ -30,6 +31,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         sites,
+        evacuation,
         findings,
         objects,
         accesses,

@@ -16,7 +16,7 @@ from app.api.etags import etag, expected_version
 from app.api.router import Router, reply
 from app.api.schemas import In, JobOut, Json, Name, Out, Page
 from app.api.submit import Started
-from app.db import jobs, prices, sites
+from app.db import evacuation, jobs, prices, sites
 from app.db.session import session_scope
 from app.db.sites import NewSite
 from app.db.tables import Site
@@ -89,6 +89,7 @@ class SiteOut(Out):
     created_at: datetime
     version: int
     job_id: int | None = Field(None, description="The probe that this request started.")
+    evacuation: Json | None = Field(None, description="What is left, when it will be gone, and what stays and why.")
 
 
 def show(site: Site, job_id: int | None = None) -> SiteOut:
@@ -121,10 +122,12 @@ def add_site(body: SiteIn) -> Response:
 
 @router.get("/sites/<name:name>", Role.VIEWER, answer=SiteOut)
 def get_site(name: str) -> Response:
-    """One site."""
+    """One site; while it is being emptied, how far that is."""
     with session_scope() as session:
         site = sites.get(session, name)
-        return reply(show(site), headers=etag(site.version))
+        shown = show(site)
+        shown.evacuation = evacuation.status(session, site, get_settings().grace_s)
+        return reply(shown, headers=etag(site.version))
 
 
 @router.put("/sites/<name:name>", Role.ADMIN, body=SiteIn, answer=SiteOut)
@@ -191,9 +194,11 @@ def _change(name: str, values: dict[str, Any]) -> Response:
     expected = expected_version()
     probed = not REACHED_BY.isdisjoint(values)
     with session_scope() as session:
-        if expected not in (None, sites.get(session, name).version):
+        before = sites.get(session, name)
+        if expected not in (None, before.version):
             raise PreconditionFailed
-        site = sites.change(session, name, **values, **({"state": SiteState.PROBING} if probed else {}))
+        again = probed and before.state != SiteState.DRAINING
+        site = sites.change(session, name, **values, **({"state": SiteState.PROBING} if again else {}))
         record(session, "site.change", name, {"fields": sorted(values)})
         started = _probing(session, site, 200) if probed else None
         shown, version = show(site, started.job.id if started else None), site.version

@@ -27,6 +27,7 @@ FIELDS: Columns = {
     "LATENCY MS": "latency_ms",
     "PROBED AT": when_of("probed_at"),
     "CAPABILITIES": "capabilities",
+    "EVACUATION": "evacuation",
 }
 
 FINDINGS: Columns = {
@@ -174,4 +175,41 @@ def tidy(
     with connect() as client:
         if dry_run or agreed(f"remove what moves have left at {name}", yes=yes):
             started = client.tidy_site(name, dry_run=dry_run, prefix=prefix)
+            finish(client, started, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@sites.command()
+@click.argument("name")
+@yes_options
+@json_option
+def drain(name: str, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Let a site receive nothing more; what it holds stays readable."""
+    with connect() as client:
+        client.site(name)
+        if agreed(f"move nothing more to {name}", yes=yes, dry_run=dry_run):
+            print_item(client.drain_site(name), FIELDS, as_json=as_json)
+
+
+@sites.command()
+@click.argument("name")
+@yes_options
+@json_option
+def undrain(name: str, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Use a drained site again, once its probe has passed."""
+    with connect() as client:
+        client.site(name)
+        if agreed(f"use {name} again", yes=yes, dry_run=dry_run):
+            print_item(client.undrain_site(name), FIELDS, as_json=as_json)
+
+
+@sites.command()
+@click.argument("name")
+@yes_options
+@wait_options
+def evacuate(name: str, yes: bool, dry_run: bool, wait: bool, timeout: float | None, as_json: bool) -> None:
+    """Drain a site and move what it holds to the cheapest sites that the rules allow."""
+    with connect() as client:
+        client.site(name)
+        if dry_run or agreed(f"move everything that may go away from {name}", yes=yes):
+            started = client.evacuate_site(name, dry_run=dry_run)
             finish(client, started, wait=wait, timeout=timeout, as_json=as_json)

@@ -147,7 +147,7 @@ class Rollback:
             kind=MoveKind(row.kind),
             state=MigrationState(row.state),
             delete_intended=row.delete_intended_at is not None,
-            from_site=str(self.name(row.from_site_id)),
+            from_site=self.name(row.from_site_id) or "",
             from_class=from_class,
             to_site=self.name(row.to_site_id),
             to_class=row.to_class,

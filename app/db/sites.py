@@ -13,7 +13,7 @@ from app.db.tables import EndpointSample, Migration, Replica, Site
 from app.domain.migrations import SiteFacts
 from app.domain.price_books import SHIPPED
 from app.domain.sites import Capabilities, SiteAddress, is_encrypted, parse_networks
-from app.domain.states import MigrationState, ReplicaState, SiteState
+from app.domain.states import MIGRATION_FINAL, MigrationState, ReplicaState, SiteState
 from app.errors import Conflict, NotFound
 from app.settings import get_settings
 
@@ -91,12 +91,18 @@ def change(session: Session, name: str, **values: object) -> Site:
 
 
 def remove(session: Session, name: str) -> None:
-    """Forgets a site that holds nothing. Raises NotFound, or Conflict while it holds replicas."""
+    """Forgets a site that holds nothing, and what stood there once. Raises NotFound, or Conflict while it is in use."""
     site = get(session, name)
-    held = session.scalar(select(func.count()).where(Replica.site_id == site.id, Replica.state != ReplicaState.DELETED))
+    there = (Replica.site_id == site.id, Replica.state.not_in((ReplicaState.DELETED, ReplicaState.LOST)))
+    held = session.scalar(select(func.count()).select_from(Replica).where(*there))
     if held:
-        raise Conflict(f"{name} holds {held} replicas; move them away first: foretide sites drain {name}")
+        raise Conflict(f"{name} holds {held} replicas; move them away first: foretide sites evacuate {name}")
+    uses = (Migration.from_site_id == site.id) | (Migration.to_site_id == site.id)
+    busy = session.scalar(select(Migration.id).where(uses, Migration.state.not_in(MIGRATION_FINAL)).limit(1))
+    if busy:
+        raise Conflict(f"migration {busy} uses {name}; wait for it or cancel it")
     session.delete(site)
+    session.flush()
 
 
 def address(site: Site) -> SiteAddress:

@@ -74,7 +74,7 @@ class Replica(Base):
     __tablename__ = "replica"
     id: Mapped[int] = mapped_column(primary_key=True)
     object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"))
-    site_id: Mapped[int] = mapped_column(ForeignKey("site.id"), index=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id", ondelete="CASCADE"), index=True)
     storage_class: Mapped[str]
     state: Mapped[ReplicaState]
     is_origin: Mapped[bool] = mapped_column(server_default="false")

@@ -111,9 +111,9 @@ class Move(Base):
     object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), index=True)
     object_version: Mapped[int]
     kind: Mapped[str]
-    from_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
+    from_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id", ondelete="SET NULL"))
     from_class: Mapped[str | None]
-    to_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
+    to_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id", ondelete="SET NULL"))
     to_class: Mapped[str | None]
     bytes: Mapped[int]
     one_off: Mapped[Decimal]
@@ -136,8 +136,8 @@ class Migration(Leased, Base):
     object_version: Mapped[int]
     kind: Mapped[str]
     state: Mapped[MigrationState] = mapped_column(server_default="queued")
-    from_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
-    to_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
+    from_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id", ondelete="SET NULL"))
+    to_site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id", ondelete="SET NULL"))
     to_class: Mapped[str | None]
     intent_id: Mapped[str] = mapped_column(server_default=text("(gen_random_uuid())::text"))
     pin: Mapped[Json | None]

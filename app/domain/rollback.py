@@ -37,6 +37,7 @@ class Done:
     delete_intended: bool
     """A worker may have sent the delete of the source: only the engine may end it now."""
     from_site: str
+    """Empty when the site was forgotten since."""
     from_class: str | None
     to_site: str | None
     to_class: str | None
@@ -101,6 +102,8 @@ def _forbidden(move: Done, now: Now) -> str | None:
     if now.busy:
         return "object_is_moving"
     returns = move.kind is not MoveKind.COPY
+    if returns and move.from_site not in now.sites:
+        return "site_forgotten"
     if returns and now.rules.sites is not None and move.from_site not in now.rules.sites:
         return "residency"
     if returns and now.sites.get(move.from_site) is SiteState.DRAINING:

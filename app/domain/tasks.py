@@ -33,6 +33,7 @@ class TaskName(StrEnum):
     REPAIR = "repair"
     TIDY = "tidy"
     REMOVE_COPIES = "remove-copies"
+    EVACUATE = "evacuate"
     EXPIRE = "expire"
     PROBE = "probe"
     ROUTE = "route"
@@ -60,6 +61,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.ROLLBACK: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.REPAIR: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
+    TaskName.EVACUATE: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.MIGRATE: TaskSpec(QueueName.MIGRATE, 3600, 3660),
     TaskName.VERIFY: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.SCRUB: TaskSpec(QueueName.INGEST, 3600, 3660),

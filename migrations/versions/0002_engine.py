@@ -20,8 +20,25 @@ update migration set reserved = jsonb_build_object(
 where reserved_on is not null
 """
 
+SITE_KEYS = {
+    ("replica", "site_id"): "CASCADE",
+    ("move", "from_site_id"): "SET NULL",
+    ("move", "to_site_id"): "SET NULL",
+    ("migration", "from_site_id"): "SET NULL",
+    ("migration", "to_site_id"): "SET NULL",
+}
+"""What becomes of a row whose site is forgotten."""
+
+
+def refer_to_site(*, on_delete: bool) -> None:
+    for (table, column), action in SITE_KEYS.items():
+        name = f"fk_{table}_{column}"
+        op.drop_constraint(name, table, type_="foreignkey")
+        op.create_foreign_key(name, table, "site", [column], ["id"], ondelete=action if on_delete else None)
+
 
 def upgrade() -> None:
+    refer_to_site(on_delete=True)
     op.add_column("job", sa.Column("paused_reason", sa.Text(), nullable=True))
     op.add_column("job", sa.Column("resumed_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("migration", sa.Column("fingerprint", postgresql.JSONB(), nullable=True))
@@ -83,6 +100,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    refer_to_site(on_delete=False)
     op.drop_table("scrub_line")
     op.drop_table("finding")
     op.drop_column("fault", "status")

@@ -107,3 +107,31 @@ def test_chaos_begins_tells_and_ends(foretide):
     assert foretide("chaos", "recover", "gcp-eu").returncode == ExitCode.OK
     assert json.loads(foretide("chaos", "clear", "--json").stdout) == []
     assert foretide("chaos", "fail", "nowhere").returncode == ExitCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "objects verify --dry-run", "objects repair --dry-run", "sites scrub gcp-eu --deep --dry-run",
+        "sites tidy gcp-eu --dry-run", "sites evacuate gcp-eu --dry-run",
+    ],
+)  # fmt: skip
+def test_whole_life_operations_tell_what_they_would_do(foretide, command):
+    done = foretide(*command.split(), "--json", "--timeout", "120")
+    assert done.returncode in (ExitCode.OK, ExitCode.PARTIAL), done.stderr
+    job = json.loads(done.stdout)
+    assert (job["state"], job["result"]["dry_run"]) == ("succeeded", True)
+
+
+def test_whole_life_operations_refuse_what_is_not_there(foretide):
+    for arguments, code in [
+        (("plan", "rollback", "999999", "--yes"), ExitCode.NOT_FOUND),
+        (("migrate", "verify", "999999"), ExitCode.NOT_FOUND),
+        (("sites", "findings", "nowhere"), ExitCode.NOT_FOUND),
+        (("sites", "drain", "nowhere", "--yes"), ExitCode.NOT_FOUND),
+        (("sites", "evacuate", "gcp-eu"), ExitCode.USAGE),
+        (("objects", "remove-copies", "no-such-key", "--yes"), ExitCode.NOT_FOUND),
+    ]:
+        done = foretide(*arguments)
+        assert done.returncode == code, (arguments, done.stderr)
+    assert foretide("sites", "findings", "gcp-eu", "--json").returncode == ExitCode.OK
