@@ -5,20 +5,17 @@ acts, or both; a successor ends it, the sites are scanned. An observer reads all
 """
 
 import hashlib
-import os
 import random
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
 import pytest
 
-from app.db import session as database
 from app.domain.states import MoveKind
-from app.s3.client import connect
 from tests import s3servers
 from tests.plain import Plain
+from tests.reliability.forked import Forked
 from tests.reliability.observer import Observer
 from tests.world import World
 
@@ -118,20 +115,6 @@ def arena(sites, site_of, clean_database, configure, tmp_path) -> Iterator[Arena
         yield Arena(running, observer)
 
 
-def worker_at(arena: Arena, job_id: int, at) -> bool:
-    """Works on the job in a process of its own; returns whether it was killed."""
-    child = os.fork()
-    if not child:
-        database.dispose()
-        connect.cache_clear()
-        try:
-            arena.work(job_id, at=at)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-
-
 def points(arena: Arena, kind: str) -> list[tuple[str, int]]:
     """Every point that such a move comes to, with how often it has come there."""
     name, reached = f"points {kind}/a", []
@@ -161,7 +144,7 @@ def play(arena: Arena, number: int, scenario: Scenario) -> None:
     """Plays a scenario and asserts what must hold after it; what must hold all the time is what the observer says."""
     name = f"{number}/a"
     job_id = arena.prepare(name, KINDS[scenario.kind], *scenario.pair)
-    left = [scenario.hit]
+    left, worker = [scenario.hit], Forked(arena)
 
     def comes_there(point: str) -> bool:
         left[0] -= point == scenario.point
@@ -169,14 +152,14 @@ def play(arena: Arena, number: int, scenario: Scenario) -> None:
 
     def die(point: str) -> None:
         if comes_there(point):
-            os.kill(os.getpid(), signal.SIGKILL)
+            worker.kill()
 
     def act(point: str) -> None:
         if comes_there(point):
             arena.owner(name, scenario.owner, scenario.site)
 
     for _ in range(4):  # what comes after the grace needs turns of its own
-        if scenario.dies and worker_at(arena, job_id, die):
+        if scenario.dies and worker.work(job_id, at=die):
             arena.owner(name, scenario.owner, scenario.site)
             break
         if not scenario.dies:
