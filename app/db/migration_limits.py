@@ -132,7 +132,7 @@ def stop_on_errors(session: Session, job_id: int, limits: Limits) -> bool:
     job = session.get_one(Job, job_id, with_for_update=True)
     if job.paused_reason is not None or job.state in JOB_FINAL:
         return False
-    since = func.coalesce(job.resumed_at, job.started_at)
+    since = job.resumed_at or job.started_at or job.created_at  # a retry of one of its moves starts none
     ended = (Migration.job_id == job_id, Migration.finished_at > since)
     bad = Migration.state.in_((MigrationState.FAILED, MigrationState.DEAD))
     switched = (Migration.job_id == job_id, Migration.switched_at > since)

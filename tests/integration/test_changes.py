@@ -186,6 +186,19 @@ def test_a_job_that_was_cancelled_before_it_began_can_be_retried(world):
     assert (world.row(job_id).state, world.job(job_id).state) == ("done", "succeeded")
 
 
+def test_a_move_of_a_job_that_was_cancelled_before_it_began_can_be_retried_alone(world):
+    world.put(AWS, "a")
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    with session_scope() as session:
+        jobs.cancel(session, job_id)
+    world.work(job_id)
+    with session_scope() as session:
+        migrations.retry(session, world.row(job_id).id, "test")
+    world.finish(job_id)
+    assert (world.row(job_id).state, world.job(job_id).state) == ("done", "succeeded")
+
+
 def test_a_move_that_was_skipped_for_an_earlier_one_can_be_retried_alone(world):
     world.put(AWS, "a")
     world.scan(AWS)
