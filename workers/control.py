@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from app import queue
-from app.db import migrations, schedules, sweep
+from app.db import migration_kept, migrations, schedules, sweep
 from app.db.jobs import Bell
 from app.db.session import session_scope
 from app.db.tables import Json
@@ -34,6 +34,7 @@ def sweep_up() -> None:
     """Gives back lapsed claims and rings ready rows, never more than a queue's workers can soon take."""
     settings = get_settings()
     with session_scope() as session:
+        migration_kept.take_up(session)
         bells: list[Bell | None] = list(sweep.release_lapsed(session, settings.max_attempts))
     try:
         lengths = queue.lengths(QueueName)

@@ -22,15 +22,13 @@ from app.domain.migrations import (
     COPIES,
     RECHECK_S,
     SWITCHED,
-    DeleteAction,
-    DeleteFacts,
-    DeleteVerdict,
     Owner,
     admit,
-    may_delete,
     owner,
 )
+from app.domain.old_versions import NULL
 from app.domain.sites import SiteAddress
+from app.domain.source_deletes import DeleteAction, DeleteFacts, DeleteVerdict, may_delete
 from app.domain.states import MoveKind, ReplicaState
 from app.errors import ConditionFailed, ForetideError, ObjectMissing, Permanent, Skipped, SourceChanged, UnknownOutcome
 from app.s3 import multipart, objects
@@ -180,7 +178,8 @@ class Mover:
     def _verdict(self, work: Work, found: Head | None) -> DeleteVerdict:
         with session_scope() as session:
             witnesses = migration_work.witnesses(session, work)
-        moved = work.facts.kind is MoveKind.MOVE
+            intended = ends.delete_intended(session, work)
+        moved = work.facts.kind is MoveKind.MOVE and not _moved_on(work)
         there = objects.find(connect(work.destination), work.key) if moved else None
         seen = {site_id: self._witness(address, work.key) for site_id, (address, _) in witnesses.items()}
         good = [
@@ -202,8 +201,17 @@ class Mover:
                 verified_elsewhere=len(good),
                 locked=found.is_locked(work.now) if found else False,
                 site=work.facts.source,
+                version_hidden=intended and found is None and self._hides_a_version(work),
             )
         )
+
+    def _hides_a_version(self, work: Work) -> bool:
+        """Whether our delete may have put its marker over what an owner wrote just before, and we did not see it."""
+        can = work.facts.source.capabilities
+        if can.conditional_delete or not can.versioning:
+            return False
+        newest = objects.newest_version(connect(work.source), work.key)
+        return newest not in (None, pinned(work).version_id or NULL)
 
     def _witness(self, address: SiteAddress, key: str) -> Head | None:
         try:
@@ -246,6 +254,12 @@ class Mover:
                     raise
         with session_scope() as session:
             ends.nothing_left(session, work, found.pin if found else None)
+
+
+def _moved_on(work: Work) -> bool:
+    """Whether a later move has taken the object away from where this one brought it: other copies count then."""
+    replica = work.facts.destination_replica
+    return replica is not None and replica.state in (ReplicaState.DRAINING, ReplicaState.DELETED)
 
 
 def _is_itself(witness: Head, source: Head) -> bool:

@@ -9,15 +9,17 @@ from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from app.db import alerts, audit, budgets, changes, old_versions, policies, replicas
+from app.db import migration_kept as kept
 from app.db.migration_parts import clear_copy
 from app.db.migration_steps import go
 from app.db.migration_switch import ACTOR
 from app.db.migration_work import Work, mine
 from app.db.migrations import release_next
 from app.db.tables import Json, Migration, Replica
-from app.domain.migrations import RECHECK_S, SWITCHED, DeleteAction, DeleteVerdict, Setback
+from app.domain.migrations import RECHECK_S, SWITCHED, Setback
 from app.domain.old_versions import KEPT
 from app.domain.pins import Pin
+from app.domain.source_deletes import DeleteAction, DeleteVerdict, look_again_s
 from app.domain.states import MIGRATION_FINAL, MigrationState, ObjectState, ReplicaState
 from app.errors import LeaseLost, SourceChanged
 
@@ -42,6 +44,11 @@ def intend_delete(session: Session, work: Work, verdict: DeleteVerdict) -> bool:
 def delete_refused(session: Session, work: Work) -> None:
     """The site has said that it did not delete the source: nothing is on its way any more. Raises LeaseLost."""
     mine(session, work.claim).delete_intended_at = None
+
+
+def delete_intended(session: Session, work: Work) -> bool:
+    """Whether a delete of the source may have been sent."""
+    return session.get_one(Migration, work.claim.id).delete_intended_at is not None
 
 
 def source_gone(session: Session, work: Work, verdict: DeleteVerdict) -> None:
@@ -78,9 +85,9 @@ def _old_version(session: Session, *, leaves: bool) -> str | None:
 
 
 def source_kept(session: Session, work: Work, verdict: DeleteVerdict) -> None:
-    """The source stays until an operator decides, and is reported; the migration is done. Raises LeaseLost.
+    """The source stays and is reported; the migration is done, and taken up again while that may change.
 
-    Where readers use it directly it serves again, since it holds the current version.
+    Where readers use the source directly it serves again, since it holds the current version. Raises LeaseLost.
     """
     found = changes.lock(session, work.object_id)
     row = mine(session, work.claim)
@@ -94,10 +101,12 @@ def source_kept(session: Session, work: Work, verdict: DeleteVerdict) -> None:
             object_version=found.version,
             draining_until=None,
         )
-    message = f"{work.source.name} keeps a replaced copy of {work.key}: {verdict.reason}"
-    alerts.raise_alert(session, "source_kept", "info", message, subject=work.source.name, data={"key": work.key})
-    _audit_source(session, work, "replica.kept", verdict)
-    _finish(session, row, MigrationState.DONE, f"source_kept_{verdict.reason}")
+    if row.reason != verdict.reason:  # else it was told before
+        kept.report(session, work.source_id, work.source.name, work.key, verdict.reason)
+        _audit_source(session, work, "replica.kept", verdict)
+    _finish(session, row, MigrationState.DONE, kept.PREFIX + verdict.reason)
+    since = work.now - (work.switched_at or work.now)
+    row.next_attempt_at = func.now() + timedelta(seconds=look_again_s(since.total_seconds()))
 
 
 def source_waits(session: Session, work: Work, verdict: DeleteVerdict, delay_s: float) -> None:

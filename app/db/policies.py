@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
-from app.db import audit
+from app.db import audit, migration_kept
 from app.db.tables import Policy
 from app.domain.policies import Policies, validate
 from app.domain.states import Mode
@@ -64,6 +64,9 @@ def put(
         raise PreconditionFailed(f"policy {name} is at version {newest or 0}, not {expected}")
     row = Policy(name=name, version=(newest or 0) + 1, document=dict(document), created_by=actor)
     session.add(row)
+    if name == "sla":
+        for reason in ("pinned", "too_few_replicas"):
+            migration_kept.look_again(session, reason)
     audit.append(session, actor, f"policy.{name}", f"policy {name}", {"document": dict(document)}, request_id)
     session.flush()
     return row

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db import alerts, secrets
+from app.db import alerts, migration_kept, secrets
 from app.db.tables import EndpointSample, Migration, Replica, Site
 from app.domain.migrations import SiteFacts
 from app.domain.price_books import SHIPPED
@@ -87,6 +87,8 @@ def change(session: Session, name: str, **values: object) -> Site:
     site: Site | None = session.scalar(statement, execution_options={"populate_existing": True})
     if site is None:
         raise NotFound(f"there is no site {name}")
+    if "allow_unguarded_delete" in values or "capabilities" in values:
+        migration_kept.look_again(session, "no_guarded_delete", site.id)
     return site
 
 
@@ -135,6 +137,7 @@ def record_probe(session: Session, site_id: int, capabilities: Capabilities) -> 
     """Keeps what a full probe found; the site is ready, unless it is being drained."""
     site = session.get_one(Site, site_id, with_for_update=True)
     site.capabilities, site.probed_at = capabilities.as_json(), func.now()
+    migration_kept.look_again(session, "no_guarded_delete", site.id)
     _answers(session, site)
 
 

@@ -15,6 +15,10 @@ from app.domain.states import (
     PlanState,
 )
 
+MIGRATION_KEPT = (
+    "state = 'done' and reason in ('source_kept_no_guarded_delete', 'source_kept_object_lock', 'source_kept_pinned', "
+    "'source_kept_too_few_replicas', 'source_kept_version_hidden')"
+)
 MIGRATION_ACTIVE = "state in ('queued','waiting','copying','verified','switched','draining') and after_id is null"
 
 
@@ -174,6 +178,7 @@ class Migration(Leased, Base):
             postgresql_where=text(MIGRATION_ACTIVE),
         ),
         Index("ix_migration_after_id", "after_id", postgresql_where=text("after_id is not null")),
+        Index("ix_migration_kept", "next_attempt_at", postgresql_where=text(MIGRATION_KEPT)),
         Index("ix_migration_state", "state", "id"),
     )
 

@@ -253,112 +253,12 @@ def wait_for_site_s(retries: int, policy: RetryPolicy, jitter: float) -> float:
     return min(SITE_WAIT_S, policy.delay_s(retries + 1, jitter))
 
 
-# -- May the source be deleted? ---------------------------------------------------------------------------------------
+# -- What comes after the switch? -------------------------------------------------------------------------------------
 
 
 def drains_source(kind: MoveKind, rules: Rules) -> bool:
     """Whether the switch takes the source out of service: never where readers use its address directly."""
     return kind is MoveKind.REMOVE or (kind is MoveKind.MOVE and rules.readers is Readers.ROUTED)
-
-
-class DeleteAction(StrEnum):
-    """What is to be done about a source after the switch."""
-
-    DELETE = "delete"
-    """All conditions hold."""
-    GONE = "gone"
-    """It does not exist any more."""
-    WAIT = "wait"
-    """Something that may change by itself forbids it."""
-    KEEP = "keep"
-    """It stays until an operator decides; it is reported."""
-    REVERSE = "reverse"
-    """It is the newest version or the last good copy: the switch is undone."""
-
-
-@dataclass(frozen=True)
-class DeleteFacts:
-    """Everything that a delete of a source depends on, read just before it."""
-
-    rules: Rules
-    now: datetime
-    grace_until: datetime
-    pinned: Pin
-    source_now: Pin | None
-    source_draining: bool
-    destination_pinned: Pin | None
-    """The verified copy that took the source's place; None when a replica is removed without one."""
-    destination_now: Pin | None
-    verified_elsewhere: int
-    """Serving replicas of the current version at other sites."""
-    locked: bool
-    site: SiteFacts
-
-    @property
-    def guarded(self) -> bool:
-        """Whether the site can refuse to delete another version, or keep it, or the operator waived that."""
-        can = self.site.capabilities
-        return can.conditional_delete or can.versioning or self.site.allow_unguarded_delete
-
-
-@dataclass(frozen=True)
-class DeleteVerdict:
-    """What to do, why, and each condition as it was found (for the audit log)."""
-
-    action: DeleteAction
-    reason: str
-    conditions: Mapping[str, Any]
-
-
-def may_delete(facts: DeleteFacts) -> DeleteVerdict:
-    """Whether the source may go now: only when every condition of the protocol holds at once."""
-    source_same = facts.source_now is not None and facts.source_now.same_object(facts.pinned)
-    destination_same = facts.destination_pinned is None or (
-        facts.destination_now is not None and facts.destination_now.same_object(facts.destination_pinned)
-    )
-    conditions: dict[str, Any] = {
-        "grace_over": facts.now >= facts.grace_until,
-        "readers_routed": facts.rules.readers is Readers.ROUTED,
-        "not_pinned": not facts.rules.pinned,
-        "source_unchanged": source_same,
-        "source_draining": facts.source_draining,
-        "destination_unchanged": destination_same,
-        "verified_elsewhere": facts.verified_elsewhere,
-        "rf": facts.rules.rf,
-        "not_locked": not facts.locked,
-        "guarded": facts.guarded,
-        "source_pin": facts.pinned.as_json(),
-    }
-    action, reason = _judge(facts, source_same=source_same, destination_same=destination_same)
-    return DeleteVerdict(action, reason, conditions)
-
-
-def _judge(facts: DeleteFacts, *, source_same: bool, destination_same: bool) -> tuple[DeleteAction, str]:
-    if facts.now < facts.grace_until:
-        return DeleteAction.WAIT, "grace"
-    if facts.source_now is None:
-        return DeleteAction.GONE, "source_gone"
-    if facts.destination_pinned is not None and facts.destination_now is None:
-        return DeleteAction.REVERSE, "destination_lost"
-    if not source_same:
-        if not destination_same:
-            return DeleteAction.KEEP, "both_changed"
-        return DeleteAction.REVERSE, "source_changed_after_switch"
-    if facts.rules.readers is Readers.DIRECT:
-        return DeleteAction.KEEP, "readers_direct"
-    if not facts.source_draining:
-        return DeleteAction.KEEP, "source_not_draining"
-    if not destination_same:
-        return DeleteAction.KEEP, "destination_changed"
-    if facts.rules.pinned:
-        return DeleteAction.KEEP, "pinned"
-    if facts.locked:
-        return DeleteAction.KEEP, "object_lock"
-    if not facts.guarded:
-        return DeleteAction.KEEP, "no_guarded_delete"
-    if facts.verified_elsewhere < max(1, facts.rules.rf):
-        return DeleteAction.WAIT, "too_few_replicas"
-    return DeleteAction.DELETE, "all_conditions_hold"
 
 
 # -- What came of the job? --------------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ class VersionFacts:
 
 def may_remove(facts: VersionFacts) -> tuple[VersionAction, str]:
     """What to do about the version, and why."""
-    if facts.there is None or not facts.there.same_object(facts.pinned):
+    overwritten = facts.version_id == NULL and facts.there is not None and not facts.there.same_object(facts.pinned)
+    if facts.there is None or overwritten:
         return VersionAction.GONE, "version_gone"
     if facts.current is not None and (facts.current.version_id or NULL) == facts.version_id:
         return VersionAction.KEEP, "current_again"

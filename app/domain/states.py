@@ -212,7 +212,7 @@ MIGRATION_TRANSITIONS: Mapping[MigrationState, frozenset[MigrationState]] = {
     _M.SWITCHED: frozenset({_M.DRAINING, _M.DONE, _M.ROLLED_BACK}),
     _M.DRAINING: frozenset({_M.DONE, _M.ROLLED_BACK}),
     **{final: frozenset({_M.QUEUED}) for final in (_M.FAILED, _M.DEAD, _M.SKIPPED, _M.BLOCKED, _M.CANCELLED)},
-    _M.DONE: frozenset({_M.ROLLED_BACK}),
+    _M.DONE: frozenset({_M.ROLLED_BACK, _M.DRAINING}),
     _M.ROLLED_BACK: frozenset(),
 }
 

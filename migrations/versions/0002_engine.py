@@ -19,6 +19,10 @@ update migration set reserved = jsonb_build_object(
     'bytes', bytes_total, 'moves', 1, 'nano_usd', ceil(one_off * 1000000000)::bigint, 'requests', 0)
 where reserved_on is not null
 """
+KEPT = (
+    "state = 'done' and reason in ('source_kept_no_guarded_delete', 'source_kept_object_lock', 'source_kept_pinned', "
+    "'source_kept_too_few_replicas', 'source_kept_version_hidden')"
+)
 
 SITE_KEYS = {
     ("replica", "site_id"): "CASCADE",
@@ -44,6 +48,7 @@ def upgrade() -> None:
     op.add_column("migration", sa.Column("fingerprint", postgresql.JSONB(), nullable=True))
     op.add_column("migration", sa.Column("reserved", postgresql.JSONB(), nullable=True))
     op.execute(RESERVED_BEFORE)
+    op.create_index("ix_migration_kept", "migration", ["next_attempt_at"], postgresql_where=sa.text(KEPT))
     op.create_table(
         "old_version",
         sa.Column("id", sa.BigInteger(), nullable=False),
@@ -107,6 +112,7 @@ def downgrade() -> None:
     op.drop_column("replica", "checked_at")
     op.drop_column("replica", "removing")
     op.drop_column("migration", "delete_intended_at")
+    op.drop_index("ix_migration_kept", "migration")
     op.drop_table("old_version")
     op.drop_column("migration", "reserved")
     op.drop_column("migration", "fingerprint")

@@ -234,5 +234,5 @@ def test_a_bucket_under_two_names_is_one_copy(world, sites):
     assert world.states("a") == {AWS: "serving", "twin": "serving"}
     job_id = world.plan(("a", MoveKind.REMOVE, AWS, None, None))
     world.finish(job_id)
-    assert (world.row(job_id).state, world.row(job_id).reason) == ("draining", "too_few_replicas")
+    assert (world.row(job_id).state, world.row(job_id).reason) == ("done", "source_kept_too_few_replicas")
     assert world.read(AWS, "a") == b"hello"

@@ -360,7 +360,7 @@ def test_a_source_stays_while_too_few_other_copies_serve(make_world):
     world.work(job_id)
     world.due(job_id)
     world.work(job_id)
-    assert (world.row(job_id).state, world.row(job_id).reason) == ("draining", "too_few_replicas")
+    assert (world.row(job_id).state, world.row(job_id).reason) == ("done", "source_kept_too_few_replicas")
     assert world.read(AWS, "a") == b"hello"
 
 

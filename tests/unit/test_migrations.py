@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.db.tables_work import MIGRATION_KEPT
 from app.domain.jobs import RetryPolicy
 from app.domain.migrations import (
     MAX_PARTS,
     MIN_PART,
     SITE_WAIT_S,
-    DeleteAction,
-    DeleteFacts,
     MoveFacts,
     Owner,
     ReplicaFacts,
@@ -23,7 +22,6 @@ from app.domain.migrations import (
     after_failure,
     drains_source,
     is_growing,
-    may_delete,
     owner,
     part_size,
 )
@@ -31,6 +29,7 @@ from app.domain.objects import Finding, Known, delete_is_news, judge, write_is_n
 from app.domain.pins import Pin
 from app.domain.policies import Readers, Rules
 from app.domain.sites import Capabilities
+from app.domain.source_deletes import KEPT_FOR_NOW, DeleteAction, DeleteFacts, look_again_s, may_delete
 from app.domain.states import JobState, MigrationState, MoveKind, ObjectState, ReplicaState, SiteState
 from app.errors import (
     AccessDenied,
@@ -208,13 +207,20 @@ def test_a_source_is_deleted_when_every_condition_holds():
         ({"rules": replace(ROUTED, pinned=True)}, DeleteAction.KEEP, "pinned"),
         ({"locked": True}, DeleteAction.KEEP, "object_lock"),
         ({"site": replace(SITE, capabilities=Capabilities())}, DeleteAction.KEEP, "no_guarded_delete"),
-        ({"verified_elsewhere": 0}, DeleteAction.WAIT, "too_few_replicas"),
-        ({"rules": replace(ROUTED, rf=2)}, DeleteAction.WAIT, "too_few_replicas"),
+        ({"verified_elsewhere": 0}, DeleteAction.KEEP, "too_few_replicas"),
+        ({"rules": replace(ROUTED, rf=2)}, DeleteAction.KEEP, "too_few_replicas"),
+        ({"source_now": None, "version_hidden": True}, DeleteAction.KEEP, "version_hidden"),
     ],
 )
 def test_a_delete_is_refused_when_one_condition_does_not_hold(change, action, reason):
     verdict = may_delete(replace(DELETE, **change))
     assert (verdict.action, verdict.reason) == (action, reason)
+
+
+def test_a_source_that_is_kept_for_now_is_looked_at_ever_more_seldom():
+    assert [look_again_s(since) for since in (0, 3600, 7200, 10**6)] == [3600, 3600, 7200, 86_400]
+    assert all(f"'source_kept_{reason}'" in MIGRATION_KEPT for reason in KEPT_FOR_NOW)
+    assert MIGRATION_KEPT.count("source_kept_") == len(KEPT_FOR_NOW)
 
 
 def test_an_operator_may_allow_unguarded_deletes():
