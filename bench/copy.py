@@ -25,7 +25,7 @@ from bench.result import Result, less, more
 from bench.rig import Rig
 
 ROUNDS = 3
-SMALL, SMALL_BYTES = 400, 10_000
+SMALL, SMALL_BYTES = 1000, 10_000
 LARGE, LARGE_BYTES = 3, 64 * 2**20
 MIB = 2**20
 BAR_SMALL, BAR_LARGE, BAR_CPU, LIMIT_MIB = 1.0, 0.8, 4.0, 100.0

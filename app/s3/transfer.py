@@ -66,13 +66,12 @@ def copy_parts(
         at("upload_begun")
         ledger.started(upload_id)
     parts, summed = list(done), _Sums(found, whole=target.checksum) if not done else None
-    sent = sum(part.size for part in parts)
-    needs_a_part = found.pin.size == 0 and not parts  # no upload is completed without one
-    reader = _nothing() if needs_a_part else _read_ahead(source, target.key, found.pin, part_size, sent)
-    with closing(reader) as pieces:
-        for piece in pieces:
+    offsets = range(sum(part.size for part in parts), found.pin.size, part_size)
+    if found.pin.size == 0 and not parts:
+        offsets = range(1)  # no upload is completed without a part
+    with closing(_read_ahead(source, target.key, found.pin, part_size, offsets, summed)) as pieces:
+        for piece, sha256 in pieces:
             ledger.check()
-            sha256 = hashlib.sha256(piece).hexdigest()
             number = len(parts) + 1
             etag = multipart.send_part(
                 destination, target.key, upload_id, number, piece, sha256, checksum=target.checksum
@@ -80,8 +79,6 @@ def copy_parts(
             at("part_sent")
             parts.append(SentPart(number, etag, len(piece), sha256))
             ledger.sent(parts[-1])
-            if summed:
-                summed.add(piece)
     digests = tuple(part.sha256 for part in parts)
     agrees = summed.evidence.agrees(summed.sha256) if summed else None
     evidence.confirm(source, target.key, found.pin, agrees, digests, part_size)
@@ -110,36 +107,39 @@ def _buffers() -> Buffers:
     return Buffers(PARTS_IN_MEMORY * get_settings().part_size)
 
 
-def _read_ahead(source: Bucket, key: str, pin: Pin, part_size: int, start: int) -> Generator[memoryview]:
-    """The pinned object's parts from `start` on, each to be used before the next is asked for."""
+def _read_ahead(
+    source: Bucket, key: str, pin: Pin, part_size: int, offsets: range, summed: _Sums | None
+) -> Generator[tuple[memoryview, str]]:
+    """The pinned object's parts at these offsets with their SHA-256, each to be used before the next is asked for."""
     buffers = _buffers()
     held: deque[bytearray] = deque()
 
-    def read(offset: int) -> None:
-        objects.read_part(source, key, pin, offset, memoryview(held[-1])[: pin.size - offset])
+    def read(offset: int) -> tuple[memoryview, str]:
+        part = memoryview(held[-1])[: pin.size - offset]
+        if part:
+            objects.read_part(source, key, pin, offset, part)
+        if summed:
+            summed.add(part)
+        return part, hashlib.sha256(part).hexdigest()
 
     try:
         with ThreadPoolExecutor(1) as reader:
-            coming: Future[None] | None = None
-            for offset in range(start, pin.size, part_size):
+            coming: Future[tuple[memoryview, str]] | None = None
+            for offset in offsets:
                 if coming:
-                    coming.result()
+                    part = coming.result()
                 else:
                     held.append(buffers.take(part_size))
-                    read(offset)
+                    part = read(offset)
                 coming, following = None, offset + part_size
                 if following < pin.size and (spare := buffers.take_now(part_size)):
                     held.append(spare)
                     coming = reader.submit(contextvars.copy_context().run, read, following)
-                yield memoryview(held[0])[: pin.size - offset]
+                yield part
                 buffers.give(held.popleft())
     finally:
         while held:
             buffers.give(held.popleft())
-
-
-def _nothing() -> Generator[memoryview]:
-    yield memoryview(b"")
 
 
 def prove(
