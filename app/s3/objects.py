@@ -209,12 +209,14 @@ def copy_source(bucket: Bucket, key: str, pin: Pin) -> dict[str, str]:
 def delete(bucket: Bucket, key: str, pin: Pin, *, conditional: bool) -> None:
     """Deletes the pinned object, in a versioned bucket by a delete marker. Raises ConditionFailed when it is another.
 
-    Without conditional deletes a versioned bucket is looked at afterwards: when the marker hid a newer version than the
-    pinned one, the marker is taken back.
+    A versioned bucket is looked at afterwards: when the marker hid a newer version than the pinned one, the marker is
+    taken back. Conditions do not replace that: a server may check one and put its marker over what came meanwhile.
     """
     answer, _ = bucket.ask("DELETE", key, {"if-match": f'"{pin.etag}"'} if conditional else None, writes=True)
     marker = answer.get("x-amz-version-id") if answer.get("x-amz-delete-marker") == "true" else None
-    if marker and not conditional and newest_version(bucket, key) != (pin.version_id or "null"):
+    newest = newest_version(bucket, key) if marker else None
+    unseen = newest is None and conditional  # a listing that does not show the key shows nothing newer either
+    if marker and not unseen and newest != (pin.version_id or "null"):
         bucket.ask("DELETE", key, query={"versionId": marker}, writes=True)
         raise ConditionFailed(f"{bucket.name}: a newer version was written before the delete; it stands again")
 
