@@ -26,6 +26,8 @@ BATCH = 2000
 ROUND = 20_000
 """Objects of one plan: what is left is planned when they have gone."""
 WAIT_S = 10.0
+GRACE_S = 30.0
+"""How often a site is looked at while what is left goes by itself."""
 
 
 @dataclass
@@ -71,7 +73,7 @@ def evacuate(job: JobContext) -> Json | None:
 def _wait(job: JobContext, reason: str, initial: int, found: Round | None = None) -> None:
     """Gives the job back for a while; what tidying would remove is tidied once a grace."""
     bell = None
-    with job.postponing(reason, WAIT_S) as session:
+    with job.postponing(reason, GRACE_S if found else WAIT_S) as session:
         blocked = dict(found.stays) if found else job.args.get("blocked", {})
         jobs.set_args(session, job.id, job.fence, {**job.args, "initial": initial, "blocked": blocked})
         if blocked.get("being_removed") and not store.tidied_within(session, job.id, get_settings().grace_s):

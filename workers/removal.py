@@ -14,37 +14,39 @@ from app.errors import ConditionFailed, ForetideError, SiteFaulty, SiteUnavailab
 from app.s3 import objects
 from app.s3.client import connect
 from app.s3.heads import Head
+from workers.base import JobContext
 
 
-def remove(left: Left, *, dry_run: bool) -> tuple[RemovalAction, str]:
-    """Removes the copy if every condition holds; returns what was done, or would be, and why."""
+def remove(job: JobContext, left: Left, *, dry_run: bool) -> tuple[RemovalAction, str]:
+    """Removes the copy if every condition holds; returns what was done, or would be, and why. Raises LeaseLost."""
     try:
-        return _remove(left, dry_run=dry_run)
+        return _remove(job, left, dry_run=dry_run)
     except (SiteUnavailable, SiteFaulty, Throttled, UnknownOutcome) as error:
         return RemovalAction.KEEP, error.reason  # looked at again by the next pass
 
 
-def _remove(left: Left, *, dry_run: bool) -> tuple[RemovalAction, str]:
-    bucket = connect(left.address)
+def _remove(job: JobContext, left: Left, *, dry_run: bool) -> tuple[RemovalAction, str]:
+    bucket, mark = connect(left.address), f"{job.id}.{job.fence}"
     found = objects.find(bucket, left.key)
     verdict = may_remove(_facts(left, found))
     if dry_run or verdict.action in (RemovalAction.WAIT, RemovalAction.KEEP):
         return verdict.action, verdict.reason
+    with job.saving() as session:
+        free = store.claim(session, left, verdict, found.pin, mark) if found else store.absent(session, left)
+    if not free:
+        return RemovalAction.KEEP, "object_is_changing"
     if found is None:
-        with session_scope() as session:
-            store.removed(session, left)
         return verdict.action, verdict.reason
-    with session_scope() as session:
-        if not store.claim(session, left, verdict, found.pin):
-            return RemovalAction.KEEP, "object_is_changing"
+    with job.saving():
+        pass  # a worker that was frozen until now would delete what may have come back since
     try:
         objects.delete(bucket, left.key, found.pin, conditional=left.conditional)
     except ConditionFailed:
-        with session_scope() as session:
-            store.kept(session, left)
+        with job.saving() as session:
+            store.kept(session, left, mark)
         return RemovalAction.KEEP, "changed"
-    with session_scope() as session:
-        store.removed(session, left)
+    with job.saving() as session:
+        store.removed(session, left, mark)
     return verdict.action, verdict.reason
 
 

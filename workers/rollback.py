@@ -15,6 +15,7 @@ from app.db.jobs import bell
 from app.db.rollback import Rollback, Undoable
 from app.db.session import session_scope
 from app.db.tables import Json
+from app.domain.pins import Pin
 from app.domain.policies import Readers
 from app.domain.remedies import WantedMove
 from app.domain.rollback import Now, Undo, UndoAction, undo
@@ -79,46 +80,62 @@ def _all_objects(job: JobContext, plan_id: int, *, dry_run: bool) -> Outcome:
             return outcome
 
 
+@dataclass(frozen=True)
+class Step:
+    """What is to be done about one move of an object; written: what its owner wrote at the source since."""
+
+    move: Undoable
+    now: Now
+    decided: Undo
+    written: Pin | None = None
+
+
 def _object(plan_id: int, object_id: int, outcome: Outcome, *, dry_run: bool) -> None:
     """Undoes the plan's moves of one object, the last first; each is decided on the object as it is then."""
     number, tries = 0, 0
-    while True:
-        with session_scope() as session:
-            known = Rollback(session, plan_id)
-            now, moves = known.load(object_id)
-            if number >= len(moves):
-                return
-            move = moves[number]
-            address = known.address(move.source_id)
-        decided = undo(move.done, now)
-        if decided.action is UndoAction.REVERSE:
-            try:
-                found = objects.find(connect(address), move.key)
-            except SiteUnavailable:
-                decided = Undo(UndoAction.WAIT, "site_unavailable")
-            else:
-                if found is None:
-                    decided = Undo(UndoAction.KEEP, "source_missing")
-                elif not dry_run and move.source_pin and not found.pin.same_object(move.source_pin):
-                    with session_scope() as session:
-                        store.owner_wrote(session, move, found.pin)
-                    continue
-        if not dry_run and not _save(move, decided, now):
+    while (step := _step(plan_id, object_id, number)) is not None:
+        done = dry_run or _save(step)
+        if done and (dry_run or step.written is None):
+            number, tries = number + 1, 0
+            _count(outcome, step.move, step.decided, step.now)
+        elif tries + 1 < TRIES:  # the object has changed: it is decided on anew
             tries += 1
-            if tries < TRIES:
-                continue
-            decided = Undo(UndoAction.WAIT, "object_is_changing")
-        number, tries = number + 1, 0
-        _count(outcome, move, decided, now)
+        else:
+            number, tries = number + 1, 0
+            _count(outcome, step.move, Undo(UndoAction.WAIT, "object_is_changing"), step.now)
 
 
-def _save(move: Undoable, decided: Undo, now: Now) -> bool:
-    """Whether the object was still as it was decided on."""
-    grace_s = get_settings().grace_s
+def _step(plan_id: int, object_id: int, number: int) -> Step | None:
+    """The object's move of that number, counted from the last, and what to do about it; None after the first."""
     with session_scope() as session:
-        if decided.action is UndoAction.REVERSE:
-            return store.reverse(session, move, grace_s, keep_copy=now.rules.readers is Readers.DIRECT)
-        if decided.action is UndoAction.RETIRE:
+        known = Rollback(session, plan_id)
+        now, moves = known.load(object_id)
+        if number >= len(moves):
+            return None
+        move = moves[number]
+        decided = undo(move.done, now)
+        if decided.action is not UndoAction.REVERSE:
+            return Step(move, now, decided)
+        address = known.address(move.source_id)
+    try:
+        found = objects.find(connect(address), move.key)
+    except SiteUnavailable:
+        return Step(move, now, Undo(UndoAction.WAIT, "site_unavailable"))
+    if found is None:
+        return Step(move, now, Undo(UndoAction.KEEP, "source_missing"))
+    changed = move.source_pin is not None and not found.pin.same_object(move.source_pin)
+    return Step(move, now, decided, found.pin if changed else None)
+
+
+def _save(step: Step) -> bool:
+    """Does it; returns whether the object was still as it was decided on."""
+    grace_s, move = get_settings().grace_s, step.move
+    with session_scope() as session:
+        if step.written is not None:
+            return store.owner_wrote(session, move, step.written)
+        if step.decided.action is UndoAction.REVERSE:
+            return store.reverse(session, move, grace_s, keep_copy=step.now.rules.readers is Readers.DIRECT)
+        if step.decided.action is UndoAction.RETIRE:
             return store.retire(session, move, grace_s)
     return True
 

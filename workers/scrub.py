@@ -99,6 +99,7 @@ class Scrub:
         return (now_at(self._bucket) or ours + offset) - timedelta(seconds=get_settings().growing_age_s)
 
     def _look(self, line: Line, suspicion: Suspicion) -> None:
+        self._job.check()
         found = objects.find(self._bucket, line.key)
         with session_scope() as session:
             mark = store.mark_of(session, self._site.id, line.key, found.intent if found else None)

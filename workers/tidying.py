@@ -106,7 +106,7 @@ class _Tidy:
         while batch := load(after):
             for left in batch:
                 self._job.check()
-                self._told(left, *remove(left, dry_run=self._dry_run))
+                self._told(left, *remove(self._job, left, dry_run=self._dry_run))
             after = batch[-1].object_id
 
     def _dark(self) -> None:
@@ -116,7 +116,7 @@ class _Tidy:
                 batch = removal.dark(session, self._site.id, self._prefix, after, BATCH)
             for after, left in batch:
                 self._job.check()
-                action, reason = remove(left, dry_run=self._dry_run)
+                action, reason = remove(self._job, left, dry_run=self._dry_run)
                 self._told(left, action, reason)
                 if not self._dry_run and action in (RemovalAction.DELETE, RemovalAction.ABSENT):
                     with session_scope() as session:

@@ -26,19 +26,33 @@ def put_seen(session: Session, object_id: int, site_id: int, pin: Pin | None) ->
     """An owner wrote the object at a site: that replica alone serves now, the others are stale. Returns the version.
 
     pin: as a look found it; None when only the write was reported. A switch away from this site that was already made
-    is reversed, with an alert.
+    is reversed, with an alert. Where it is not certain that this write is newer than what is known, what became stale
+    is nobody's to overwrite: it may be the only copy of the newest version.
     """
     found = lock(session, object_id)
-    found.version += 1
+    kept = {} if _is_newer(found, replicas.at(session, object_id, site_id)) else {"verified_at": None}
+    found.version, found.written_at = found.version + 1, func.now()
     found.state = ObjectState.PRESENT
     if pin:
         found.size = pin.size
     session.flush()
-    replicas.set_state(session, object_id, ReplicaState.STALE, only=OLD, but_site_id=site_id)
+    replicas.set_state(session, object_id, ReplicaState.STALE, only=OLD, but_site_id=site_id, **kept)
     fresh = {"object_version": found.version, "sha256": None, "verified_at": None, "class_since": func.now()}
     replicas.put(session, object_id, site_id, pin, ReplicaState.SERVING, **fresh)
     _end_switched(session, found, site_id)
     return found.version
+
+
+def _is_newer(found: Object, there: Replica | None) -> bool:
+    """Whether a write at a site is surely newer than the object's current version.
+
+    It is where the current version stood before it, and where nothing was written until the current version was known.
+    """
+    if there is None:
+        return False
+    if there.state in replicas.LIVE and there.object_version == found.version:
+        return True
+    return max(there.seen_at, there.deleted_at or there.seen_at) >= found.written_at
 
 
 def _end_switched(session: Session, found: Object, site_id: int) -> None:

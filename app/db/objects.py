@@ -115,6 +115,7 @@ def _save_new(session: Session, site_id: int, found: list[tuple[int, Pin]], seen
     sizes = {object_id: pin.size for object_id, pin in first}
     for found_object in session.scalars(select(Object).where(Object.id.in_(sizes)).with_for_update()):
         found_object.state, found_object.size = ObjectState.PRESENT, sizes[found_object.id]
+        found_object.written_at = func.now()
     session.flush()
     _current_version(session, site_id, [object_id for object_id, _ in found])
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db import audit, changes, policies, replicas, sites
 from app.db.migrations import ACTIVE
-from app.db.tables import Finding, Migration, Object, Replica, Site
+from app.db.tables import Finding, Job, Migration, Object, Replica, Site
 from app.domain.pins import Pin
 from app.domain.policies import Rules
 from app.domain.scrub import FindingKind, Why
 from app.domain.sites import SiteAddress
-from app.domain.states import ObjectState, ReplicaState
+from app.domain.states import JobState, ObjectState, ReplicaState
 from app.domain.tidying import Cause, Removal
 from app.errors import Conflict, FieldError, NotFound
 
@@ -59,8 +60,7 @@ def leftovers(session: Session, site_id: int, prefix: str, after_id: int, limit:
     """The next copies at a site that Foretide wrote and that nothing reads, of objects that no migration has."""
     written = or_(Replica.verified_at.is_not(None), Replica.pin == {})
     stale = and_(Replica.state == ReplicaState.STALE, written)
-    claimed = and_(Replica.state == ReplicaState.DRAINING, Replica.removing.is_not(None))
-    which = or_(stale, Replica.state.in_(UNFINISHED), claimed)
+    which = or_(stale, Replica.state.in_((*UNFINISHED, ReplicaState.REMOVING)))
     where = (which, Replica.is_origin.is_(False), Object.state == ObjectState.PRESENT)
     return _load(session, site_id, prefix, after_id, limit, Cause.LEFTOVER, *where)
 
@@ -144,7 +144,7 @@ class _Known:
             pin=Pin.from_json(replica.pin) if replica else None,
             proven=replica is not None and replica.verified_at is not None,
             state=ReplicaState(replica.state) if replica else None,
-            not_before=replica.draining_until if replica and replica.removing is None else None,
+            not_before=replica.draining_until if replica else None,
             guarded=can.conditional_delete or can.versioning or self._facts.allow_unguarded_delete,
             conditional=can.conditional_delete,
             witnesses=elsewhere,
@@ -165,48 +165,80 @@ def check_gone(session: Session, keys: Sequence[str]) -> None:
 # -- Removed ----------------------------------------------------------------------------------------------------------
 
 
-def claim(session: Session, left: Left, removal: Removal, found: Pin) -> bool:
+def claim(session: Session, left: Left, removal: Removal, found: Pin, mark: str) -> bool:
     """Keeps migrations off the copy and writes down why it is deleted; False when something has changed since.
 
-    A migration that is made from now on finds the replica draining, and does not copy there.
+    A migration that is made from now on does not copy there. mark: the job and fence that remove it; what another has
+    in hand is taken over only when that one works no more.
     """
-    thing = changes.lock(session, left.object_id)
-    row = replicas.at(session, left.object_id, left.site_id)
-    state = ReplicaState(row.state) if row else None
-    busy = session.scalar(select(Migration.id).where(ACTIVE, Migration.object_id == left.object_id).limit(1))
-    as_read = (state, Pin.from_json(row.pin) if row else None) == (left.state, left.pin)
-    if busy is not None or thing.version != left.version or not as_read:
+    row = _as_read(session, left)
+    if row is False or (isinstance(row, Replica) and row.removing != mark and _is_held(session, row)):
         return False
     if row is None:
-        replicas.put(session, left.object_id, left.site_id, found, ReplicaState.DRAINING, object_version=0)
+        replicas.put(session, left.object_id, left.site_id, found, ReplicaState.REMOVING, object_version=0)
         row = replicas.at(session, left.object_id, left.site_id)
-    if row is not None:
-        row.state, row.removing = ReplicaState.DRAINING, left.cause
+    if isinstance(row, Replica):
+        row.state, row.removing = ReplicaState.REMOVING, mark
         row.pin, row.size = found.as_json(), found.size
     _audit(session, left, "replica.delete", removal.reason, dict(removal.conditions))
     session.flush()
     return True
 
 
-def removed(session: Session, left: Left) -> None:
-    """The site does not hold the copy any more."""
+def absent(session: Session, left: Left) -> bool:
+    """A look has not found the copy; returns whether the catalogue still is as it was read, and knows that now."""
+    row = _as_read(session, left)
+    if not isinstance(row, Replica):
+        return row is None
+    _deleted(session, left, row)
+    return True
+
+
+def removed(session: Session, left: Left, mark: str) -> None:
+    """The copy was deleted. What somebody has written there meanwhile is left as it is."""
     changes.lock(session, left.object_id)
     row = replicas.at(session, left.object_id, left.site_id)
-    gone = {ReplicaState.STALE, ReplicaState.DRAINING, *UNFINISHED, ReplicaState.CORRUPT, ReplicaState.LOST}
-    if row is not None and row.state in gone:
-        row.state, row.removing, row.draining_until = ReplicaState.DELETED, None, None
-        row.deleted_at = func.now()
-    _audit(session, left, "replica.deleted", left.cause, {})
-    session.flush()
+    if row is not None and row.state == ReplicaState.REMOVING and row.removing == mark:
+        _deleted(session, left, row)
 
 
-def kept(session: Session, left: Left) -> None:
+def kept(session: Session, left: Left, mark: str) -> None:
     """The copy was another than the one that was to be deleted: what was claimed is given back."""
     changes.lock(session, left.object_id)
     row = replicas.at(session, left.object_id, left.site_id)
-    if row is not None and row.removing is not None and row.state == ReplicaState.DRAINING:
+    if row is not None and row.state == ReplicaState.REMOVING and row.removing == mark:
         row.state, row.removing = ReplicaState.STALE, None
         session.flush()
+
+
+def _as_read(session: Session, left: Left) -> Replica | Literal[False] | None:
+    """The replica, its object locked, if both still are as they were read and no migration has come; else False."""
+    thing = changes.lock(session, left.object_id)
+    row = session.scalar(
+        select(Replica)
+        .where(Replica.object_id == left.object_id, Replica.site_id == left.site_id)
+        .execution_options(populate_existing=True)
+    )
+    state, pin = (ReplicaState(row.state), Pin.from_json(row.pin)) if row else (None, None)
+    busy = session.scalar(select(Migration.id).where(ACTIVE, Migration.object_id == left.object_id).limit(1))
+    same = (state, pin, thing.version) == (left.state, left.pin, left.version)
+    return row if same and busy is None else False
+
+
+def _is_held(session: Session, row: Replica) -> bool:
+    """Whether the job that removes the copy works on it at this moment."""
+    job_id, _, fence = (row.removing or "").partition(".")
+    if row.state != ReplicaState.REMOVING or not job_id.isdigit() or not fence.isdigit():
+        return False
+    works = (Job.id == int(job_id), Job.fence == int(fence), Job.state == JobState.RUNNING)
+    return session.scalar(select(Job.id).where(*works)) is not None
+
+
+def _deleted(session: Session, left: Left, row: Replica) -> None:
+    row.state, row.removing, row.draining_until = ReplicaState.DELETED, None, None
+    row.deleted_at = func.now()
+    _audit(session, left, "replica.deleted", left.cause, {})
+    session.flush()
 
 
 def _audit(session: Session, left: Left, action: str, reason: str, conditions: dict[str, object]) -> None:

@@ -22,6 +22,7 @@ from app.domain.states import (
     JOB_FINAL,
     MIGRATION_TRANSITIONS,
     PLAN_TRANSITIONS,
+    JobState,
     MigrationState,
     MoveKind,
     ObjectState,
@@ -71,8 +72,11 @@ def submit(session: Session, plan_id: int, *, actor: str, request_id: str | None
 def stop_open(session: Session, plan_id: int) -> tuple[int, list[Bell]]:
     """Ends the plan's moves that nobody has begun, and asks the others to stop; how many have not stopped yet."""
     plan = plans.get(session, plan_id)
+    job = None
     if plan.apply_job_id is not None:  # a job before its migrations, as every transaction that holds both
-        session.get_one(Job, plan.apply_job_id, with_for_update=True, populate_existing=True)
+        job = session.get_one(Job, plan.apply_job_id, with_for_update=True, populate_existing=True)
+    if job is not None and job.state in jobs.READY:  # else it would take up again what is ended here
+        job.state, job.reason, job.finished_at = JobState.CANCELLED, REASON, func.now()
     early = (Migration.plan_id == plan_id, Migration.state.in_(EARLY))
     in_order = select(Migration.id).where(*early, Migration.fence == 0).order_by(Migration.id).with_for_update()
     session.execute(
@@ -81,11 +85,10 @@ def stop_open(session: Session, plan_id: int) -> tuple[int, list[Bell]]:
         .values(state=MigrationState.CANCELLED, reason=REASON, finished_at=func.now(), after_id=None)
     )
     left = session.scalar(select(func.count()).select_from(Migration).where(*early)) or 0
-    if plan.apply_job_id is None:
+    if job is None:
         return left, []
     if left:
-        migrations.cancel_all(session, plan.apply_job_id)
-    job = session.get_one(Job, plan.apply_job_id, with_for_update=True, populate_existing=True)
+        migrations.cancel_all(session, job.id)
     if job.state not in JOB_FINAL:
         job.cancel_requested = True
     job.rung_at, job.rings = None, 0
@@ -187,9 +190,12 @@ def retire(session: Session, move: Undoable, grace_s: float) -> bool:
     return True
 
 
-def owner_wrote(session: Session, move: Undoable, pin: Pin) -> None:
-    """The source holds what its owner wrote since: that is the newest version, and serves."""
+def owner_wrote(session: Session, move: Undoable, pin: Pin) -> bool:
+    """The source holds what its owner wrote since: that is the newest version, and serves; False as for `reverse`."""
+    if _held(session, move, SWITCHED | {MigrationState.DONE}) is None:
+        return False
     changes.put_seen(session, move.object_id, move.source_id, pin)
+    return True
 
 
 def _held(session: Session, move: Undoable, states: Iterable[MigrationState]) -> Object | None:

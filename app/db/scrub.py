@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, select
+from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from app.db import changes, damage, findings, objects, replicas
 from app.db.migrations import ACTIVE
-from app.db.tables import Migration, Object, Replica, ScrubLine
+from app.db.tables import Job, Migration, Object, Replica, ScrubLine
 from app.domain.pins import Pin
 from app.domain.scrub import Dumped, FindingKind, Mark, Suspicion, Why
-from app.domain.states import ReplicaState
+from app.domain.states import JOB_FINAL, ReplicaState
+from app.domain.tasks import TaskName
 
 BY = "scrub"
 
@@ -32,8 +33,9 @@ class Line:
 
 
 def begin(session: Session, job_id: int, site_id: int, prefix: str) -> int:
-    """The first dump: what the catalogue has at the site; returns how many replicas. Forgets an earlier attempt's."""
-    session.execute(delete(ScrubLine).where(ScrubLine.job_id == job_id))
+    """The first dump: what the catalogue has at the site; returns how many replicas. Forgets what others have left."""
+    ended = select(Job.id).where(Job.kind == TaskName.SCRUB, Job.state.in_(JOB_FINAL))
+    session.execute(delete(ScrubLine).where(or_(ScrubLine.job_id == job_id, ScrubLine.job_id.in_(ended))))
     dumped = select(literal(job_id), Object.key, _dump()).join(Object).where(*_at(site_id, prefix))
     session.execute(insert(ScrubLine).from_select(["job_id", "key", "known"], dumped))
     return session.scalar(select(func.count()).where(ScrubLine.job_id == job_id)) or 0

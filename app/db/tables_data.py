@@ -65,6 +65,8 @@ class Object(Base):
     tags: Mapped[Json] = mapped_column(server_default=EMPTY)
     tier: Mapped[str | None]
     moved_at: Mapped[datetime | None]
+    written_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    """When the catalogue learned of what its owner wrote last."""
     first_seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
@@ -90,7 +92,7 @@ class Replica(Base):
     absent_scans: Mapped[int] = mapped_column(server_default="0")
     draining_until: Mapped[datetime | None]
     removing: Mapped[str | None]
-    """Why it is being removed although no migration has it; set just before its delete."""
+    """Which job, and with which fence, has it in state removing."""
     deleted_at: Mapped[datetime | None]
     __table_args__ = (Index("uq_replica_object_id_site_id", "object_id", "site_id", unique=True),)
 

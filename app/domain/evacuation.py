@@ -36,7 +36,7 @@ def why_stays(held: Held) -> str | None:
         return "object_is_moving"
     if held.state is ReplicaState.DRAINING:
         return "source_kept"
-    if held.state is ReplicaState.STALE and held.ours:
+    if held.state is ReplicaState.REMOVING or (held.state is ReplicaState.STALE and held.ours):
         return "being_removed"
     if held.state is not ReplicaState.SERVING or not held.current:
         return str(held.state) if held.state is not ReplicaState.SERVING else "outdated"

@@ -119,7 +119,7 @@ def _admit_copy(move: MoveFacts) -> None:
         raise Blocked("the move names no destination", reason="no_destination")
     if there and there.state is ReplicaState.SERVING and there.current:
         raise Skipped(f"{to.name} holds the object already", reason="already_there")
-    if there and there.state is ReplicaState.DRAINING:
+    if there and there.state in (ReplicaState.DRAINING, ReplicaState.REMOVING):
         raise Skipped(f"{to.name} still holds a copy that is being removed", reason="destination_draining")
     if move.rules.encrypted_only and not to.encrypted:
         raise Blocked(f"{to.name} is not encrypted and the policy demands it", reason="destination_not_encrypted")

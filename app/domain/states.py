@@ -88,6 +88,8 @@ class ReplicaState(StrEnum):
     """Holds an older version of the object; never routed to, copied anew by the next plan."""
     DRAINING = "draining"
     """Replaced; still readable for those who hold its address."""
+    REMOVING = "removing"
+    """Being tidied away: nothing reads it, and nothing is copied there."""
     DELETED = "deleted"
     """Gone from the site."""
     LOST = "lost"

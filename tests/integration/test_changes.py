@@ -83,6 +83,34 @@ def test_a_write_where_a_copy_was_deleted_is_newer_than_what_is_moved_there(worl
     assert world.read(AWS, "a") == b"newest"
 
 
+def test_a_version_that_may_be_the_newest_is_not_overwritten_when_an_older_write_is_seen_late(world):
+    """Its owner wrote at one site, then at another; the second write was seen first, and moved away from its site."""
+    world.put(GCP, "a", b"first")
+    world.scan(GCP)
+    world.work(world.move("a", GCP, AZURE))
+    world.put(AZURE, "a", b"second")
+    world.put(GCP, "a", b"newest")
+    world.scan(GCP)
+    assert world.states("a") == {GCP: "serving", AZURE: "stale"}
+    world.finish(world.move("a", GCP, AWS))
+    assert world.read(GCP, "a") is None, "the only copy of the newest is Foretide's own"
+    world.scan(AZURE)
+    assert world.states("a") == {GCP: "deleted", AZURE: "serving", AWS: "stale"}
+    job_id = world.move("a", AZURE, AWS)
+    world.finish(job_id)
+    assert (world.row(job_id).state, world.row(job_id).reason) == ("blocked", "destination_exists")
+    assert world.read(AWS, "a") == b"newest"
+
+
+def test_a_copy_of_what_was_surely_overwritten_may_be_replaced(world):
+    held_at(world, "a", AWS, AZURE)
+    world.put(AWS, "a", b"newest")
+    world.scan(AWS)
+    assert world.states("a") == {AWS: "serving", AZURE: "stale"}
+    world.finish(world.move("a", AWS, AZURE))
+    assert world.read(AZURE, "a") == b"newest"
+
+
 def test_a_copy_that_came_to_nothing_does_not_bring_back_what_its_owner_deleted(world):
     world.put(AWS, "a", b"old")
     world.scan(AWS)

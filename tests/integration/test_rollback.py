@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from app.db import migration_plans, plans, rollback
+from app.db import sites as registered
 from app.db.session import session_scope
 from app.db.tables import Job, Move
 from app.domain.states import MoveKind
@@ -276,6 +277,14 @@ def test_what_moved_on_since_stays(world):
     world.finish(world.move("a", GCP, AZURE))
     assert roll_back(plan_id)["kept"] == {"changed_since": 1}
     assert world.states("a")[AZURE] == "serving"
+
+
+def test_a_site_that_was_forgotten_gets_nothing_back(world):
+    plan_id, job_id = moved(world)
+    world.finish(job_id)
+    with session_scope() as session:
+        registered.remove(session, AWS)
+    assert roll_back(plan_id)["kept"] == {"site_forgotten": 1}
 
 
 def test_a_dry_run_changes_nothing(world):

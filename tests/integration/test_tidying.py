@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from app.db import changes
+from app.db import jobs as job_rows
+from app.db import session as database
 from app.db import sites as registered
 from app.db.session import session_scope
-from app.db.tables import Migration, Replica
+from app.db.tables import Job, Migration, Replica
 from app.domain.states import MigrationState, MoveKind
 from app.domain.tasks import TaskName
 from app.s3.heads import INTENT
@@ -168,15 +170,63 @@ def test_a_removal_that_broke_off_is_ended_by_the_next_pass(world):
     while True:
         worker = Mortal(statements=statements)
         worker.run(lambda: tidied(world))
-        if world.states("a")[GCP] == "draining":
+        if world.states("a")[GCP] == "removing":
             break
         assert world.states("a")[GCP] == "stale", "it never got so far as to claim it"
         statements += 1
     job_id = world.move("a", AWS, GCP)
     world.finish(job_id)
     assert (world.row(job_id).state, world.row(job_id).reason) == ("skipped", "destination_draining")
+    assert tidied(world)["kept"] == {"object_is_changing": 1}, "as far as one knows its worker lives"
+    with session_scope() as session:
+        session.execute(update(Job).values(state="dead"))
     tidied(world)
     assert (world.read(GCP, "a"), world.states("a")[GCP]) == (None, "deleted")
+
+
+def test_a_frozen_worker_that_wakes_deletes_nothing(world):
+    """Its job was taken over, the removal ended by the other, and a new copy made there, before it goes on."""
+    rolled_back(world)
+    graces_are_over()
+    held, go_on = threading.Event(), threading.Event()
+    told = {}
+
+    def asked(connection, cursor, statement, *_):
+        if threading.current_thread().name == "frozen" and "replica.delete" in str(_[0]) and not held.is_set():
+            told["claimed"] = True
+
+    def committed(connection):
+        if threading.current_thread().name == "frozen" and told.get("claimed") and not held.is_set():
+            told["after"] = True
+
+    def begun(connection):
+        if threading.current_thread().name == "frozen" and told.get("after") and not held.is_set():
+            held.set()
+            go_on.wait(60)
+
+    engine = database.engine()
+    handlers = {"before_cursor_execute": asked, "commit": committed, "begin": begun}
+    for name, handler in handlers.items():
+        event.listen(engine, name, handler)
+    with session_scope() as session:
+        job_id = job_rows.submit(session, TaskName.TIDY, {"site": GCP, "prefix": world.folder}).id
+    frozen = threading.Thread(target=tidy, args=(job_id,), name="frozen")
+    frozen.start()
+    assert held.wait(60)
+    try:
+        with session_scope() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(fence=Job.fence + 1, state="dead"))
+        assert tidied(world)["removed"] == 1
+        copy = world.plan(("a", MoveKind.COPY, AWS, GCP, "STANDARD"))
+        world.finish(copy)
+        assert world.states("a") == {AWS: "serving", GCP: "serving"}
+    finally:
+        go_on.set()
+        frozen.join()
+        for name, handler in handlers.items():
+            event.remove(engine, name, handler)
+    assert world.read(GCP, "a") == b"bytes of a"
+    assert world.states("a")[GCP] == "serving"
 
 
 def test_no_removal_meets_a_copy_that_is_being_made_there(world, rounds):

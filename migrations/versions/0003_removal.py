@@ -1,0 +1,27 @@
+"""When an object was last written as far as is known, and who removes a copy.
+
+Revision 0003: follows 0002.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """From 0002."""
+    now = sa.text("now()")
+    op.add_column("object", sa.Column("written_at", sa.DateTime(timezone=True), server_default=now, nullable=False))
+    op.execute("update replica set state = 'removing', removing = '' where state = 'draining' and removing is not null")
+
+
+def downgrade() -> None:
+    """To 0002."""
+    op.execute("update replica set state = 'draining', removing = 'leftover' where state = 'removing'")
+    op.drop_column("object", "written_at")
