@@ -43,6 +43,8 @@ class Exchange:
     """Bytes of the request's body, as far as they reached the proxy."""
     received: int = 0
     """Bytes of the answer's body that were passed on."""
+    line: str = ""
+    """The request's first line."""
 
 
 @dataclass
@@ -128,7 +130,7 @@ class _Connection:
                 asked = wire.asked(head)
                 harms = self.proxy.rules.choose(asked)
                 faults = tuple(str(harm.rule.fault) for harm in harms)
-                exchange = Exchange(asked.operation, asked.key, asked.part, time.monotonic(), faults)
+                exchange = Exchange(asked.operation, asked.key, asked.part, time.monotonic(), faults, line=head.line)
                 self.proxy.log.append(exchange)
                 if not await self._exchange(asked, {harm.rule.fault: harm for harm in harms}, exchange):
                     break

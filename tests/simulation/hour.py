@@ -146,10 +146,10 @@ class Hour:
         self._tell(f"{name} down {is_down}")
 
     def _before(self, site: Site, asked: Asked) -> bool:
-        """Called before each request: the worker may be dead, or die, and an owner may act. Whether it gets through."""
-        self.tale.requests += 1
+        """Called before each request: the worker may be dead, or die, and an owner may act. Whether anybody asks."""
         if self._worker and self._worker.dead:
             return False
+        self.tale.requests += 1
         if self._dies_in is not None:
             self._dies_in -= 1
             if self._dies_in == 0 and self._worker:

@@ -38,7 +38,7 @@ class Site:
     faults: Faults = field(default_factory=Faults)
     is_down: bool = False
     on_request: Callable[[Site, Asked], bool] = lambda *_: True
-    """Called before each request; whether it gets through."""
+    """Called before each request; whether anybody asks: a dead worker's request never was."""
     tell: Callable[[str], None] = lambda _: None
     """Told of each request and what came of it."""
     requests: int = 0
@@ -66,6 +66,8 @@ class Site:
     def answer(self, request: Asked) -> Reply | None:
         """What the client gets; None: the connection breaks."""
         with self._lock:
+            if not self.on_request(self, request):
+                return None
             reply = self._answer(request)
             etag = self.store.objects[request.key].etag[:6] if request.key in self.store.objects else "nothing"
             query = "&".join(request.query)
@@ -74,8 +76,8 @@ class Site:
             return reply
 
     def _answer(self, request: Asked) -> Reply | None:
-        gets_through, chance = self.on_request(self, request), self._chance(request)
-        if not gets_through or self.is_down or chance.random() < self.faults.dropped_before:
+        chance = self._chance(request)
+        if self.is_down or chance.random() < self.faults.dropped_before:
             return None
         is_slow = chance.random() < self.faults.slow
         self.clock.pass_s(chance.uniform(5, 45) if is_slow else chance.uniform(0.01, 0.1))
