@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 from app.db import session as database
 from app.s3.client import connect
@@ -35,5 +36,6 @@ class Forked:
 
     def kill(self) -> None:
         """The worker ends here, whatever it is doing."""
-        if self._pid is not None:
-            os.kill(self._pid, signal.SIGKILL)
+        if (pid := self._pid) is not None:
+            with suppress(ProcessLookupError):  # it ends by itself this very moment
+                os.kill(pid, signal.SIGKILL)
