@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 
 import httpx
@@ -66,9 +68,9 @@ class Transport:
         timeout = httpx.Timeout(10, read=WAIT_S + 30, connect=5)
         self.url = url.rstrip("/")
         self._retry = retry
-        self._http = httpx.Client(base_url=f"{self.url}/v1", headers=headers, timeout=timeout)
+        self._http = httpx.Client(base_url=f"{self.url}/v1", headers=headers, timeout=timeout, verify=_trusted())
         # Sites are other parties: no header of ours, the token above all, may reach them.
-        self._sites = httpx.Client(timeout=timeout, headers={"Accept-Encoding": "identity"})
+        self._sites = httpx.Client(timeout=timeout, headers={"Accept-Encoding": "identity"}, verify=_trusted())
 
     def close(self) -> None:
         """Closes the connections."""
@@ -148,6 +150,12 @@ class NothingAnswers(Unavailable):
 def given(query: Mapping[str, Any]) -> Json:
     """Those parameters that are not None."""
     return {name: value for name, value in query.items() if value is not None}
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that are trusted; reading them takes as long as dozens of requests, so it is done once."""
+    return httpx.create_ssl_context()
 
 
 def _body(response: httpx.Response) -> Json:
