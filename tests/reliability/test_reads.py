@@ -14,9 +14,12 @@ from tests.world import World
 
 MIB = 2**20
 SITES = ("aws-eu", "azure-we", "gcp-eu")
+CLASSES = ("STANDARD_IA", "GLACIER_IR")
 OBJECTS, READERS = 10, 4
 SWITCHES, READS = 200, 50_000
 SIZES = (0, 1, 1000, 40_000, 200_000, 6 * MIB)
+Place = tuple[str, str]
+"""A site and a class."""
 
 
 class Epochs:
@@ -104,7 +107,7 @@ def test_a_reader_who_is_sent_somewhere_gets_the_whole_object(world, rounds, fig
         world.put(SITES[0], name, body)
     world.scan(SITES[0])
     wanted = {world.key(name): hashlib.sha256(body).hexdigest() for name, body in bodies.items()}
-    at, epochs, switches = dict.fromkeys(bodies, SITES[0]), Epochs(), 0
+    at, epochs, switches = dict.fromkeys(bodies, (SITES[0], "STANDARD")), Epochs(), 0
     with Readers(world.api, wanted, epochs, chance) as readers:
         for _ in rounds(10**6, share=2.0, least=2):
             moves = [(name, *next_move(chance, at, name)) for name in bodies]
@@ -121,10 +124,11 @@ def test_a_reader_who_is_sent_somewhere_gets_the_whole_object(world, rounds, fig
     figure("I4", f"{readers.reads:,} reads over {switches} switches, none torn; seed {chosen}", readers.reads)
 
 
-def next_move(chance: random.Random, at: dict[str, str], name: str) -> tuple[MoveKind, str, str, str]:
+def next_move(chance: random.Random, at: dict[str, Place], name: str) -> tuple[MoveKind, str, str, str]:
     """Where the object goes next: mostly to another site, else into another class where it is."""
-    here = at[name]
+    here, held = at[name]
     if chance.random() < 0.2:
-        return MoveKind.CLASS, here, here, chance.choice(["STANDARD_IA", "GLACIER_IR"])
-    at[name] = chance.choice([site for site in SITES if site != here])
-    return MoveKind.MOVE, here, at[name], "STANDARD"
+        at[name] = (here, chance.choice([other for other in CLASSES if other != held]))
+        return MoveKind.CLASS, here, *at[name]
+    at[name] = (chance.choice([site for site in SITES if site != here]), "STANDARD")
+    return MoveKind.MOVE, here, *at[name]
