@@ -257,11 +257,18 @@ def listing(
     return session.scalars(statement).all()
 
 
-def cancel(session: Session, job_id: int) -> Job:
-    """Asks the job to stop: at once when nobody works on it. Raises NotFound, or Conflict when it has ended."""
+def _with_children(session: Session, job_id: int) -> Job:
+    """The job, locked after its children, as a child's end locks both. Raises NotFound."""
+    session.execute(select(Job.id).where(Job.parent_id == job_id).order_by(Job.id.desc()).with_for_update())
     job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
     if job is None:
         raise NotFound(f"there is no job {job_id}")
+    return job
+
+
+def cancel(session: Session, job_id: int) -> Job:
+    """Asks the job to stop: at once when nobody works on it. Raises NotFound, or Conflict when it has ended."""
+    job = _with_children(session, job_id)
     if job.state in JOB_FINAL:
         raise Conflict(f"job {job_id} has ended already: {job.state}")
     job.cancel_requested = True
@@ -275,16 +282,27 @@ def cancel(session: Session, job_id: int) -> Job:
 
 
 def retry(session: Session, job_id: int) -> Job:
-    """Makes an ended job ready again with all its attempts. Raises NotFound, or Conflict when it has not failed."""
-    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
-    if job is None:
-        raise NotFound(f"there is no job {job_id}")
+    """Makes an ended job ready again with all its attempts; a run's steps that did not succeed are ready again too.
+
+    Raises NotFound, or Conflict when it has not failed.
+    """
+    job = _with_children(session, job_id)
     if job.state not in JOB_FINAL:
         raise Conflict(f"job {job_id} has not ended: it is {job.state}")
+    _make_ready(session, job)
+    job.rung_at, job.rings = func.now(), 1
+    if job.kind == TaskName.RUN:  # other parents start anew what did not succeed
+        for child in children(session, job_id):
+            if child.state in JOB_FINAL and child.state != JobState.SUCCEEDED:
+                _make_ready(session, child)
+    session.flush()
+    return job
+
+
+def _make_ready(session: Session, job: Job) -> None:
+    """Queues the job, whose bell the next sweep rings."""
     check_transition(JOB_TRANSITIONS, JobState(job.state), JobState.QUEUED)
     job.state, job.attempts, job.cancel_requested = JobState.QUEUED, 0, False
     job.next_attempt_at, job.finished_at, job.reason, job.error = func.now(), None, None, None
-    job.rung_at, job.rings = func.now(), 1
-    alerts.clear(session, "job_dead", f"job {job_id}")
-    session.flush()
-    return job
+    job.rung_at, job.rings = None, 0
+    alerts.clear(session, "job_dead", f"job {job.id}")

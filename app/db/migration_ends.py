@@ -118,11 +118,18 @@ def source_waits(session: Session, work: Work, verdict: DeleteVerdict, delay_s: 
 
 
 def reverse(session: Session, work: Work, verdict: DeleteVerdict, source_now: Pin | None) -> None:
-    """Undoes the switch: the source is the newest version, or the last good copy. Raises LeaseLost."""
-    changes.lock(session, work.object_id)
+    """Undoes the switch: the source is the newest version, or the last good copy.
+
+    Raises LeaseLost, or SourceChanged when the catalogue has changed since the last copy was taken for that.
+    """
+    found = changes.lock(session, work.object_id)
     mine(session, work.claim)
     if verdict.reason == "destination_lost":
         changes.destination_lost(session, work.object_id, work.source_id, work.destination_id, work.claim.id)
+    elif verdict.reason == "last_copy":
+        if found.version != work.object_version:
+            raise SourceChanged("the catalogue changed just before the source was to serve again")
+        changes.last_copy(session, work.object_id, work.source_id, work.claim.id)
     else:
         changes.put_seen(session, work.object_id, work.source_id, source_now)
 
@@ -170,7 +177,16 @@ def set_back(
         message = f"the move of {work.key} from {work.source.name} to {work.destination.name}: {setback.reason}"
         data = {"migration_id": row.id, "state": setback.state}
         alerts.raise_alert(session, "migration_failed", "warning", message, subject=work.key, data=data)
+    elif setback.state is MigrationState.BLOCKED:
+        _report_blocked(session, work, setback.reason)
     return setback, row.upload_id
+
+
+def _report_blocked(session: Session, work: Work, reason: str) -> None:
+    """One alert a reason, which counts the moves."""
+    message = f"moves are blocked: {reason}; the last one is {work.key}; see: foretide migrate list --state blocked"
+    data = {"migration_id": work.claim.id, "key": work.key, "reason": reason}
+    alerts.raise_alert(session, "migrations_blocked", "warning", message, subject=reason, data=data)
 
 
 def is_over(session: Session, work: Work) -> bool:

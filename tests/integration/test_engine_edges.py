@@ -228,3 +228,13 @@ def test_a_source_that_is_rewritten_again_and_again_is_given_up(world):
         world.due(job_id)
     row = world.row(job_id)
     assert row.state == "dead"
+
+
+def test_moves_that_are_blocked_raise_one_alert_a_reason_that_counts_them(world):
+    job_id = many(world, 3)
+    for number in range(3):
+        world.put(GCP, f"m{number}", b"theirs")
+    world.finish(job_id)
+    assert {(row.state, row.reason) for row in world.rows(job_id)} == {("blocked", "destination_exists")}
+    (alert,) = world.alerts("migrations_blocked")
+    assert (alert.subject, alert.count) == ("destination_exists", 3)

@@ -90,6 +90,19 @@ def test_a_child_that_ends_wakes_its_parent(session: Session) -> None:
     assert claim(session, parent).attempts == 0
 
 
+def test_a_run_that_is_retried_takes_its_failed_step_up_again(session: Session) -> None:
+    run = claim(session, submit(session, TaskName.RUN))
+    done, failed = (submit(session, parent_id=run.id) for _ in range(2))
+    jobs.succeed(session, done.id, claim(session, done).fence, {})
+    jobs.fail(session, claim(session, failed), Verdict(JobState.DEAD, "site_unavailable"), {})
+    jobs.fail(session, run, Verdict(JobState.FAILED, "site_unavailable"), {})
+    session.expire_all()
+    assert jobs.retry(session, run.id).state is JobState.QUEUED
+    assert [job.state for job in jobs.children(session, run.id)] == [JobState.SUCCEEDED, JobState.QUEUED]
+    assert alerts.open_alerts(session) == []
+    assert failed.id in {bell.job_id for bell in sweep.to_ring(session, QueueName.LEARN, 5, 15, 300)}
+
+
 def test_cancel_is_at_once_for_a_ready_job_and_asked_of_a_running_one(session: Session) -> None:
     ready, running = submit(session), claim(session, submit(session))
     assert jobs.cancel(session, ready.id).state is JobState.CANCELLED
