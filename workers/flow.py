@@ -106,6 +106,11 @@ class SiteGate:
         with self._changed:
             return self.retries.take(self._now())
 
+    def not_retried(self) -> None:
+        """A retry that was within its budget is not made after all."""
+        with self._changed:
+            self.retries.give_back()
+
     def _enter(self) -> None:
         """Waits for a place among the requests under way, then for the rate."""
         with self._changed:

@@ -16,7 +16,7 @@ from app.db.migration_work import Work
 from app.db.migrations import Claim
 from app.db.session import session_scope
 from app.domain.jobs import RetryPolicy
-from app.domain.migrations import EARLY, Setback, after_failure
+from app.domain.migrations import EARLY, Setback, after_failure, wait_for_site_s
 from app.domain.states import MIGRATION_FINAL, MigrationState
 from app.errors import (
     Cancelled,
@@ -30,13 +30,13 @@ from app.errors import (
 from app.s3.outcomes import UPLOAD_MISSING
 from app.settings import Settings
 from workers.base import problem
-from workers.flow import FLOW, stopping
+from workers.flow import FLOW, SiteGate, stopping
 from workers.migration_groups import Group, is_small
 from workers.migration_steps import Mover
 
 log = structlog.get_logger()
 RETRY_WAIT_S = 1.0
-"""How long a retry waits that is not within its site's budget of retries."""
+"""How long a retry waits at least that is not within its site's budget of retries."""
 
 
 @dataclass
@@ -77,10 +77,17 @@ class Attempts:
         return True
 
     def _may_retry(self, work: Work) -> None:
-        """Raises HeldBack while retries at one of its sites are more than their share."""
-        for site in {work.source.name, work.destination.name}:
-            if not FLOW.of(site).may_retry():
-                raise HeldBack(f"{site}: too many retries", reason="retry_budget", retry_after_s=RETRY_WAIT_S)
+        """Raises HeldBack while retries at one of its sites are more than their share; the other's is not used then."""
+        taken: list[SiteGate] = []
+        for site in sorted({work.source.name, work.destination.name}):
+            gate = FLOW.of(site)
+            if gate.may_retry():
+                taken.append(gate)
+                continue
+            for other in taken:
+                other.not_retried()
+            wait_s = RETRY_WAIT_S + wait_for_site_s(work.retries, self._policy, _jitter())
+            raise HeldBack(f"{site}: too many retries", reason="retry_budget", retry_after_s=wait_s)
 
     def _move(self, work: Work) -> None:
         mover = self._mover(work)
@@ -121,10 +128,12 @@ class Attempts:
         return Mover(self.settings, lambda: self.check(work.claim), self.at)
 
     def _judge(self, work: Work, error: Exception, attempts: int) -> Setback:
+        return after_failure(error, attempts, work.retries, work.mismatches, self._policy, _jitter())
+
+    @property
+    def _policy(self) -> RetryPolicy:
         chosen = self.settings
-        policy = RetryPolicy(chosen.retry_base_s, chosen.retry_cap_s, chosen.max_attempts)
-        jitter = random.random()  # noqa: S311  # spreads retries, no secret
-        return after_failure(error, attempts, work.retries, work.mismatches, policy, jitter)
+        return RetryPolicy(chosen.retry_base_s, chosen.retry_cap_s, chosen.max_attempts)
 
     def _set_back(self, work: Work, judge: Callable[[int], Setback], error: Exception) -> None:
         told = problem(error)
@@ -136,3 +145,7 @@ class Attempts:
         self.failures += setback.state in (MigrationState.FAILED, MigrationState.DEAD)
         if setback.state in MIGRATION_FINAL and work.state in EARLY:
             self._mover(work).discard(work, upload_id)
+
+
+def _jitter() -> float:
+    return random.random()  # noqa: S311  # spreads retries, no secret

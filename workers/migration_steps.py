@@ -199,6 +199,7 @@ class Mover:
                 destination_pinned=work.result_pin if moved else None,
                 destination_now=there.pin if there else None,
                 verified_elsewhere=len(good),
+                serving_elsewhere=len(witnesses),
                 locked=found.is_locked(work.now) if found else False,
                 site=work.facts.source,
                 version_hidden=intended and found is None and self._hides_a_version(work),

@@ -71,23 +71,29 @@ def _end_switched(session: Session, found: Object, site_id: int) -> None:
 def destination_lost(session: Session, object_id: int, source_id: int, destination_id: int, migration_id: int) -> None:
     """The switched copy is missing, the source still there: the source serves again, with an alert."""
     found = lock(session, object_id)
-    found.version += 1
-    session.flush()
     replicas.set_state(session, object_id, ReplicaState.LOST, only=OLD, site_id=destination_id)
-    replicas.carry_over(session, [object_id])
-    replicas.set_state(
-        session,
-        object_id,
-        ReplicaState.SERVING,
-        only=OLD,
-        site_id=source_id,
-        object_version=found.version,
-        draining_until=None,
-    )
-    end(session, migration_id, MigrationState.ROLLED_BACK, "destination_lost")
+    _serve_again(session, found, source_id, migration_id, "destination_lost")
     message = f"{found.key}: the copy that was switched to is missing; its source serves again"
     alerts.raise_alert(session, "replica_lost", "critical", message, subject=found.key)
-    audit.append(session, "worker", "migration.roll_back", f"migration {migration_id}", {"reason": "destination_lost"})
+
+
+def last_copy(session: Session, object_id: int, source_id: int, migration_id: int) -> None:
+    """No other copy serves any more, such as one found corrupt when the source's delete was intended: it serves again.
+
+    What took the others out of service has raised its alert.
+    """
+    _serve_again(session, lock(session, object_id), source_id, migration_id, "last_copy")
+
+
+def _serve_again(session: Session, found: Object, source_id: int, migration_id: int, reason: str) -> None:
+    """Reverses a switch, after which the source is of the object's current version."""
+    found.version += 1
+    session.flush()
+    replicas.carry_over(session, [found.id])
+    fresh = {"object_version": found.version, "draining_until": None}
+    replicas.set_state(session, found.id, ReplicaState.SERVING, only=OLD, site_id=source_id, **fresh)
+    end(session, migration_id, MigrationState.ROLLED_BACK, reason)
+    audit.append(session, "worker", "migration.roll_back", f"migration {migration_id}", {"reason": reason})
 
 
 def delete_seen(session: Session, object_id: int, site_id: int, reason: str) -> None:

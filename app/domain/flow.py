@@ -119,3 +119,7 @@ class RetryBudget:
             return False
         self.level -= 1
         return True
+
+    def give_back(self) -> None:
+        """A retry that was taken is not made."""
+        self.level = min(RETRY_CAP, self.level + 1)

@@ -46,7 +46,9 @@ class DeleteFacts:
     """The verified copy that took the source's place; None when a replica is removed without one."""
     destination_now: Pin | None
     verified_elsewhere: int
-    """Serving replicas of the current version at other sites."""
+    """Serving replicas of the current version at other sites, as looks have found them."""
+    serving_elsewhere: int
+    """The same as the catalogue has them."""
     locked: bool
     site: SiteFacts
     version_hidden: bool = False
@@ -108,6 +110,8 @@ def _judge(facts: DeleteFacts, *, source_same: bool, destination_same: bool) -> 
         return DeleteAction.KEEP, "readers_direct"
     if not facts.source_draining:
         return DeleteAction.KEEP, "source_not_draining"
+    if not facts.serving_elsewhere:
+        return DeleteAction.REVERSE, "last_copy"
     if not destination_same:
         return DeleteAction.KEEP, "destination_changed"
     if facts.rules.pinned:

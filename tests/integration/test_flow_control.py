@@ -4,9 +4,11 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import update
 
 from app.db import jobs, migration_limits, migrations
 from app.db.session import session_scope
+from app.db.tables import Migration
 from app.domain.states import MoveKind
 from app.errors import Conflict, Invalid
 from app.queue import TaskName
@@ -195,3 +197,17 @@ def test_a_worker_that_is_ending_gives_back_what_it_has(world):
     assert all(row.lease_until is None for row in world.rows(job_id)), "another worker need not wait for the lease"
     world.finish(job_id)
     assert states(world, job_id) == {("done", None)}
+
+
+def test_a_retry_beyond_the_budget_of_one_site_uses_nothing_of_the_others_and_waits_ever_longer(world, configure):
+    configure(retry_base_s=1)
+    job_id = many(world, 12)
+    with session_scope() as session:
+        session.execute(update(Migration).where(Migration.job_id == job_id).values(retries=5))
+    FLOW.of(GCP).retries.level = -10_000.0
+    FLOW.of(AWS).retries.level = 12.0
+    world.work(job_id)
+    assert states(world, job_id) == {("waiting", "retry_budget")}
+    assert FLOW.of(AWS).retries.level >= 12
+    waits = [(row.next_attempt_at - datetime.now(UTC)).total_seconds() for row in world.rows(job_id)]
+    assert max(waits) - min(waits) > 1, "they do not all come back at once"

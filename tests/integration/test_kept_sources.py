@@ -5,10 +5,15 @@ import pytest
 from app.db import migration_kept
 from app.db.session import session_scope
 from app.domain.states import MoveKind
+from app.domain.tasks import TaskName
+from tests import jobs as jobrun
+from tests.damage import rot
 from tests.integration.test_s3_guards import Guarded, locked, versioned
 from tests.reliability.mortal import Mortal
 from tests.s3servers import MOTO, SEAWEEDFS
 from tests.world import World
+from workers.repair import repair
+from workers.verification import verify
 
 AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
 
@@ -200,3 +205,38 @@ def test_a_write_that_a_marker_may_hide_is_reported_and_serves_when_the_marker_g
     assert (row.state, row.reason) == ("rolled_back", "source_changed_after_switch")
     assert world.states("a") == {"guarded": "serving", "plain": "stale"}
     assert world.guarded.get(world.key("a")) == b"newest"
+
+
+def test_a_source_serves_again_when_its_copy_is_found_corrupt_after_its_delete_was_intended(world):
+    world.put(AWS, "a")
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    world.work(job_id)
+    world.due(job_id)
+    mortal = Mortal(named="delete_intended")
+    assert mortal.run(lambda: world.work(job_id, at=mortal.at))
+    rot(world, GCP, "a")
+    jobrun.run(verify, TaskName.VERIFY, {"prefix": world.folder})
+    assert world.states("a") == {AWS: "draining", GCP: "corrupt"}
+    world.due(job_id)
+    world.work(job_id)
+    assert (world.row(job_id).state, world.row(job_id).reason) == ("rolled_back", "last_copy")
+    assert world.states("a") == {AWS: "serving", GCP: "corrupt"}
+    result = jobrun.run(repair, TaskName.REPAIR, {"prefix": world.folder, "apply": True}).result
+    world.finish(result["apply_job_id"])
+    assert world.states("a") == {AWS: "serving", GCP: "serving"}
+    assert world.read(GCP, "a") == b"hello"
+
+
+def test_a_removed_copy_serves_again_when_it_is_the_last_good_one(world):
+    world.put(AWS, "a")
+    world.scan(AWS)
+    world.finish(world.plan(("a", MoveKind.COPY, AWS, GCP, "STANDARD")))
+    job_id = world.plan(("a", MoveKind.REMOVE, AWS, None, None))
+    world.work(job_id)
+    rot(world, GCP, "a")
+    jobrun.run(verify, TaskName.VERIFY, {"prefix": world.folder})
+    assert world.states("a") == {AWS: "draining", GCP: "corrupt"}
+    world.finish(job_id)
+    assert (world.row(job_id).state, world.row(job_id).reason) == ("rolled_back", "last_copy")
+    assert (world.states("a"), world.read(AWS, "a")) == ({AWS: "serving", GCP: "corrupt"}, b"hello")

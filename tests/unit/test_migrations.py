@@ -182,6 +182,7 @@ DELETE = DeleteFacts(
     destination_pinned=OTHER,
     destination_now=OTHER,
     verified_elsewhere=1,
+    serving_elsewhere=1,
     locked=False,
     site=SITE,
 )
@@ -208,6 +209,7 @@ def test_a_source_is_deleted_when_every_condition_holds():
         ({"locked": True}, DeleteAction.KEEP, "object_lock"),
         ({"site": replace(SITE, capabilities=Capabilities())}, DeleteAction.KEEP, "no_guarded_delete"),
         ({"verified_elsewhere": 0}, DeleteAction.KEEP, "too_few_replicas"),
+        ({"verified_elsewhere": 0, "serving_elsewhere": 0}, DeleteAction.REVERSE, "last_copy"),
         ({"rules": replace(ROUTED, rf=2)}, DeleteAction.KEEP, "too_few_replicas"),
         ({"source_now": None, "version_hidden": True}, DeleteAction.KEEP, "version_hidden"),
     ],
