@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from app.domain.tasks import SCHEDULES, TASKS, QueueName, TaskName
@@ -62,12 +63,18 @@ class Breaker:
 
 
 _breaker = Breaker(pause_s=5.0)
+_making = Lock()
+
+
+def producer() -> Celery:
+    """The Celery application of this process, of which only the producing side is used here."""
+    with _making:
+        return _producer()
 
 
 @lru_cache(maxsize=1)
-def producer() -> Celery:
-    """The Celery application of this process, of which only the producing side is used here."""
-    from celery import Celery
+def _producer() -> Celery:
+    from celery import Celery  # replaces its own module while it is imported: of two threads at once one would fail
 
     app = Celery("foretide")
     app.config_from_object("celeryconfig")
@@ -90,7 +97,7 @@ def broker() -> Redis:
 
 def forget() -> None:
     """Drops this process's connections to the broker: its URL has changed."""
-    producer.cache_clear()
+    _producer.cache_clear()
     broker.cache_clear()
     _breaker.reset()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -17,6 +19,7 @@ from app.db.tables import Audit, IdempotencyKey, Job
 from app.devstack.stack import Stack
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
+from app.settings import PROJECT_ROOT
 from tests.integration.conftest import Api
 
 
@@ -127,3 +130,18 @@ def test_each_change_is_audited(api: Api):
 def test_the_kind_of_a_job_names_its_queue(api: Api):
     assert start(api).json["queue"] == "optimize"
     assert api.post("/v1/models/tier:train").json["kind"] == TaskName.TRAIN
+
+
+def test_the_first_rings_of_a_process_may_come_at_once():
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from app import queue
+together = Barrier(8)
+def first(_):
+    together.wait()
+    return id(queue.producer())
+print(len(set(ThreadPoolExecutor(8).map(first, range(8)))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    assert done.stdout == "1\n"
