@@ -99,9 +99,12 @@ class Client(Operations):
         """One object with its replicas."""
         return self._api.get(f"/objects/{object_id}")
 
-    def scan(self, site: str | None = None) -> Json:
-        """Starts an inventory of one site or of all; the job."""
-        return self._api.start("/objects:scan", given({"site": site}))
+    def scan(self, site: str | None = None, *, believe_absent: bool = False) -> Json:
+        """Starts an inventory of one site or of all; the job.
+
+        believe_absent: what two scans missed was deleted, however much it is.
+        """
+        return self._api.start("/objects:scan", given({"site": site}) | {"believe_absent": believe_absent})
 
     # -- Models and placement
 

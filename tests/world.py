@@ -105,10 +105,10 @@ class World:
 
     # -- the catalogue ------------------------------------------------------------------------------------------------
 
-    def scan(self, site: str, name: str = "") -> Json:
+    def scan(self, site: str, name: str = "", **args: object) -> Json:
         """name: what the names begin with that are looked for."""
         with session_scope() as session:
-            job_id = jobs.submit(session, TaskName.SCAN, {"site": site, "prefix": self.key(name)}).id
+            job_id = jobs.submit(session, TaskName.SCAN, {"site": site, "prefix": self.key(name), **args}).id
         scan(job_id)
         with session_scope() as session:
             job = jobs.get(session, job_id)

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
-from app.db import changes, objects, sites
+from app.db import absence, objects, sites
 from app.db.objects import Scanned
 from app.db.session import session_scope
 from app.db.tables import Json, Site
+from app.domain.pins import Pin
 from app.domain.states import SiteState
-from app.errors import Conflict
+from app.errors import Conflict, ForetideError, ObjectMissing
 from app.queue import TaskName
 from app.s3 import objects as s3_objects
-from app.s3.client import connect
+from app.s3.client import Bucket, connect
 from app.s3.probe import PREFIX
+from app.settings import get_settings
 from workers.base import JobContext, job_task
 from workers.faults import obey_faults
+
+LOOKS = 200
+"""Absent objects that are looked for before what was found is saved."""
 
 
 @job_task(TaskName.SCAN)
 def scan(job: JobContext) -> Json:
-    """Lists one site (args: site, prefix), or all that are ready, and counts what is there, new, changed and absent."""
+    """Lists one site, or all that are ready, and counts what is there, new, changed and absent.
+
+    args: site, prefix, believe_absent (however much is absent at once).
+    """
     obey_faults()
     prefix = str(job.args.get("prefix") or "")
     with session_scope() as session:
@@ -46,8 +56,41 @@ def _scan_site(job: JobContext, site: Site, prefix: str, before: int) -> Json:
             total.add(objects.save_page(session, site.id, listed, began, marked))
         job.progress(before + total.objects, 0, "objects")
     with job.saving() as session:
-        absent, gone = changes.absent(session, site.id, prefix, began)
+        absent = absence.count_missed(session, site.id, prefix, began)
+        doubted = absence.doubt(session, site.id)
+    believed = not doubted or bool(job.args.get("believe_absent"))
+    gone = _gone(job, site, prefix, began) if absent and believed else 0
     return {**vars(total), "absent": absent, "gone": gone}
+
+
+def _gone(job: JobContext, site: Site, prefix: str, began: datetime) -> int:
+    """Looks for each object that several listings did not show: a listing may leave out what is there."""
+    bucket, gone, after = connect(sites.address(site)), 0, 0
+    with ThreadPoolExecutor(get_settings().migrate_concurrency, thread_name_prefix="look") as pool:
+        while True:
+            with session_scope() as session:
+                batch = absence.candidates(session, site.id, prefix, began, after, LOOKS)
+            looks = list(pool.map(lambda each: _look(bucket, each.key), batch))
+            found = {each.key: pin for each, (pin, _) in zip(batch, looks, strict=True) if pin}
+            missing = [each.object_id for each, (_, is_missing) in zip(batch, looks, strict=True) if is_missing]
+            with job.saving() as session:
+                objects.save_page(session, site.id, found, began)
+            with job.saving() as session:
+                gone += absence.gone(session, site.id, missing, began)
+            job.check()
+            if len(batch) < LOOKS:
+                return gone
+            after = batch[-1].object_id
+
+
+def _look(bucket: Bucket, key: str) -> tuple[Pin | None, bool]:
+    """What stands there, and whether it is surely missing; what the site does not tell is asked again after a scan."""
+    try:
+        return s3_objects.head(bucket, key).pin, False
+    except ObjectMissing:
+        return None, True
+    except ForetideError:
+        return None, False
 
 
 def _marked(site: Site, listed: Iterable[str]) -> set[str]:

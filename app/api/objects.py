@@ -46,6 +46,9 @@ class ScanIn(In):
 
     site: Name | None = Field(None, description="One site; all that are ready if it is left out.")
     prefix: str | None = Field(None, max_length=1024)
+    believe_absent: bool = Field(
+        False, description="What two scans missed counts as deleted, however much it is; else an alert asks first."
+    )
 
 
 @router.get("/objects", Role.VIEWER, query=ObjectsQuery, answer=Page)
@@ -82,7 +85,7 @@ def scan(body: ScanIn) -> Response:
     def begin(session: Session) -> Started:
         if body.site:
             sites.get(session, body.site)
-        return Started(submit.job(session, TaskName.SCAN, body.model_dump(exclude_none=True)))
+        return Started(submit.job(session, TaskName.SCAN, body.model_dump(exclude_defaults=True)))
 
     return submit.start_with(begin)
 

@@ -65,11 +65,13 @@ def show(key: str, as_json: bool) -> None:
 
 @objects.command()
 @click.option("--site", help="Only this site; without it, all.")
+@click.option("--believe-absent", is_flag=True, help="What two scans missed was deleted, however much it is.")
 @wait_options
-def scan(site: str | None, wait: bool, timeout: float | None, as_json: bool) -> None:
+def scan(site: str | None, believe_absent: bool, wait: bool, timeout: float | None, as_json: bool) -> None:
     """List the buckets and bring the catalogue up to date."""
     with connect() as client:
-        finish(client, client.scan(site), wait=wait, timeout=timeout, as_json=as_json)
+        job = client.scan(site, believe_absent=believe_absent)
+        finish(client, job, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @objects.command()

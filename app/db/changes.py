@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db import alerts, audit, budgets, migrations, replicas
 from app.db.tables import Migration, Object, Replica
 from app.domain.migrations import EARLY, SWITCHED
-from app.domain.objects import ABSENT_SCANS, delete_is_news, write_is_news
+from app.domain.objects import delete_is_news, write_is_news
 from app.domain.pins import Pin
 from app.domain.states import MigrationState, ObjectState, ReplicaState
 
@@ -134,33 +134,6 @@ def event_seen(session: Session, object_id: int, site_id: int | None, op: str, t
     else:
         return False
     return True
-
-
-def absent(session: Session, site_id: int, prefix: str, since: datetime) -> tuple[int, int]:
-    """Counts replicas that a whole scan, begun at `since`, did not find; returns how many were missed, how many gone.
-
-    Missed by two scans in a row, an owner's original or the last replica means that the object is gone; another copy is
-    lost, and the next plan makes it anew.
-    """
-    missed = session.execute(
-        update(Replica)
-        .where(
-            Replica.site_id == site_id,
-            Replica.state == ReplicaState.SERVING,
-            Replica.seen_at < since,
-            Replica.object_id == Object.id,
-            func.starts_with(Object.key, prefix),
-        )
-        .values(absent_scans=Replica.absent_scans + 1)
-        .returning(Replica.object_id, Replica.absent_scans, Replica.is_origin)
-    ).all()
-    gone = sorted(row for row in missed if row.absent_scans >= ABSENT_SCANS)  # objects in the order of their ids
-    for row in gone:
-        if row.is_origin or not replicas.serving_elsewhere(session, row.object_id, site_id):
-            delete_seen(session, row.object_id, site_id, "absent_in_two_scans")
-        else:
-            replicas.set_state(session, row.object_id, ReplicaState.LOST, only=(ReplicaState.SERVING,), site_id=site_id)
-    return len(missed), len(gone)
 
 
 def end(session: Session, migration_id: int, state: MigrationState, reason: str | None) -> None:

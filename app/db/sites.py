@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db import alerts, migration_kept, secrets
+from app.db.locks import in_order
 from app.db.tables import EndpointSample, Migration, Replica, Site
 from app.domain.migrations import SiteFacts
 from app.domain.price_books import SHIPPED
@@ -16,6 +17,9 @@ from app.domain.sites import Capabilities, SiteAddress, is_encrypted, parse_netw
 from app.domain.states import MIGRATION_FINAL, MigrationState, ReplicaState, SiteState
 from app.errors import Conflict, NotFound
 from app.settings import get_settings
+
+SAME_BUCKET = "same_bucket"
+"""Why a site is refused that is another one under a second address."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,8 @@ def record_silence(session: Session, site_id: int, state: SiteState, reason: str
     site = session.get_one(Site, site_id, with_for_update=True)
     if site.state != SiteState.DRAINING:
         site.state, site.reason = state, detail
+    if reason == SAME_BUCKET:
+        site.probed_at = None  # a sign of life does not make it ready: the next full probe does
     alerts.raise_alert(session, "site_down", "critical", f"{site.name}: {detail}", subject=site.name)
 
 
@@ -165,7 +171,7 @@ def _answers(session: Session, site: Site) -> None:
         waiting = (Migration.from_site_id == site.id) | (Migration.to_site_id == site.id)
         session.execute(
             update(Migration)
-            .where(waiting, Migration.state == MigrationState.WAITING, Migration.reason == "site_unavailable")
+            .where(in_order(waiting, Migration.state == MigrationState.WAITING, Migration.reason == "site_unavailable"))
             .values(next_attempt_at=func.now())
         )
 

@@ -10,7 +10,10 @@ from app.domain.pins import Pin
 from app.domain.states import ReplicaState
 
 ABSENT_SCANS = 2
-"""A replica that so many scans in a row did not find is gone."""
+"""A replica that so many scans in a row did not find is gone, if a look does not find it either."""
+ABSENT_FEW = 100
+ABSENT_SHARE = 0.2
+"""When more than this share of a site is absent at once, and more than a few, it is not believed."""
 CLOCK_SLACK = timedelta(seconds=5)
 """How far a writer's clock may stand from the site's before its PUT looks older than what it wrote."""
 
@@ -81,3 +84,11 @@ def delete_is_news(ts: datetime, state: ReplicaState, pin: Pin | None) -> bool:
     Foretide's own deletes stand in the logs too, and so do those of copies that were not read any more.
     """
     return state is ReplicaState.SERVING and (pin is None or ts >= pin.last_modified)
+
+
+def is_believable(absent: int, held: int) -> bool:
+    """Whether owners may have deleted so many of the objects that a site held; else it rather shows what it should not.
+
+    A wrong disk mounted or a bucket emptied by accident answers each look as it answers a listing.
+    """
+    return absent <= max(ABSENT_FEW, ABSENT_SHARE * held)

@@ -17,13 +17,13 @@ from typing import NamedTuple
 from app.domain import sigv4
 from app.domain.faults import FaultKind
 from app.domain.sites import SiteAddress
-from app.errors import ForetideError, Permanent, SiteUnavailable
+from app.errors import ForetideError, Permanent, SiteFaulty, SiteUnavailable
 from app.s3 import documents, outcomes
 from app.s3.faults import FAULTS, RETRY_AFTER
 from app.s3.gate import GATES, Gate
 from app.s3.pool import Pool
 from app.s3.signing import Signer
-from app.s3.wire import Answer, Buffer, Silent, Stale, WireError
+from app.s3.wire import Answer, Buffer, Cut, Silent, Stale, WireError
 from app.settings import get_settings
 
 SKEW_S = 300.0
@@ -61,6 +61,11 @@ class Stream:
     def length(self) -> int | None:
         """The body's size, where the server told it."""
         return self._answer.length
+
+    @property
+    def tells_end(self) -> bool:
+        """Whether a body that ends early is found out by its end alone."""
+        return self._answer.tells_end
 
     def readinto(self, into: memoryview) -> int:
         """Some of the body, 0 at its end. Raises SiteUnavailable or SiteFaulty when it breaks off."""
@@ -155,6 +160,8 @@ class Endpoint:
                 answer = self._sent(request, self._signer.now())
             if answer.status < 300:
                 return Stream(self, request, answer, corrupt=corrupt)
+        except Cut as error:
+            raise self._not_taken(request, error) from error
         except WireError as error:
             raise outcomes.broken(self.name, error, writes=request.writes) from error
         with suppress(WireError):  # the status says enough
@@ -162,6 +169,14 @@ class Endpoint:
         self.pool.give(answer)
         code, message = documents.error_of(body) or ("", "")
         raise outcomes.refusal(self.name, answer.status, code, message, answer.headers)
+
+    def _not_taken(self, request: Request, error: Cut) -> ForetideError:
+        """What it means that the server stopped reading a body: one that answers all the same will not take it."""
+        try:
+            self.pool.give(self._sent(Request("HEAD", request.bucket, None), self._signer.now()))
+        except WireError:
+            return outcomes.broken(self.name, error, writes=request.writes)
+        return SiteFaulty(f"{self.name} stops reading {request.method} before its end", reason="body_refused")
 
     def _struck(self) -> bool:
         """Meets the injected faults in force; whether what is read is to be corrupted."""

@@ -61,13 +61,16 @@ def with_tags(bucket: Bucket, key: str, found: Head) -> Carried:
 def fetch(bucket: Bucket, key: str, limit: int) -> tuple[Head, bytes | bytearray | None]:
     """Looks at the current version and reads it in the same request; None for a body of more than `limit` bytes.
 
-    Raises ObjectMissing, BucketMissing, or SiteUnavailable when the answer breaks off.
+    Raises ObjectMissing, BucketMissing, or SiteUnavailable or SiteFaulty when the answer breaks off.
     """
     with bucket.open(key, _WITH_CHECKSUM) as stream:
         headers, body = stream.headers, _up_to(limit, stream)
     if body is not None:
         headers = {**headers, "content-length": str(len(body))}  # an answer in chunks does not tell it
-    return head_of(bucket.name, headers, bucket.booked_class), body
+    found = head_of(bucket.name, headers, bucket.booked_class)
+    if body is not None and not stream.tells_end and head(bucket, key).pin.size != len(body):
+        raise SiteFaulty(f"{bucket.name} broke off its answer", reason="answer_broken_off")
+    return found, body
 
 
 def _up_to(limit: int, stream: Stream) -> bytearray | None:
@@ -234,8 +237,13 @@ def delete_version(bucket: Bucket, key: str, version_id: str) -> None:
 
 def newest_version(bucket: Bucket, key: str) -> str | None:
     """The id of the newest version, delete markers left out; None when there is none."""
-    versions = bucket.call("list_object_versions", Prefix=key, MaxKeys=10).get("Versions", [])
-    return next((version["VersionId"] for version in versions if version["Key"] == key), None)
+    return next(iter(versions(bucket, key)), None)
+
+
+def versions(bucket: Bucket, key: str) -> list[str]:
+    """The ids of the key's newest versions, the newest first, delete markers left out."""
+    found = bucket.call("list_object_versions", Prefix=key, MaxKeys=10).get("Versions", [])
+    return [version["VersionId"] for version in found if version["Key"] == key]
 
 
 # -- Listing ----------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import base64
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -20,6 +20,7 @@ from app.domain.sites import SERVERS_NAMES, Capabilities
 from app.errors import (
     ChecksumMismatch,
     ConditionFailed,
+    ForetideError,
     Permanent,
     SiteFaulty,
     SourceChanged,
@@ -64,6 +65,18 @@ def probe(bucket: Bucket, classes: Sequence[str]) -> Capabilities:
         trial.clean_up()
 
 
+def same_bucket(bucket: Bucket, others: Iterable[Bucket]) -> str | None:
+    """The name of a site that shows what is written to this one: one bucket under two addresses is one copy.
+
+    A site that cannot be asked is passed over. Raises as `probe`.
+    """
+    trial = _Trial(bucket, f"{PREFIX}{uuid.uuid4().hex}/")
+    try:
+        return trial.shown_by(others)
+    finally:
+        trial.clean_up()
+
+
 @dataclass
 class _Trial:
     bucket: Bucket
@@ -95,6 +108,16 @@ class _Trial:
             latency_ms=round(median(ping(self.bucket) for _ in range(READS)), 2),
             warnings=self._warnings(),
         )
+
+    def shown_by(self, others: Iterable[Bucket]) -> str | None:
+        """The first of other sites at which a mark is found that is written here."""
+        key = self._key("mark")
+        self._put(key, FIRST)
+        for other in others:
+            with suppress(ForetideError):
+                if objects.find(other, key):
+                    return other.name
+        return None
 
     def _key(self, name: str) -> str:
         return self.folder + name

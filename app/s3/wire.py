@@ -36,6 +36,10 @@ class Stale(Unsent):
     """The server had closed the connection before it had the whole request."""
 
 
+class Cut(Unsent):
+    """The server stopped reading the request on a connection that was made for it, and said nothing."""
+
+
 class Silent(WireError):
     """The server closed the connection before the first byte of an answer."""
 
@@ -71,7 +75,7 @@ class Connection:
         self._socket.close()
 
     def exchange(self, method: str, head: bytes, body: Buffer) -> Answer:
-        """Sends a request and reads the head of its answer. Raises Stale, Silent, Lost or Garbled."""
+        """Sends a request and reads the head of its answer. Raises Stale, Cut, Silent, Lost or Garbled."""
         try:
             if len(body) <= JOINED:
                 self._socket.sendall(head + body)
@@ -89,7 +93,7 @@ class Connection:
         try:
             answer = self._answer(method)
         except WireError:
-            raise Stale(str(error)) from error
+            raise (Stale if self.is_used else Cut)(str(error)) from error
         answer.is_last = True
         return answer
 
@@ -184,6 +188,8 @@ class Answer:
         """Whether the connection is of no use after it."""
         self._is_chunked = self._in_chunks = False
         self._left = self._framed(method)
+        self.tells_end = self._is_chunked or self._left != sys.maxsize
+        """Whether the server says where the body ends; else it ends with the connection, whatever ended that."""
         self.length = None if self._is_chunked or self._left == sys.maxsize else self._left
         """The body's size, where the server told it."""
 

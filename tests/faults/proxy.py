@@ -26,6 +26,11 @@ from tests.faults import wire
 from tests.faults.rules import IN_PLACE, Fault, Harm, Rule, Rules
 from tests.faults.wire import Asked, BrokenOff, Head
 
+EARLY = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/xml\r\nContent-Length: 44\r\nConnection: close\r\n\r\n"
+    b"<Error><Code>EntityTooLarge</Code> </Error>\n"
+)
+CONTENTS = re.compile(rb"<Contents>.*?</Contents>", re.DOTALL)
 DATES = re.compile(rb"<LastModified>([^<]+)</LastModified>")
 
 
@@ -152,6 +157,10 @@ class _Connection:
         await self._act(harms.get(Fault.BEFORE))
         if Fault.RESET in harms:
             raise BrokenOff
+        if Fault.EARLY in harms:
+            self.writer.write(EARLY)
+            await self.writer.drain()
+            raise BrokenOff
         if Fault.HALF_OPEN in harms:
             while await self.reader.read(wire.PIECE):
                 pass  # until the client gives up
@@ -195,6 +204,8 @@ class _Connection:
             answer = _Answer(asked.method, head, wire.body(reader, head, is_answer=True))
             if self.proxy.clock_offset:
                 answer = await answer.with_clock(self.proxy.clock_offset)
+            if hidden := harms.get(Fault.UNLISTED):
+                answer = await answer.without(hidden.rule.where.encode())
             if Fault.DROPPED in harms:
                 async for _ in answer.body:
                     pass
@@ -237,7 +248,8 @@ class _Connection:
         length, spoilt = answer.head.length or 0, answer.has_body and (answer.head.length or 0) > 0
         flip = harms[Fault.FLIPPED].chance.randrange(length * 8) if spoilt and Fault.FLIPPED in harms else None
         end = harms[Fault.TRUNCATED].chance.randrange(length) if spoilt and Fault.TRUNCATED in harms else None
-        self.writer.write(answer.head.as_bytes())
+        is_unframed = answer.has_body and Fault.UNFRAMED in harms
+        self.writer.write((_unframed(answer.head) if is_unframed else answer.head).as_bytes())
         async for piece in answer.body:
             piece = _turned(piece, exchange.received, flip)
             if end is not None and exchange.received + len(piece) > end:
@@ -250,7 +262,7 @@ class _Connection:
             self.writer.write(piece)
             await self.writer.drain()
         await self.writer.drain()
-        return True
+        return not is_unframed
 
 
 @dataclass
@@ -283,7 +295,14 @@ class _Answer:
             told = datetime.fromisoformat(found[1].decode().replace("Z", "+00:00")) + offset
             return b"<LastModified>" + told.isoformat().replace("+00:00", "Z").encode() + b"</LastModified>"
 
-        whole = DATES.sub(later, whole)
+        return self._of(DATES.sub(later, whole), head)
+
+    async def without(self, name: bytes) -> _Answer:
+        """The same listing, but for the keys that hold the name."""
+        whole = b"".join([piece async for piece in self.pieces])
+        return self._of(CONTENTS.sub(lambda found: b"" if name in found[0] else found[0], whole), self.head)
+
+    def _of(self, whole: bytes, head: Head) -> _Answer:
         return _Answer(self.method, head.with_field("content-length", str(len(whole))), _only(whole))
 
 
@@ -298,6 +317,11 @@ class _Pace:
     async def of(self, size: int) -> None:
         self.passed += size
         await asyncio.sleep(max(0.0, self.begun + self.passed / self.rate - time.monotonic()))
+
+
+def _unframed(head: Head) -> Head:
+    """A head that does not tell how long the body is; for a body that is not in chunks."""
+    return Head(head.line, tuple(field for field in head.fields if field[0].lower() != "content-length"))
 
 
 async def _nothing() -> AsyncIterator[bytes]:
