@@ -105,6 +105,12 @@ class DatabaseUnavailable(Unavailable):
     slug = "database-unavailable"
 
 
+class Deadlocked(DatabaseUnavailable):
+    """The database ended a transaction that waited for another in a circle; nothing of it happened."""
+
+    slug = "deadlocked"
+
+
 class BrokerUnavailable(Unavailable):
     """The message broker does not answer; the work is committed and will be rung again."""
 

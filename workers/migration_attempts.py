@@ -22,6 +22,7 @@ from app.errors import (
     Cancelled,
     ChecksumMismatch,
     DatabaseUnavailable,
+    Deadlocked,
     ForetideError,
     HeldBack,
     LeaseLost,
@@ -101,6 +102,10 @@ class Attempts:
         group = Group(self.settings, self.requests, self.check, self.at)
         try:
             failed, larger = group.run(works)
+        except Deadlocked as error:
+            for work in works:
+                self.not_moved(work, error)
+            return None
         except DatabaseUnavailable as error:
             log.warning("given up until the leases lapse", reason=error.reason)
             return None
@@ -116,7 +121,7 @@ class Attempts:
         """Saves what the error means for the migration; what another worker holds, or no database, is left alone."""
         if isinstance(error, LeaseLost):
             log.info("taken over by another worker", migration_id=work.claim.id)
-        elif isinstance(error, DatabaseUnavailable):
+        elif isinstance(error, DatabaseUnavailable) and not isinstance(error, Deadlocked):
             log.warning("given up until the lease lapses", migration_id=work.claim.id, reason=error.reason)
         else:
             if not isinstance(error, ForetideError):

@@ -201,6 +201,7 @@ class Batch:
     def _give_back(self, bell: Bell) -> None:
         with session_scope() as session:
             migrations.release(session, self._held.values())
+        with session_scope() as session:
             parent = migration_counts.settle_job(session, self._job_id)
             migration_limits.stop_on_errors(session, self._job_id, self._limits)
             migration_counts.watch_backlog(session)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import alerts
+from app.db.locks import in_order
 from app.db.tables import Alert, Migration, Replica
 from app.db.tables_work import MIGRATION_KEPT
 from app.domain.source_deletes import KEPT_FOR_NOW
@@ -61,9 +62,9 @@ def _take_up(session: Session, row: Migration) -> bool:
 
 def look_again(session: Session, reason: str, site_id: int | None = None) -> None:
     """What kept sources for this reason, at a site or at all, has changed: they are due now."""
-    due = update(Migration).where(text(MIGRATION_KEPT), Migration.reason == PREFIX + reason)
-    due = due.where(Migration.from_site_id == site_id) if site_id is not None else due
-    session.execute(due.values(next_attempt_at=func.now()))
+    due = and_(text(MIGRATION_KEPT), Migration.reason == PREFIX + reason)
+    due = and_(due, Migration.from_site_id == site_id) if site_id is not None else due
+    session.execute(update(Migration).where(in_order(due)).values(next_attempt_at=func.now()))
 
 
 def _clear(session: Session) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db import alerts, audit, jobs, policies
 from app.db.jobs import Bell
+from app.db.locks import in_order
 from app.db.tables import Job, Json, Migration
 from app.domain.limits import Limits, Wave, may_start, too_many_errors
 from app.domain.migrations import COPIED, EARLY
@@ -71,11 +72,11 @@ def resume(session: Session, *, actor: str, job_id: int | None = None) -> list[B
         if _job(session, job_id).paused_reason is None:
             raise Conflict(f"job {job_id} is not paused")
         which = Job.id == job_id
-    go_on = update(Job).where(which, Job.state.not_in(JOB_FINAL))
+    go_on = update(Job).where(_in_order(which))
     go_on = go_on.values(paused_reason=None, reason=None, resumed_at=func.now(), rung_at=None, rings=0)
     found = session.scalars(go_on.returning(Job)).all()
-    waited = (Migration.job_id.in_([job.id for job in found]), Migration.reason == PAUSED)
-    session.execute(update(Migration).where(*waited).values(reason=None, next_attempt_at=func.now()))
+    waited = in_order(Migration.job_id.in_([job.id for job in found]), Migration.reason == PAUSED)
+    session.execute(update(Migration).where(waited).values(reason=None, next_attempt_at=func.now()))
     for job in found:
         alerts.clear(session, "migrations_paused", f"job {job.id}")
     audit.append(session, actor, "migrations.resume", f"job {job_id}" if job_id else "migrations")
@@ -91,14 +92,20 @@ def _job(session: Session, job_id: int) -> Job:
     return job
 
 
+def _in_order(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Those jobs that have not ended, locked in the order of their ids."""
+    chosen = select(Job.id).where(which, Job.state.not_in(JOB_FINAL)).order_by(Job.id).with_for_update()
+    return Job.id.in_(chosen.scalar_subquery())
+
+
 def _mark(session: Session, reason: str, job_id: int | None) -> int:
     """Gives what waits its reason, and the jobs theirs."""
     which = Job.kind == TaskName.MIGRATE if job_id is None else Job.id == job_id
-    session.execute(update(Job).where(which, Job.state.not_in(JOB_FINAL)).values(reason=f"paused: {reason}"))
+    session.execute(update(Job).where(_in_order(which)).values(reason=f"paused: {reason}"))
     idle = and_(Migration.state.in_((MigrationState.QUEUED, MigrationState.WAITING)), Migration.lease_until.is_(None))
     mine = idle if job_id is None else and_(idle, Migration.job_id == job_id)
     fresh = or_(Migration.reason.is_(None), Migration.attempts == 0)
-    session.execute(update(Migration).where(mine, fresh).values(reason=PAUSED))
+    session.execute(update(Migration).where(in_order(mine, fresh)).values(reason=PAUSED))
     return session.scalar(select(func.count()).select_from(Migration).where(mine)) or 0
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from app.db import audit, jobs, migration_limits
 from app.db.jobs import Bell
+from app.db.locks import in_order
 from app.db.tables import Job, Migration, Object
 from app.domain.migrations import COPIED, EARLY, SWITCHED
 from app.domain.states import (
@@ -112,11 +113,9 @@ def claim(
 def renew(session: Session, claims: Iterable[Claim], lease_s: float) -> dict[int, bool]:
     """Prolongs leases in one statement; returns, for those still ours, whether cancelling was asked for."""
     mine = tuple_(Migration.id, Migration.fence).in_([(claim.id, claim.fence) for claim in claims])
-    held = select(Migration.id).where(mine, ACTIVE, Migration.lease_until.is_not(None))
-    in_order = held.order_by(Migration.id).with_for_update()  # as every transaction that holds several
     renewed = (
         update(Migration)
-        .where(Migration.id.in_(in_order.scalar_subquery()))
+        .where(in_order(mine, ACTIVE, Migration.lease_until.is_not(None)))
         .values(lease_until=func.now() + timedelta(seconds=lease_s))
         .returning(Migration.id, Migration.cancel_requested)
     )
@@ -136,7 +135,7 @@ def asked_to_stop(session: Session, job_id: int, claims: Iterable[Claim]) -> set
 def release(session: Session, claims: Iterable[Claim]) -> None:
     """Gives claims back that were not worked on."""
     mine = tuple_(Migration.id, Migration.fence).in_([(claim.id, claim.fence) for claim in claims])
-    session.execute(update(Migration).where(mine).values(lease_until=None, claimed_by=None))
+    session.execute(update(Migration).where(in_order(mine)).values(lease_until=None, claimed_by=None))
 
 
 def any_leased(session: Session) -> bool:
@@ -214,12 +213,7 @@ def counts_by_state(session: Session) -> dict[str, int]:
 def cancel_all(session: Session, job_id: int) -> None:
     """Asks all of a job's migrations that have not switched to stop."""
     early = (Migration.job_id == job_id, Migration.state.in_(EARLY), Migration.cancel_requested.is_(False))
-    in_order = select(Migration.id).where(*early).order_by(Migration.id).with_for_update()
-    session.execute(
-        update(Migration)
-        .where(Migration.id.in_(in_order.scalar_subquery()))
-        .values(cancel_requested=True, next_attempt_at=func.now())
-    )
+    session.execute(update(Migration).where(in_order(*early)).values(cancel_requested=True, next_attempt_at=func.now()))
 
 
 def cancel(session: Session, migration_id: int, actor: str) -> Migration:
@@ -236,13 +230,13 @@ def cancel(session: Session, migration_id: int, actor: str) -> Migration:
 
 def retry(session: Session, migration_id: int, actor: str) -> Migration:
     """Queues an ended migration again with all its attempts; ring its job's bell. Raises NotFound or Conflict."""
+    job = session.get_one(Job, get(session, migration_id).job_id, with_for_update=True)
     found = _locked(session, migration_id)
     check_transition(MIGRATION_TRANSITIONS, MigrationState(found.state), MigrationState.QUEUED)
     _requeue(session, (Migration.id == migration_id,))
     session.refresh(found)
     if found.state != MigrationState.QUEUED:
         raise Conflict("another migration has the object now")
-    job = session.get_one(Job, found.job_id, with_for_update=True)
     if job.state in (JobState.FAILED, JobState.DEAD, JobState.CANCELLED):
         job.state, job.finished_at, job.reason, job.cancel_requested = JobState.RUNNING, None, None, False
     job.rung_at, job.rings = None, 0
@@ -280,7 +274,7 @@ def _requeue(session: Session, which: tuple[ColumnElement[bool], ...]) -> None:
     moving = select(other.id).where(
         other.object_id == Migration.object_id, other.id != Migration.id, other.state.not_in(MIGRATION_FINAL)
     )
-    fresh = update(Migration).where(*which, ~moving.exists())
+    fresh = update(Migration).where(in_order(*which, ~moving.exists()))
     while True:
         try:
             with session.begin_nested():
@@ -305,7 +299,8 @@ _FRESH: Mapping[str, object] = {
 
 
 def _locked(session: Session, migration_id: int) -> Migration:
-    found = session.scalar(select(Migration).where(Migration.id == migration_id).with_for_update())
+    statement = select(Migration).where(Migration.id == migration_id).with_for_update()
+    found = session.scalar(statement, execution_options={"populate_existing": True})
     if found is None:
         raise NotFound(f"there is no migration {migration_id}")
     return found

@@ -55,11 +55,8 @@ def save_page(
     seen_at: when the scan began; marked: the keys among the unfinished whose object a migration has written.
     """
     _add_missing(session, list(listed))
+    session.execute(select(Object.id).where(Object.key.in_(list(listed))).order_by(Object.id).with_for_update())
     found = _judged(session, site_id, listed, marked)
-    news = [object_id for object_id, _ in found[Finding.NEW] + found[Finding.CHANGED]]
-    if news:  # judged again under the lock, since a switch or another site's scan may have come in between
-        session.execute(select(Object.id).where(Object.id.in_(news)).order_by(Object.id).with_for_update())
-        found = _judged(session, site_id, listed, marked)
     _save_new(session, site_id, found[Finding.NEW], seen_at)
     _save_same(session, site_id, found[Finding.SAME])
     for object_id, pin in found[Finding.CHANGED]:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
+from psycopg2.errors import DeadlockDetected
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from app.errors import DatabaseUnavailable, SettingsError
+from app.errors import DatabaseUnavailable, Deadlocked, SettingsError
 from app.settings import get_settings
 
 
@@ -50,15 +51,18 @@ def dispose() -> None:
 
 @contextmanager
 def session_scope() -> Iterator[Session]:
-    """One transaction: commits at the end, rolls back on any error. Raises DatabaseUnavailable without a connection.
+    """One transaction: commits at the end, rolls back on any error.
 
+    Raises DatabaseUnavailable without a connection, Deadlocked when the database has ended it for another's sake.
     No network call is made inside one; messages are rung after it.
     """
     session = Session(engine(), expire_on_commit=False)
     try:
         with session.begin():
             yield session
-    except (OperationalError, PoolTimeout) as error:
+    except OperationalError as error:
+        raise (Deadlocked if isinstance(error.orig, DeadlockDetected) else DatabaseUnavailable) from error
+    except PoolTimeout as error:
         raise DatabaseUnavailable from error
     except DBAPIError as error:
         if error.connection_invalidated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.domain.states import JobState
-from app.errors import Cancelled, ForetideError, Transient
+from app.errors import Cancelled, Deadlocked, ForetideError, Transient
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ def after_error(error: Exception, attempts: int, policy: RetryPolicy, jitter: fl
     """
     if isinstance(error, Cancelled):
         return Verdict(JobState.CANCELLED, error.reason, counts=False)
+    if isinstance(error, Deadlocked):  # no fault of the job
+        return Verdict(JobState.WAITING, error.reason, policy.delay_s(1, jitter), counts=False)
     if isinstance(error, ForetideError) and not isinstance(error, Transient):
         return Verdict(JobState.FAILED, error.reason)
     reason = error.reason if isinstance(error, ForetideError) else "unexpected_error"

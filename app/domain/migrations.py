@@ -22,6 +22,7 @@ from app.errors import (
     Blocked,
     Cancelled,
     ChecksumMismatch,
+    Deadlocked,
     ForetideError,
     HeldBack,
     OverBudget,
@@ -237,6 +238,8 @@ def after_failure(
     if isinstance(error, OverBudget | HeldBack):
         delay_s = RECHECK_S if isinstance(error, OverBudget) else 0.0
         return Setback(MigrationState.WAITING, error.reason, error.retry_after_s or delay_s, counts=False)
+    if isinstance(error, Deadlocked):
+        return Setback(MigrationState.WAITING, error.reason, policy.delay_s(1, jitter), counts=False)
     if isinstance(error, SiteUnavailable):
         return Setback(MigrationState.WAITING, error.reason, wait_for_site_s(retries, policy, jitter), counts=False)
     reason = error.reason if isinstance(error, ForetideError) else "unexpected_error"
