@@ -11,6 +11,7 @@ from app.db.migration_work import Work
 from app.db.session import session_scope
 from app.domain.fingerprints import Fingerprint, hash_of
 from app.domain.migrations import Owner, owner
+from app.domain.old_versions import NULL
 from app.domain.pins import Pin
 from app.errors import Blocked, ConditionFailed, LeaseLost, Permanent, SourceChanged, UnknownOutcome
 from app.s3 import objects
@@ -50,6 +51,7 @@ class ClassChange:
         """
         before = self._kept()
         if before and self._is_this_copy(self.work, found, before):
+            self._uncover_a_write(self.work, found)
             return self.work, self._proven(found, before)
         may_be_read(found, self.settings.growing_age_s)
         if found.is_locked(found.server_date or self.work.now):
@@ -64,6 +66,7 @@ class ClassChange:
         after = objects.head(self.bucket, work.key)
         if not self._is_this_copy(work, after, before):
             raise unanswered or SourceChanged
+        self._uncover_a_write(work, after)
         return work, self._proven(after, before)
 
     def _kept(self) -> Fingerprint | None:
@@ -109,6 +112,25 @@ class ClassChange:
         if untouched or found.intent is not None or found.pin.storage_class != self.to_class:
             return False
         return before.proves_equal(self._fingerprint(found))
+
+    def _uncover_a_write(self, work: Work, after: Head) -> None:
+        """Takes the copy away where it was put over what an owner wrote between the site's own look and its write.
+
+        Only a versioned bucket still has that write, between copy and pinned version. Raises SourceChanged then.
+        """
+        pinned_id, copy_id = pinned(work).version_id or NULL, after.pin.version_id
+        if not work.facts.source.capabilities.versioning or copy_id is None:
+            return
+        versions = objects.versions(self.bucket, work.key)
+        copies: list[str] = []
+        for version_id in versions[: versions.index(pinned_id)] if pinned_id in versions else []:
+            found = after if version_id == copy_id else objects.find(self.bucket, work.key, version_id)
+            if found is after or (found and owner(work.intent_id, work.claim.fence, found.intent) is Owner.OURS):
+                copies.append(version_id)
+                continue
+            for copied in copies:
+                objects.delete_version(self.bucket, work.key, copied)
+            raise SourceChanged("an owner wrote the object while its class was changed; that write stands again")
 
     def _proven(self, after: Head, before: Fingerprint) -> Pin:
         """The copy's pin. Raises Permanent unless it is what the object was, in the wanted class."""

@@ -5,7 +5,9 @@ import pytest
 from app.domain.states import MoveKind
 from tests.faults.proxy import Proxy
 from tests.faults.rules import Fault, on
+from tests.integration.test_s3_guards import Guarded, versioned
 from tests.reliability.mortal import Mortal
+from tests.s3servers import SEAWEEDFS
 from tests.world import World
 
 AWS, GCP = "aws-eu", "gcp-eu"
@@ -146,3 +148,51 @@ def test_a_copy_that_was_never_made_is_tried_again(world, proxy):
     row = world.row(job_id)
     assert (row.state, row.retries) == ("done", 1)
     assert len(proxy.asked("CopyObject", world.key("a"))) == 2
+
+
+@pytest.mark.parametrize("moment", ["pinned", "begun", Fault.BEFORE, Fault.AFTER, "copied", "verified", "switched"])
+def test_an_owners_write_at_any_moment_stands_afterwards(world, proxy, moment):
+    put(world)
+    once = [moment]
+
+    def write(point):
+        if point in once:
+            once.clear()
+            world.put(AWS, "a", b"newest")
+
+    if isinstance(moment, Fault):
+        proxy.harm(on("CopyObject", moment, times=1, act=lambda: write(moment)))
+    job_id = change(world)
+    for _ in range(3):
+        world.work(job_id, at=write)
+        world.due(job_id)
+    assert once == []
+    assert (world.row(job_id).state, world.read(AWS, "a")) == ("done", b"newest")
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_write_that_a_copy_was_put_over_in_a_versioned_bucket_stands_again(site_of, clean_database, configure, dies):
+    """The site looks at the condition, an owner writes, and the site writes its copy: no request comes in between."""
+    configure(growing_age_s=0, retry_base_s=0.01)
+    world = Guarded(site_of(SEAWEEDFS), versioned)
+    world.put("a", b"bytes", Metadata={"k": "v"})
+    world.scan("guarded")
+    job_id = world.plan(("a", MoveKind.CLASS, "guarded", "guarded", "GLACIER_IR"))
+
+    def race(point):
+        if point == "begun":
+            world.put("a", b"newest")
+            row = world.row(job_id)
+            mark = {"k": "v", "foretide-intent": f"{row.intent_id}.{row.fence}"}
+            world.put("a", b"bytes", Metadata=mark, StorageClass="GLACIER_IR")
+
+    mortal = Mortal(named="copied" if dies else None)
+
+    def at(point):
+        race(point)
+        mortal.at(point)
+
+    mortal.run(lambda: world.work(job_id, at=at))
+    world.finish(job_id)
+    assert (world.row(job_id).state, world.guarded.get(world.key("a"))) == ("done", b"newest")
+    assert world.head("guarded", "a").pin.storage_class == "GLACIER_IR"
