@@ -16,7 +16,16 @@ from app.db.session import session_scope
 from app.domain.flow import AdaptiveLimit, RetryBudget, SiteBreaker, TokenBucket
 from app.domain.limits import Limits, SiteLimits
 from app.domain.sites import SiteAddress
-from app.errors import ForetideError, HeldBack, SiteFaulty, SiteUnavailable, Throttled, UnknownOutcome
+from app.errors import (
+    Cancelled,
+    ForetideError,
+    HeldBack,
+    LeaseLost,
+    SiteFaulty,
+    SiteUnavailable,
+    Throttled,
+    UnknownOutcome,
+)
 from app.s3.gate import GATES
 from app.settings import get_settings
 
@@ -86,8 +95,14 @@ class SiteGate:
         if self._limits.bytes_per_s is not None:
             self._pay(count)
 
+    def look(self) -> None:
+        """Raises what stops the work."""
+        _look()
+
     def ended(self, error: ForetideError | None, seconds: float) -> None:  # noqa: ARG002  # the answer is what counts
-        """Learns from an answer how much the site bears."""
+        """Learns from an answer how much the site bears; nothing where the work was stopped before it came."""
+        if isinstance(error, Cancelled | HeldBack | LeaseLost):
+            return
         with self._changed:
             now = self._now()
             if isinstance(error, SiteUnavailable | UnknownOutcome):

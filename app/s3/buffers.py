@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+
+LOOK_S = 0.25
+"""How often a wait looks whether it is to end."""
 
 
 class Buffers:
@@ -14,11 +18,12 @@ class Buffers:
         self._free: list[bytearray] = []
         self._returned = threading.Condition()
 
-    def take(self, size: int) -> bytearray:
-        """A buffer of this size, as soon as there is room."""
+    def take(self, size: int, check: Callable[[], None] = lambda: None) -> bytearray:
+        """A buffer of this size, as soon as there is room. check: raises when nobody waits for it any more."""
         with self._returned:
             while not self._has_room(size):
-                self._returned.wait()
+                self._returned.wait(LOOK_S)
+                check()
             return self._taken(size)
 
     def take_now(self, size: int) -> bytearray | None:

@@ -23,7 +23,7 @@ from app.s3.faults import FAULTS, RETRY_AFTER
 from app.s3.gate import GATES, Gate
 from app.s3.pool import Pool
 from app.s3.signing import Signer
-from app.s3.wire import Answer, Buffer, Cut, Silent, Stale, WireError
+from app.s3.wire import Answer, Buffer, Connection, Cut, Silent, Stale, WireError
 from app.settings import get_settings
 
 SKEW_S = 300.0
@@ -68,7 +68,8 @@ class Stream:
         return self._answer.tells_end
 
     def readinto(self, into: memoryview) -> int:
-        """Some of the body, 0 at its end. Raises SiteUnavailable or SiteFaulty when it breaks off."""
+        """Some of the body, 0 at its end. Raises SiteUnavailable or SiteFaulty when it breaks off, or what stops it."""
+        self._site.gate.look()
         try:
             count = self._answer.readinto(into)
         except WireError as error:
@@ -201,16 +202,18 @@ class Endpoint:
         head = self._head(request, now)
         connection = self.pool.take()
         try:
-            return connection.exchange(request.method, head, request.body)
+            return self._over(connection, request, head)
         except WireError as error:
-            connection.close()
             nothing_done = isinstance(error, Stale) or (isinstance(error, Silent) and not request.writes)
             if not (connection.is_used and nothing_done):
                 raise
-        connection = self.pool.take(fresh=True)
+        return self._over(self.pool.take(fresh=True), request, head)
+
+    def _over(self, connection: Connection, request: Request, head: bytes) -> Answer:
+        look = None if request.writes else self.gate.look  # what came of a write has to be known
         try:
-            return connection.exchange(request.method, head, request.body)
-        except WireError:
+            return connection.exchange(request.method, head, request.body, look)
+        except (WireError, ForetideError):
             connection.close()
             raise
 

@@ -23,6 +23,9 @@ class Gate(Protocol):
     def received(self, count: int) -> None:
         """So many bytes of a body were read; may wait."""
 
+    def look(self) -> None:
+        """Raises what stops the work that waits for an answer, or reads it, where nothing was written."""
+
     def ended(self, error: ForetideError | None, seconds: float) -> None:
         """The head of the answer came after so long, or what came in its stead (a Throttled names its Retry-After).
 
@@ -39,6 +42,9 @@ class Open:
 
     def received(self, count: int) -> None:
         """Nothing waits."""
+
+    def look(self) -> None:
+        """Nothing is stopped."""
 
     def ended(self, error: ForetideError | None, seconds: float) -> None:
         """Nobody asks."""

@@ -69,7 +69,7 @@ def copy_parts(
     offsets = range(sum(part.size for part in parts), found.pin.size, part_size)
     if found.pin.size == 0 and not parts:
         offsets = range(1)  # no upload is completed without a part
-    with closing(_read_ahead(source, target.key, found.pin, part_size, offsets, summed)) as pieces:
+    with closing(_read_ahead(source, target.key, found.pin, part_size, offsets, summed, ledger.check)) as pieces:
         for piece, sha256 in pieces:
             ledger.check()
             number = len(parts) + 1
@@ -108,7 +108,7 @@ def _buffers() -> Buffers:
 
 
 def _read_ahead(
-    source: Bucket, key: str, pin: Pin, part_size: int, offsets: range, summed: _Sums | None
+    source: Bucket, key: str, pin: Pin, part_size: int, offsets: range, summed: _Sums | None, check: Callable[[], None]
 ) -> Generator[tuple[memoryview, str]]:
     """The pinned object's parts at these offsets with their SHA-256, each to be used before the next is asked for."""
     buffers = _buffers()
@@ -129,7 +129,7 @@ def _read_ahead(
                 if coming:
                     part = coming.result()
                 else:
-                    held.append(buffers.take(part_size))
+                    held.append(buffers.take(part_size, check))
                     part = read(offset)
                 coming, following = None, offset + part_size
                 if following < pin.size and (spare := buffers.take_now(part_size)):

@@ -10,6 +10,8 @@ import select
 import socket
 import ssl
 import sys
+import time
+from collections.abc import Callable
 from typing import Final
 
 HEAD_LIMIT: Final = 1 << 15
@@ -18,6 +20,9 @@ LINE_LIMIT: Final = 1 << 10
 """Bytes of a chunk's size line or a trailer."""
 JOINED: Final = 1 << 16
 """A body up to this size is sent in one piece with its head."""
+LOOK_S: Final = 0.25
+"""How often it is looked whether somebody still waits for an answer."""
+NEVER_S: Final = 1e6
 INTERIM: Final = 8
 """Interim answers (1xx) before one that counts."""
 
@@ -62,6 +67,8 @@ class Connection:
         self._start = self._end = 0
         self._poll = select.poll()
         self._poll.register(connected, select.POLLIN)
+        self._give_s = connected.gettimeout() or NEVER_S
+        self._look: Callable[[], None] | None = None
         self.is_used = False
         """Whether an answer has come over it before."""
 
@@ -74,8 +81,13 @@ class Connection:
         """Ends it."""
         self._socket.close()
 
-    def exchange(self, method: str, head: bytes, body: Buffer) -> Answer:
-        """Sends a request and reads the head of its answer. Raises Stale, Cut, Silent, Lost or Garbled."""
+    def exchange(self, method: str, head: bytes, body: Buffer, look: Callable[[], None] | None = None) -> Answer:
+        """Sends a request and reads the head of its answer. Raises Stale, Cut, Silent, Lost or Garbled.
+
+        look: called now and then while nothing comes, also of the body; it raises when nobody waits for it any more.
+        """
+        self._look = look
+        self._socket.settimeout(self._give_s)
         try:
             if len(body) <= JOINED:
                 self._socket.sendall(head + body)
@@ -86,6 +98,8 @@ class Connection:
             return self._refusal(method, error)
         except OSError as error:  # above all TimeoutError
             raise Lost(str(error)) from error
+        if look:
+            self._socket.settimeout(min(LOOK_S, self._give_s))
         return self._answer(method)
 
     def _refusal(self, method: str, error: OSError) -> Answer:
@@ -137,12 +151,16 @@ class Connection:
         return count
 
     def _receive(self, into: memoryview) -> int:
-        try:
-            return self._socket.recv_into(into)
-        except ConnectionError:
-            raise
-        except OSError as error:  # above all TimeoutError
-            raise Lost(str(error)) from error
+        since = time.monotonic()
+        while True:
+            try:
+                return self._socket.recv_into(into)
+            except ConnectionError:
+                raise
+            except OSError as error:
+                if not (isinstance(error, TimeoutError) and self._look and time.monotonic() - since < self._give_s):
+                    raise Lost(str(error)) from error
+                self._look()
 
     def read_into(self, into: memoryview) -> int:
         """Some of what comes next; 0 at the end. Raises Lost."""

@@ -526,6 +526,9 @@ class Watching:
         assert self.open
         self.noted.append(("received", count))
 
+    def look(self):
+        """Nobody stops anything."""
+
     def ended(self, error, seconds):
         assert self.open
         assert seconds >= 0
