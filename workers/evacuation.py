@@ -13,7 +13,7 @@ from app.db.evacuation import Copy
 from app.db.placement import Selection, World
 from app.db.session import session_scope
 from app.db.tables import Json, Plan, Site
-from app.domain.evacuation import PASSING
+from app.domain.evacuation import NOT_REMOVED, PASSING
 from app.domain.placement_decisions import Decision, Verdict, decide
 from app.domain.placement_problem import Problem, price
 from app.domain.pricing import MONTH_DAYS, to_usd
@@ -63,11 +63,20 @@ def evacuate(job: JobContext) -> Json | None:
     if found.decisions:
         _carry_out(job, found, world, initial)
         return None
+    _give_up_removing(job, found)
     if found.passes:
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(found.stays.items()))
         _wait(job, f"waiting: {told}", initial, found)
         return None
     return {"objects_left": objects, "moved": initial - objects, "blocked": dict(found.stays)}
+
+
+def _give_up_removing(job: JobContext, found: Round) -> None:
+    """What tidying would leave again is not waited for."""
+    if found.stays["being_removed"]:
+        with session_scope() as session:
+            if store.tidied_in_vain(session, job.id):
+                found.stays[NOT_REMOVED] = found.stays.pop("being_removed")
 
 
 def _wait(job: JobContext, reason: str, initial: int, found: Round | None = None) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.db import audit, jobs, policies, sites
 from app.db.migrations import ACTIVE
 from app.db.tables import Job, Json, Migration, Object, Replica, Site
-from app.domain.evacuation import PASSING, Held, Rate, eta_s, why_stays
+from app.domain.evacuation import PASSING, Held, Rate, eta_s, is_in_vain, why_stays
 from app.domain.policies import Policies
 from app.domain.states import JOB_FINAL, MigrationState, ObjectState, ReplicaState, SiteState
 from app.domain.tasks import TaskName
@@ -51,6 +51,7 @@ def submit(session: Session, name: str, *, actor: str, request_id: str | None, d
     """Adds the job that empties a site, which drains from now on. Raises NotFound or Conflict."""
     if not dry_run:
         drain(session, name, actor=actor, request_id=request_id)
+        session.execute(select(Site.id).where(Site.name == name).with_for_update())  # one at a time looks and begins
     other = running(session, name)
     if other is not None and not dry_run:
         raise Conflict(f"job {other.id} evacuates {name} already")
@@ -78,6 +79,18 @@ def tidied_within(session: Session, job_id: int, seconds: float) -> bool:
     since = func.now() - timedelta(seconds=seconds)
     lately = or_(Job.state.not_in(JOB_FINAL), Job.created_at > since)
     return session.scalar(select(Job.id).where(*tidy, lately).limit(1)) is not None
+
+
+def tidied_in_vain(session: Session, job_id: int) -> bool:
+    """Whether the evacuation's last tidy pass, begun after its last moves, removed nothing and never will."""
+    mine = (Job.parent_id == job_id, Job.state.in_(JOB_FINAL))
+    last = session.scalar(select(Job).where(*mine, Job.kind == TaskName.TIDY).order_by(Job.id.desc()).limit(1))
+    if last is None or not last.result:
+        return False
+    since = select(Job.id).where(*mine, Job.kind == TaskName.MIGRATE, Job.finished_at > last.created_at)
+    if session.scalar(since.limit(1)) is not None:
+        return False
+    return is_in_vain(last.result["removed"], last.result["kept"])
 
 
 # -- What is left -----------------------------------------------------------------------------------------------------

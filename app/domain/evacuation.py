@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain.policies import Readers, Rules
@@ -51,6 +52,15 @@ def why_stays(held: Held) -> str | None:
 
 PASSING = frozenset({"object_is_moving", "being_removed"})
 """Reasons that end by themselves."""
+NOT_REMOVED = "not_removed"
+"""Why a copy stays that was to be removed: tidying has left it, and will again."""
+AWAITED = frozenset({"grace", "object_is_changing", "site_unavailable", "site_faulty", "throttled", "unknown_outcome"})
+"""Why tidying leaves a copy that a later pass may remove."""
+
+
+def is_in_vain(removed: int, kept: Mapping[str, int]) -> bool:
+    """Whether a tidy pass that removed so many, and left others for these reasons, would do no more a second time."""
+    return removed == 0 and not AWAITED & kept.keys()
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """A site is drained and emptied: nothing more comes, what may go goes where rules and prices say, the rest is told."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from app.db import evacuation, routing, sites
 from app.db import jobs as rows
-from app.db import routing, sites
 from app.db.session import session_scope
 from app.db.tables import Job
 from app.domain.states import JOB_FINAL, MoveKind, SiteState
 from app.domain.tasks import TaskName
+from app.errors import Conflict
 from tests import jobs
 from tests.integration.test_tidying import graces_are_over, rolled_back
 from tests.integration.test_verification import copied
@@ -167,6 +170,14 @@ def test_leftovers_at_the_site_are_tidied_as_part_of_it(api, world):
     assert world.read(AWS, "a") == b"bytes of a"
 
 
+def test_what_tidying_leaves_again_is_not_waited_for(api, world):
+    rolled_back(world)
+    world.set_site(GCP, capabilities=world.capabilities(GCP) | {"conditional_delete": False, "versioning": False})
+    result = empty(world, start(api, GCP))
+    assert (result["objects_left"], result["blocked"]) == (1, {"not_removed": 1})
+    assert world.states("a")[GCP] == "stale"
+
+
 def test_plans_leave_a_draining_site_out(api, world):
     put(world, AWS, "a")
     api.post(f"/v1/sites/{GCP}:drain")
@@ -191,6 +202,20 @@ def test_one_evacuation_at_a_time_and_none_is_undone_under_way(api, world):
     assert api.post(f"/v1/sites/{AWS}:undrain").status_code == 200
     assert api.post("/v1/sites/nowhere:evacuate", {}).status_code == 404
     assert api.post("/v1/sites/nowhere:drain").status_code == 404
+
+
+def test_of_many_that_begin_at_once_one_empties_the_site(api, world):
+    api.post(f"/v1/sites/{AWS}:drain")
+
+    def begin(_):
+        try:
+            with session_scope() as session:
+                return evacuation.submit(session, AWS, actor="test", request_id=None, dry_run=False).id
+        except Conflict:
+            return None
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(found is not None for found in threads.map(begin, range(8))) == 1
 
 
 def test_cancelling_stops_its_moves(api, world):
