@@ -165,8 +165,15 @@ class Copy:
                 raise
             if refused.reason == UPLOAD_MISSING:
                 raise SiteFaulty("the upload is gone, and its object is not there", reason=UPLOAD_MISSING) from None
-            write(replace(target, replaces=standing))
+            self._write_over(write, replace(target, replaces=standing))
         return True
+
+    def _write_over(self, write: Callable[[Target], None], target: Target) -> None:
+        try:
+            write(target)
+        except ConditionFailed:  # by what no look shows: a folder of that name, or what somebody is writing
+            name = self.work.destination.name
+            raise Blocked(f"{name} has something else in the key's place", reason="destination_exists") from None
 
     def _standing(self, copied: Copied) -> str | None:
         """What stands at the destination: None nothing, THIS these very bytes, else the ETag of what may be replaced.

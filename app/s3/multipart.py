@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.errors import ObjectMissing, SiteFaulty, SourceChanged, UnknownOutcome
+from app.errors import ObjectMissing, Permanent, SiteFaulty, SourceChanged, UnknownOutcome
 from app.s3 import documents, objects
 from app.s3.client import Bucket, Query
 from app.s3.heads import Carried, Head
 from app.s3.objects import Target, sha256_header
 from app.s3.wire import Buffer
+
+NEVER_ABORTS = frozenset({"method_not_allowed", "not_implemented", "http_405"})
+"""Why a server that has no such request refuses to end an upload."""
 
 
 @dataclass(frozen=True)
@@ -144,15 +147,21 @@ def sent_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, str] | Non
         return None
 
 
-def abort(bucket: Bucket, key: str, upload_id: str) -> None:
+def abort(bucket: Bucket, key: str, upload_id: str) -> bool:
     """Ends an upload and frees its parts; nothing happens when there is no such upload.
 
+    Returns whether it is gone: some servers know no way to end an upload, and keep its parts as they see fit.
     Raises UnknownOutcome when no answer came and the upload still stands.
     """
     try:
         bucket.ask("DELETE", key, query={"uploadId": upload_id}, writes=True)
     except ObjectMissing:
-        return
+        return True
     except UnknownOutcome:
         if sent_parts(bucket, key, upload_id) is not None:
             raise
+    except Permanent as refused:
+        if refused.reason not in NEVER_ABORTS:
+            raise
+        return False
+    return True

@@ -83,6 +83,7 @@ class _Trial:
     folder: str
 
     def run(self, classes: Sequence[str]) -> Capabilities:
+        latency_ms = round(median(ping(self.bucket) for _ in range(READS)), 2)  # before there is anything to list
         encrypted, checksum = self._plain()
         head = objects.head(self.bucket, self._key("plain"))
         now = datetime.now(UTC)
@@ -105,7 +106,7 @@ class _Trial:
             class_names=names,
             keys=kept_keys(self.bucket, self._key("keys/"), INTENT),
             clock_offset_s=round((head.server_date - now).total_seconds(), 1) if head.server_date else 0.0,
-            latency_ms=round(median(ping(self.bucket) for _ in range(READS)), 2),
+            latency_ms=latency_ms,
             warnings=self._warnings(),
         )
 

@@ -29,6 +29,10 @@ class Fault(StrEnum):
     """One bit of the answer's body is another."""
     SPOILT = "spoilt"
     """One bit of the request's body is another when it comes to the server."""
+    FORBIDDEN = "403"
+    """403 AccessDenied in the server's place."""
+    UNKNOWN = "405"
+    """405 MethodNotAllowed in the server's place: it knows no such request."""
     THROTTLED = "429"
     """429 TooManyRequests in the server's place."""
     BROKEN = "500"
@@ -56,6 +60,8 @@ class Fault(StrEnum):
 
 
 IN_PLACE = {
+    Fault.FORBIDDEN: (403, "AccessDenied"),
+    Fault.UNKNOWN: (405, "MethodNotAllowed"),
     Fault.THROTTLED: (429, "TooManyRequests"),
     Fault.BROKEN: (500, "InternalError"),
     Fault.SLOW_DOWN: (503, "SlowDown"),

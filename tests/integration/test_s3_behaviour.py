@@ -20,6 +20,8 @@ from app.s3 import multipart, objects, probe
 from app.s3.client import connect
 from app.s3.objects import Carried, Target
 from tests import s3servers
+from tests.faults.proxy import Proxy
+from tests.faults.rules import Fault, on
 from tests.plain import Plain
 from tests.s3servers import MOTO, RCLONE, SEAWEEDFS
 
@@ -104,6 +106,20 @@ def test_rules_that_would_fight_the_planner_are_told(server, site):
     plain.client.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [rule]})
     (warning,) = probe.probe(connect(address_of(replace(site, bucket=name))), CLASSES).warnings
     assert "lifecycle" in warning
+
+
+def test_a_server_that_cannot_end_an_upload_is_used_all_the_same(site_of):
+    with Proxy(site_of(SEAWEEDFS)) as proxy:
+        proxy.harm(on("AbortMultipartUpload", Fault.UNKNOWN))
+        can = probe.probe(connect(address_of(proxy.site)), CLASSES)
+        assert (can.conditional_complete, can.checksum_parts) == (True, True)
+        bucket = connect(address_of(proxy.site))
+        upload_id = multipart.begin(bucket, Target("behaviour/stays", "STANDARD", "test.1"), Carried())
+        assert not multipart.abort(bucket, "behaviour/stays", upload_id)
+    plain = Plain(proxy.behind)
+    for upload, key in plain.uploads().items():
+        assert multipart.abort(connect(address_of(proxy.behind)), key, upload)
+    assert plain.uploads() == {}
 
 
 UNUSABLE = [

@@ -228,3 +228,12 @@ def test_what_only_one_server_allows_fails_with_a_reason_and_costs_nothing(betwe
     assert world.at(MOTO, name) == b"bytes"
     assert world.states(name)[MOTO] == "serving"
     assert not world.at(destination, name), "SeaweedFS may keep a marker without the bytes"
+
+
+def test_a_key_that_is_a_folder_there_is_refused_for_that_reason(between):
+    world = between(MOTO, SEAWEEDFS)
+    world.plain[MOTO].put(world.key("folder"), b"ours")
+    world.plain[SEAWEEDFS].put(world.key("folder/theirs"), b"theirs")
+    row = world.moved("folder")["folder"]
+    assert (row.state, row.reason) == ("blocked", "destination_exists")
+    assert (world.at(MOTO, "folder"), world.at(SEAWEEDFS, "folder/theirs")) == (b"ours", b"theirs")
