@@ -19,7 +19,7 @@ from app.db.verification import Held, Selection
 from app.domain.pins import Pin
 from app.domain.placement_problem import SiteOption
 from app.domain.verification import Judgement, Look, ReadCost, Seen, Verdict, judge, may_be_read
-from app.errors import ChecksumMismatch, SiteFaulty, SiteUnavailable, SourceChanged, Throttled
+from app.errors import ChecksumMismatch, Permanent, SiteFaulty, SiteUnavailable, SourceChanged, Throttled
 from app.queue import TaskName
 from app.s3 import objects
 from app.s3.client import Bucket, connect
@@ -159,8 +159,8 @@ def _look(held: Held, *, read: bool) -> Look:
         return _read(held)
     except SourceChanged:
         return Look(Seen.OTHER, held.sha256)
-    except (SiteUnavailable, SiteFaulty, Throttled):
-        return Look(Seen.SILENT, held.sha256)
+    except (SiteUnavailable, SiteFaulty, Throttled, Permanent):
+        return Look(Seen.SILENT, held.sha256)  # and the other replicas are looked at all the same
 
 
 def _read(held: Held) -> Look:

@@ -32,7 +32,7 @@ class Seen(StrEnum):
     MISREAD = "misread"
     """Two reads of the same object differ: the way from the site is at fault."""
     SILENT = "silent"
-    """The site does not answer."""
+    """The site does not answer, or refuses."""
 
 
 class Verdict(StrEnum):
@@ -53,7 +53,7 @@ class Verdict(StrEnum):
     MISREAD = "misread"
     """It could not be read the same way twice."""
     SILENT = "silent"
-    """Its site does not answer."""
+    """Its site does not answer, or refuses."""
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,8 @@ def test_a_way_that_flips_bytes_is_not_taken_for_a_rotten_replica(make_world, si
         assert verified(world)["good"] == 2, "read again, it is right"
         proxy.harm(on("GetObject HeadObject", Fault.RESET))
         assert verified(world)["silent"] == 1
+        proxy.harm(on("HeadObject", Fault.FORBIDDEN))
+        assert verified(world) | {"good": 1, "silent": 1} == verified(world), "the others are looked at all the same"
     assert world.states("a") == {AWS: "serving", GCP: "serving"}
 
 
