@@ -133,7 +133,7 @@ class Migration(Leased, Base):
     __tablename__ = "migration"
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
-    plan_id: Mapped[int | None] = mapped_column(ForeignKey("plan.id"), index=True)
+    plan_id: Mapped[int | None] = mapped_column(ForeignKey("plan.id"))
     move_id: Mapped[int | None] = mapped_column(ForeignKey("move.id"))
     after_id: Mapped[int | None] = mapped_column(ForeignKey("migration.id"))
     object_id: Mapped[int] = mapped_column(ForeignKey("object.id"))
@@ -180,6 +180,9 @@ class Migration(Leased, Base):
         Index("ix_migration_after_id", "after_id", postgresql_where=text("after_id is not null")),
         Index("ix_migration_kept", "next_attempt_at", postgresql_where=text(MIGRATION_KEPT)),
         Index("ix_migration_state", "state", "id"),
+        Index("ix_migration_plan_object", "plan_id", "object_id"),
+        Index("ix_migration_object_id", "object_id"),
+        Index("ix_migration_intent_id", "intent_id"),
     )
 
 

@@ -18,6 +18,10 @@ def upgrade() -> None:
     """From 0002."""
     now = sa.text("now()")
     op.add_column("object", sa.Column("written_at", sa.DateTime(timezone=True), server_default=now, nullable=False))
+    op.drop_index("ix_migration_plan_id", "migration")
+    op.create_index("ix_migration_plan_object", "migration", ["plan_id", "object_id"])
+    op.create_index("ix_migration_object_id", "migration", ["object_id"])
+    op.create_index("ix_migration_intent_id", "migration", ["intent_id"])
     op.execute("update replica set state = 'removing', removing = '' where state = 'draining' and removing is not null")
 
 
@@ -25,3 +29,7 @@ def downgrade() -> None:
     """To 0002."""
     op.execute("update replica set state = 'draining', removing = 'leftover' where state = 'removing'")
     op.drop_column("object", "written_at")
+    op.drop_index("ix_migration_intent_id", "migration")
+    op.drop_index("ix_migration_object_id", "migration")
+    op.drop_index("ix_migration_plan_object", "migration")
+    op.create_index("ix_migration_plan_id", "migration", ["plan_id"])
