@@ -73,7 +73,11 @@ class Client(Operations):
 
     def site(self, name: str) -> Json:
         """One site with its state and what its probe found."""
-        return self._api.get(f"/sites/{part(name)}")
+        return self.site_document(name)[0]
+
+    def site_document(self, name: str) -> tuple[Json, str]:
+        """The same with its ETag."""
+        return self._api.document(f"/sites/{part(name)}")
 
     def add_site(self, site: Json) -> Json:
         """Registers a site, given as POST /v1/sites takes it; it is used only after its probe has passed."""
@@ -82,6 +86,10 @@ class Client(Operations):
     def probe_site(self, name: str) -> Json:
         """Starts a probe; the job."""
         return self._api.start(f"/sites/{part(name)}:probe")
+
+    def change_site(self, name: str, fields: Json, etag: str) -> Json:
+        """Changes these fields of the site that was read."""
+        return self._api.change("PATCH", f"/sites/{part(name)}", fields, etag=etag)
 
     def remove_site(self, name: str) -> None:
         """Forgets a site. Raises Conflict while it holds a last replica."""

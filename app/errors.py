@@ -343,6 +343,12 @@ class Blocked(Permanent):
     slug = "blocked"
 
 
+class NotRestored(Blocked):
+    """The object lies in an archive and has to be restored before it is read."""
+
+    slug = "not-restored"
+
+
 class Skipped(Permanent):
     """There is nothing to do for this move now."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from app.db.migration_work import Work
 from app.db.migrations import Claim
 from app.db.session import session_scope
 from app.domain.jobs import RetryPolicy
-from app.domain.migrations import EARLY, Setback, after_failure, wait_for_site_s
+from app.domain.migrations import EARLY, SWITCHED, Setback, after_failure, wait_for_site_s
 from app.domain.states import MIGRATION_FINAL, MigrationState
 from app.errors import (
     Cancelled,
@@ -32,6 +32,7 @@ from app.s3.outcomes import UPLOAD_MISSING
 from app.settings import Settings
 from workers.base import problem
 from workers.flow import FLOW, SiteGate, stopping
+from workers.migration_deletes import Deletes
 from workers.migration_groups import Group, is_small
 from workers.migration_steps import Mover
 
@@ -53,9 +54,14 @@ class Attempts:
     """Moves that were given up."""
 
     def work_on(self, works: Sequence[Work]) -> Exception | None:
-        """Takes one migration, or a group of small copies, as far as it goes; returns an error that nobody classed."""
+        """Takes one migration, or a group of small copies or of replaced sources, as far as it goes.
+
+        Returns an error that nobody classed.
+        """
         with structlog.contextvars.bound_contextvars(job_id=self.job_id):
             ready = [work for work in works if self._may_begin(work)]
+            if ready and ready[0].state in SWITCHED:
+                return self._delete_sources(ready)
             if len(ready) == 1 and not is_small(ready[0], self.settings):
                 self._move(ready[0])
                 return None
@@ -92,9 +98,10 @@ class Attempts:
 
     def _move(self, work: Work) -> None:
         mover = self._mover(work)
-        with structlog.contextvars.bound_contextvars(migration_id=work.claim.id), stopping(mover.check):
+        with structlog.contextvars.bound_contextvars(migration_id=work.claim.id):
             try:
-                mover.run(work)
+                with stopping(mover.check):
+                    mover.run(work)
             except ForetideError as error:
                 self.not_moved(work, error)
 
@@ -102,19 +109,25 @@ class Attempts:
         group = Group(self.settings, self.requests, self.check, self.at)
         try:
             failed, larger = group.run(works)
-        except Deadlocked as error:
-            for work in works:
-                self.not_moved(work, error)
-            return None
         except DatabaseUnavailable as error:
-            log.warning("given up until the leases lapse", reason=error.reason)
-            return None
-        for work in works:
-            stopped_by = failed.get(work.claim.id)
-            if stopped_by:
-                self.not_moved(work, stopped_by)
+            return self._give_up(works, {work.claim.id: error for work in works})
+        unexpected = self._give_up(works, failed)
         for work in larger:
             self._move(work)
+        return unexpected
+
+    def _delete_sources(self, works: Sequence[Work]) -> Exception | None:
+        try:
+            failed = Deletes(self.settings, self.requests, self.check, self.at).run(works)
+        except DatabaseUnavailable as error:
+            failed = {work.claim.id: error for work in works}
+        return self._give_up(works, failed)
+
+    def _give_up(self, works: Sequence[Work], failed: Mapping[int, Exception]) -> Exception | None:
+        """Saves what stopped those that did not get to their end; returns an error that nobody classed."""
+        for work in works:
+            if stopped_by := failed.get(work.claim.id):
+                self.not_moved(work, stopped_by)
         return next((error for error in failed.values() if not isinstance(error, ForetideError)), None)
 
     def not_moved(self, work: Work, error: Exception) -> None:

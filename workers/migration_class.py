@@ -9,6 +9,7 @@ from app.db import migration_class
 from app.db import migration_steps as steps
 from app.db.migration_work import Work
 from app.db.session import session_scope
+from app.domain.encryption import is_by_key
 from app.domain.fingerprints import Fingerprint, hash_of
 from app.domain.migrations import Owner, owner
 from app.domain.old_versions import NULL
@@ -19,6 +20,7 @@ from app.s3.client import Bucket, connect
 from app.s3.objects import Carried, Head
 from app.settings import Settings
 from workers.migration_copy import may_be_read, pinned
+from workers.migration_restore import await_restored
 
 IN_PLACE_LIMIT = 5 * 10**9
 """CopyObject takes no larger object."""
@@ -58,6 +60,7 @@ class ClassChange:
             raise Blocked("object lock protects this version and would not protect its copy", reason="object_lock")
         if found.pin.size > IN_PLACE_LIMIT:
             raise Blocked("the object is too large to be copied in place", reason="too_large_in_place")
+        await_restored(self.work, found, self.check, self.at)
         carried = objects.with_tags(self.bucket, self.work.key, found)
         before = _fingerprint(found, carried)
         work = self._begin(found, before)
@@ -148,7 +151,7 @@ class ClassChange:
 
 def _fingerprint(found: Head, carried: Carried) -> Fingerprint:
     """What the object is. carried: with its tags."""
-    encrypted_by_key = found.kms_key is not None or (found.encryption or "").startswith("aws:kms")
+    encrypted_by_key = found.kms_key is not None or is_by_key(found.encryption)
     return Fingerprint(
         size=found.pin.size,
         etag=None if encrypted_by_key or found.pin.etag_is_of_parts else found.pin.etag,

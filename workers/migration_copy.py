@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from app.db import migration_parts as parts
 from app.db.migration_parts import Part
 from app.db.migration_work import Work
 from app.db.session import session_scope
+from app.domain.encryption import Encryption, encryption_at
 from app.domain.migrations import Owner, is_growing, owner, part_size
 from app.domain.pins import Pin
 from app.domain.sites import Capabilities
@@ -85,6 +87,12 @@ class Copy:
         can = capabilities(self.work)
         return can.checksum_sha256 if self.pin.size < self.settings.multipart_threshold else can.checksum_parts
 
+    @cached_property
+    def encryption(self) -> Encryption | None:
+        """How the copy is to be encrypted beside what the destination does by itself. Raises Blocked."""
+        to = self.work.facts.destination or self.work.facts.source
+        return encryption_at(to.name, to.kms_keys, self.found.encryption, self.found.kms_key)
+
     def write_whole(self, body: bytes | bytearray) -> Copied:
         """Writes the pinned object, all of which is `body`, or adopts it where an earlier claim has; returns its hash.
 
@@ -131,6 +139,9 @@ class Copy:
         )
         if found.pin.storage_class != work.facts.to_class:
             raise Permanent(f"{destination.name} did not keep class {work.facts.to_class}", reason="class_not_kept")
+        if self.encryption and not self.encryption.is_kept(found.encryption, found.kms_key):
+            told = f"{destination.name} did not encrypt the copy with key {self.encryption.key}"
+            raise Permanent(told, reason="encryption_not_kept")
         return found.pin, sha256
 
     def _target(self) -> Target:
@@ -144,6 +155,7 @@ class Copy:
             replaces=older.etag if older else None,
             conditional=can.conditional_put and can.conditional_complete,
             checksum=self.by_checksum,
+            encrypting=self.encryption.headers if self.encryption else {},
         )
 
     def _write(self, write: Callable[[Target], None], copied: Copied) -> bool:

@@ -20,12 +20,12 @@ from app.db.migrations import Claim
 from app.db.session import session_scope
 from app.domain.migrations import COPIES, EARLY, admit
 from app.domain.pins import Pin
-from app.errors import ForetideError, ObjectMissing, Skipped
+from app.errors import ForetideError, NotRestored, ObjectMissing, Skipped
 from app.s3 import objects
 from app.s3.client import connect
 from app.s3.objects import Carried, Head
 from app.settings import Settings
-from workers.flow import stopping
+from workers.flow import LOOK_S, stopping
 from workers.migration_copy import Copy, may_be_read, unchanged
 
 T = TypeVar("T")
@@ -62,20 +62,48 @@ class Room:
         self._left = threading.Condition()
 
     @contextmanager
-    def held(self, size: int, most: int) -> Iterator[None]:
-        """Waits until there is room for `size` of `most` bytes; nobody who has room waits for more."""
+    def held(self, size: int, most: int, is_over: Callable[[], bool]) -> Iterator[None]:
+        """Waits until there is room for `size` of `most` bytes; nobody who has room waits for more.
+
+        is_over: whether nothing will be read any more, so that no room is needed.
+        """
         with self._left:
-            self._left.wait_for(lambda: self._taken == 0 or self._taken + size <= most)
-            self._taken += size
+            while not (has_room := self._taken == 0 or self._taken + size <= most) and not is_over():
+                self._left.wait(LOOK_S)
+            taken = size if has_room else 0
+            self._taken += taken
         try:
             yield
         finally:
             with self._left:
-                self._taken -= size
+                self._taken -= taken
                 self._left.notify_all()
 
 
 ROOM = Room()
+
+
+def each(
+    pool: Executor,
+    check: Callable[[Claim], None],
+    act: Callable[[Work], T],
+    works: Sequence[Work],
+    failed: dict[int, Exception],
+) -> list[tuple[Work, T]]:
+    """Acts on all at the same time; returns what came of those that did well. check: as in Mover, by claim."""
+
+    def watched(work: Work) -> T:
+        with stopping(partial(check, work.claim)):
+            return act(work)
+
+    done = []
+    for work, future in [(work, pool.submit(watched, work)) for work in works]:
+        error = future.exception()
+        if isinstance(error, Exception):
+            failed[work.claim.id] = error
+        else:
+            done.append((work, future.result()))
+    return done
 
 
 @dataclass(frozen=True)
@@ -84,8 +112,7 @@ class Fetched:
 
     head: Head
     carried: Carried
-    body: bytes | bytearray | None
-    """None when there is more than fits in memory."""
+    body: bytes | bytearray
 
 
 @dataclass(frozen=True)
@@ -100,17 +127,26 @@ class Group:
     def run(self, works: Sequence[Work]) -> tuple[dict[int, Exception], list[Work]]:
         """Takes them as far as they go.
 
-        Returns what stopped those that did not switch, by the migration's id, and those that are not small any more.
+        Returns what stopped those that did not switch, by the migration's id, and those that go alone: they are not
+        small any more, or lie in an archive.
         """
-        with ROOM.held(sum(work.size for work in works), GROUPS_IN_MEMORY * self.settings.multipart_threshold):
+        size, most = sum(work.size for work in works), GROUPS_IN_MEMORY * self.settings.multipart_threshold
+        with ROOM.held(size, most, lambda: all(map(self._is_stopped, works))):
             return self._run(works)
+
+    def _is_stopped(self, work: Work) -> bool:
+        try:
+            self.check(work.claim)
+        except ForetideError:
+            return True
+        return False
 
     def _run(self, works: Sequence[Work]) -> tuple[dict[int, Exception], list[Work]]:
         failed: dict[int, Exception] = {}
-        found = self._each(self._fetch, works, failed)
-        fetched = [(work, source) for work, source in found if source.body is not None]
+        found = each(self.pool, self.check, self._fetch, works, failed)
+        fetched = [(work, source) for work, source in found if source]
         self._switch(fetched, failed)
-        return failed, [work for work, source in found if source.body is None]
+        return failed, [work for work, source in found if not source]
 
     def _switch(self, fetched: Sequence[tuple[Work, Fetched]], failed: dict[int, Exception]) -> None:
         self.at("pinned")
@@ -118,7 +154,8 @@ class Group:
             begun = steps.begin(session, [(work, source.head.pin) for work, source in fetched])
         self.at("begun")
         bodies = {work.claim.id: source for work, source in fetched}
-        placed = self._each(lambda work: self._place(work, bodies[work.claim.id]), _good(begun, failed), failed)
+        good = _good(begun, failed)
+        placed = each(self.pool, self.check, lambda work: self._place(work, bodies[work.claim.id]), good, failed)
         with session_scope() as session:
             proven = steps.verified(session, [(work, sha256, pin) for work, (pin, sha256) in placed])
         self.at("verified")
@@ -127,25 +164,8 @@ class Group:
         _good(switched, failed)
         self.at("switched")
 
-    def _each(
-        self, act: Callable[[Work], T], works: Sequence[Work], failed: dict[int, Exception]
-    ) -> list[tuple[Work, T]]:
-        """Acts on all at the same time; returns what came of those that did well."""
-
-        def watched(work: Work) -> T:
-            with stopping(partial(self.check, work.claim)):
-                return act(work)
-
-        done = []
-        for work, future in [(work, self.pool.submit(watched, work)) for work in works]:
-            error = future.exception()
-            if isinstance(error, Exception):
-                failed[work.claim.id] = error
-            else:
-                done.append((work, future.result()))
-        return done
-
-    def _fetch(self, work: Work) -> Fetched:
+    def _fetch(self, work: Work) -> Fetched | None:
+        """The source; None when there is more than fits in memory, or it has to be restored first."""
         self.check(work.claim)
         admit(work.facts)
         source = connect(work.source)
@@ -153,13 +173,15 @@ class Group:
             found, body = objects.fetch(source, work.key, self.settings.multipart_threshold)
         except ObjectMissing:
             raise Skipped(f"{work.source.name} does not hold the object", reason="source_missing") from None
+        except NotRestored:
+            return None
         may_be_read(found, self.settings.growing_age_s)
-        return Fetched(found, objects.with_tags(source, work.key, found), body)
+        return None if body is None else Fetched(found, objects.with_tags(source, work.key, found), body)
 
     def _place(self, work: Work, found: Fetched) -> tuple[Pin, str]:
         check = partial(self.check, work.claim)
         copy = Copy(work, found.head, found.carried, self.settings, check, self.at)
-        copied = copy.write_whole(found.body or b"")
+        copied = copy.write_whole(found.body)
         self.at("copied")
         unchanged(work)
         proven = copy.prove(copied)

@@ -1,4 +1,4 @@
-"""One claimed migration taken as far as it goes: pin, copy, prove, switch; after the grace the guarded delete.
+"""One claimed migration taken as far as its switch: pin, copy, prove, switch; what was left is tidied away.
 
 Each step looks at the world again, decides by app.domain.migrations, acts at the sites with no transaction open, and
 saves under the claim's fence (docs/guarantees.md has the protocol).
@@ -8,35 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 
 from app.db import migration_ends as ends
 from app.db import migration_parts as parts
 from app.db import migration_steps as steps
-from app.db import migration_switch, migration_work
+from app.db import migration_switch
 from app.db.migration_work import Work
 from app.db.session import session_scope
 from app.domain.migrations import (
     COPIES,
-    RECHECK_S,
-    SWITCHED,
     Owner,
     admit,
     owner,
 )
-from app.domain.old_versions import NULL
-from app.domain.sites import SiteAddress
-from app.domain.source_deletes import DeleteAction, DeleteFacts, DeleteVerdict, may_delete
-from app.domain.states import MoveKind, ReplicaState
-from app.errors import ConditionFailed, ForetideError, ObjectMissing, Permanent, Skipped, SourceChanged, UnknownOutcome
+from app.domain.states import MoveKind
+from app.errors import ForetideError, ObjectMissing, Skipped, UnknownOutcome
 from app.s3 import multipart, objects
-from app.s3.client import Bucket, connect
+from app.s3.client import connect
 from app.s3.objects import Head
 from app.settings import Settings
 from workers.migration_class import ClassChange
-from workers.migration_copy import Copy, capabilities, may_be_read, pinned, unchanged
+from workers.migration_copy import Copy, capabilities, may_be_read, unchanged
+from workers.migration_restore import await_restored
 
 log = structlog.get_logger()
 
@@ -55,9 +50,6 @@ class Mover:
 
     def run(self, work: Work) -> None:
         """One attempt. Raises what set_back is to be told of."""
-        if work.state in SWITCHED:
-            self._after_grace(work)
-            return
         admit(work.facts)
         if work.verified and self._still_proven(work):
             self._switch(work)
@@ -104,6 +96,7 @@ class Mover:
 
     def _copy(self, work: Work) -> Work:
         found = self._look(work)
+        await_restored(work, found, self.check, self.at)
         carried = objects.with_tags(connect(work.source), work.key, found)
         work = self._begin(work, found)
         copy = Copy(work, found, carried, self.settings, self.check, self.at)
@@ -134,91 +127,6 @@ class Mover:
             if work.facts.kind is MoveKind.CLASS:
                 ends.class_changed(session, switched)
         self.at("switched")
-
-    # -- after the grace ----------------------------------------------------------------------------------------------
-
-    def _after_grace(self, work: Work) -> None:
-        source = connect(work.source)
-        found = objects.find(source, work.key)
-        verdict = self._verdict(work, found)
-        self.check()
-        if verdict.action is DeleteAction.DELETE:
-            with session_scope() as session:
-                is_first = ends.intend_delete(session, work, verdict)
-            self.at("delete_intended")
-            self.check()  # a worker that was frozen until now would delete what may have come back since
-            try:
-                self._delete(work, source)
-            except (Permanent, SourceChanged):
-                if is_first:
-                    with session_scope() as session:
-                        ends.delete_refused(session, work)
-                raise
-            self.at("deleted")
-        with session_scope() as session:
-            if verdict.action in (DeleteAction.DELETE, DeleteAction.GONE):
-                ends.source_gone(session, work, verdict)
-            elif verdict.action is DeleteAction.KEEP:
-                ends.source_kept(session, work, verdict)
-            elif verdict.action is DeleteAction.WAIT:
-                ends.source_waits(session, work, verdict, RECHECK_S)
-            else:
-                ends.reverse(session, work, verdict, found.pin if found else None)
-
-    def _delete(self, work: Work, source: Bucket) -> None:
-        conditional = work.facts.source.capabilities.conditional_delete
-        try:
-            objects.delete(source, work.key, pinned(work), conditional=conditional)
-        except ConditionFailed:
-            raise SourceChanged("the source was written just before its delete, which did not happen") from None
-        except UnknownOutcome:
-            if objects.find(source, work.key) is not None:
-                raise
-
-    def _verdict(self, work: Work, found: Head | None) -> DeleteVerdict:
-        with session_scope() as session:
-            witnesses = migration_work.witnesses(session, work)
-            intended = ends.delete_intended(session, work)
-        moved = work.facts.kind is MoveKind.MOVE and not _moved_on(work)
-        there = objects.find(connect(work.destination), work.key) if moved else None
-        seen = {site_id: self._witness(address, work.key) for site_id, (address, _) in witnesses.items()}
-        good = [
-            site_id
-            for site_id, (_, pin) in witnesses.items()
-            if (now := seen[site_id]) and now.pin.same_object(pin) and not (found and _is_itself(now, found))
-        ]
-        replica = work.facts.source_replica
-        return may_delete(
-            DeleteFacts(
-                rules=work.facts.rules,
-                now=work.now,
-                grace_until=(work.switched_at or work.now) + timedelta(seconds=self.settings.grace_s),
-                pinned=pinned(work),
-                source_now=found.pin if found else None,
-                source_draining=replica is not None and replica.state is ReplicaState.DRAINING,
-                destination_pinned=work.result_pin if moved else None,
-                destination_now=there.pin if there else None,
-                verified_elsewhere=len(good),
-                serving_elsewhere=len(witnesses),
-                locked=found.is_locked(work.now) if found else False,
-                site=work.facts.source,
-                version_hidden=intended and found is None and self._hides_a_version(work),
-            )
-        )
-
-    def _hides_a_version(self, work: Work) -> bool:
-        """Whether our delete may have put its marker over what an owner wrote just before, and we did not see it."""
-        can = work.facts.source.capabilities
-        if can.conditional_delete or not can.versioning:
-            return False
-        newest = objects.newest_version(connect(work.source), work.key)
-        return newest not in (None, pinned(work).version_id or NULL)
-
-    def _witness(self, address: SiteAddress, key: str) -> Head | None:
-        try:
-            return objects.find(connect(address), key)
-        except ForetideError:
-            return None  # what cannot be looked at does not count as a copy
 
     # -- giving up ----------------------------------------------------------------------------------------------------
 
@@ -255,14 +163,3 @@ class Mover:
                     raise
         with session_scope() as session:
             ends.nothing_left(session, work, found.pin if found else None)
-
-
-def _moved_on(work: Work) -> bool:
-    """Whether a later move has taken the object away from where this one brought it: other copies count then."""
-    replica = work.facts.destination_replica
-    return replica is not None and replica.state in (ReplicaState.DRAINING, ReplicaState.DELETED)
-
-
-def _is_itself(witness: Head, source: Head) -> bool:
-    """Whether what was found at another site may be the source itself: one bucket registered under two addresses."""
-    return witness.pin.same_object(source.pin) and witness.intent == source.intent

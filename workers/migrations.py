@@ -16,6 +16,7 @@ from app.db.migration_work import Work
 from app.db.migrations import Claim, Claimable
 from app.db.session import session_scope
 from app.domain.limits import Limits
+from app.domain.migrations import SWITCHED
 from app.errors import Cancelled, DatabaseUnavailable, ForetideError, HeldBack, LeaseLost
 from app.queue import TaskName
 from app.settings import Settings, get_settings
@@ -24,7 +25,7 @@ from workers.base import raw_task, ring_all, worker_name
 from workers.faults import obey_faults
 from workers.flow import FLOW
 from workers.migration_attempts import Attempts
-from workers.migration_groups import groups, is_small
+from workers.migration_groups import GROUP, groups, is_small
 
 log = structlog.get_logger()
 TICK_S = 1.0
@@ -143,10 +144,12 @@ class Batch:
         return works
 
     def _shared_out(self, works: Sequence[Work]) -> Iterator[list[Work]]:
-        """Small copies together, everything else by itself."""
+        """Small copies together, replaced sources together, everything else by itself."""
         small = {work.claim.id: work for work in works if is_small(work, self._settings)}
+        replaced = [work for work in works if work.state in SWITCHED]
         yield from groups(small.values(), self._settings)
-        yield from ([work] for work in works if work.claim.id not in small)
+        yield from (replaced[start : start + GROUP] for start in range(0, len(replaced), GROUP))
+        yield from ([work] for work in works if work.claim.id not in small and work.state not in SWITCHED)
 
     def _claimable(self, session: Session, limit: int) -> tuple[Claimable, int]:
         """Which migrations may be taken now, and how many."""

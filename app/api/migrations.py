@@ -61,6 +61,8 @@ class MigrationOut(Out):
     attempts: int
     retries: int
     sha256: str | None
+    restore_usd: float | None = Field(None, description="What restoring the source from an archive costs.")
+    restored_at: datetime | None = Field(None, description="When its site was asked to restore it.")
     job_id: int
     plan_id: int | None
     move_id: int | None

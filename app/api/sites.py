@@ -32,6 +32,8 @@ router = Router("sites")
 REACHED_BY = frozenset({"endpoint_url", "region", "bucket", "access_key", "secret_key", "classes"})
 """What a probe has to look at again when it changes."""
 Text = Annotated[str, Field(min_length=1, max_length=255)]
+KmsKey = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,2048}$")]
+KmsKeys = dict[KmsKey, KmsKey]
 Classes = Annotated[list[Text], Field(min_length=1, max_length=20)]
 
 
@@ -62,6 +64,12 @@ class SitePatch(In):
     latency_ms: float | None = Field(None, gt=0, le=1e6)
     encryption_declared: bool | None = Field(None, description="The operator says that data is encrypted at rest.")
     allow_unguarded_delete: bool | None = Field(None, description="Delete where the site offers no condition.")
+    kms_keys: KmsKeys | None = Field(
+        None,
+        max_length=1000,
+        description="Keys of KMS that objects of other sites are encrypted with (* for all others), and what stands "
+        "for each here: a key, or `default` for the bucket's own encryption.",
+    )
 
 
 class PriceBookIn(RootModel[Json]):
@@ -85,6 +93,7 @@ class SiteOut(Out):
     encrypted: bool = False
     encryption_declared: bool
     allow_unguarded_delete: bool
+    kms_keys: dict[str, str]
     probed_at: datetime | None
     created_at: datetime
     version: int

@@ -8,6 +8,7 @@ from typing import TextIO
 import click
 
 from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, size_of, when_of
+from app.cli.policy import changed
 from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
 from app.domain.scrub import FindingKind
 from app.errors import ExitCode
@@ -26,6 +27,7 @@ FIELDS: Columns = {
     **COLUMNS,
     "LATENCY MS": "latency_ms",
     "PROBED AT": when_of("probed_at"),
+    "KMS KEYS": "kms_keys",
     "CAPABILITIES": "capabilities",
     "EVACUATION": "evacuation",
 }
@@ -109,6 +111,21 @@ def probe(name: str, wait: bool, timeout: float | None, as_json: bool) -> None:
     """Probe a site again."""
     with connect() as client:
         finish(client, client.probe_site(name), wait=wait, timeout=timeout, as_json=as_json)
+
+
+@sites.command()
+@click.argument("name")
+@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE…")
+@yes_options
+@json_option
+def change(name: str, fields: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Change some of a site: latency_ms=20 encryption_declared=true kms_keys='{"*": "alias/cold"}'."""
+    with connect() as client:
+        site, etag = client.site_document(name)
+        chosen = {field.partition("=")[0].partition(".")[0] for field in fields}
+        wanted = changed({known: site[known] for known in chosen & site.keys()}, fields)
+        if agreed(f"set {', '.join(sorted(wanted))} of the site {name}", yes=yes, dry_run=dry_run):
+            print_item(client.change_site(name, wanted, etag), FIELDS, as_json=as_json)
 
 
 @sites.command()

@@ -46,11 +46,6 @@ def delete_refused(session: Session, work: Work) -> None:
     mine(session, work.claim).delete_intended_at = None
 
 
-def delete_intended(session: Session, work: Work) -> bool:
-    """Whether a delete of the source may have been sent."""
-    return session.get_one(Migration, work.claim.id).delete_intended_at is not None
-
-
 def source_gone(session: Session, work: Work, verdict: DeleteVerdict) -> None:
     """The source does not exist any more: the migration is done. Raises LeaseLost.
 

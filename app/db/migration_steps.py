@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 from json import dumps
 
 from sqlalchemy import (
@@ -184,8 +185,9 @@ def _forget_reserved(session: Session, refused: Sequence[int]) -> None:
 
 
 def cost_of(work: Work, size: int, row: Held) -> Cost:
-    """What the migration of so many bytes uses of the budgets."""
-    return Cost.of(size, row.one_off, requests_needed(work.facts.kind, size))
+    """What the migration of so many bytes uses of the budgets beside a restore that is paid already."""
+    paid = row.restore_usd or Decimal(0) if row.restored_at else Decimal(0)
+    return Cost.of(size, row.one_off - paid, requests_needed(work.facts.kind, size))
 
 
 def _start(session: Session, started: Sequence[tuple[Work, Held]], day: date | None) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from decimal import Decimal
 
 from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.db import policies, replicas, sites
+from app.db import policies, prices, replicas, sites
 from app.db.migrations import ACTIVE, Claim
 from app.db.tables import Json, Migration, Object, Replica
 from app.domain.migrations import MoveFacts
 from app.domain.pins import Pin
 from app.domain.policies import Policies
+from app.domain.restores import archives
 from app.domain.sites import SiteAddress
 from app.domain.states import MigrationState, MoveKind, ObjectState, ReplicaState
 from app.errors import LeaseLost
@@ -78,8 +79,11 @@ class _Sites:
 
     def __init__(self, session: Session) -> None:
         rows = sites.by_id(session)
+        books = prices.books(session, rows.values())
         self.address = {site_id: sites.address(site) for site_id, site in rows.items()}
-        self.facts = {site_id: sites.facts(site) for site_id, site in rows.items()}
+        self.facts = {
+            number: replace(sites.facts(site), archives=archives(books.get(site.name))) for number, site in rows.items()
+        }
 
 
 def _work(row: Migration, found: Object, now: datetime, held: list[Replica], known: _Sites, rules: Policies) -> Work:
@@ -128,12 +132,41 @@ def _work(row: Migration, found: Object, now: datetime, held: list[Replica], kno
     )
 
 
-def witnesses(session: Session, work: Work) -> dict[int, tuple[SiteAddress, Pin]]:
-    """Where else the object's current version is served, by site id, with what was last seen there."""
-    held = replicas.serving_at(session, work.object_id)
-    known = {replica.site_id: Pin.from_json(replica.pin) for replica in held if replica.site_id != work.source_id}
-    found = sites.by_id(session)
-    return {site_id: (sites.address(found[site_id]), pin) for site_id, pin in known.items() if pin}
+@dataclass(frozen=True)
+class Due:
+    """What a replaced source's delete depends on beside the migration itself."""
+
+    witnesses: tuple[tuple[SiteAddress, Pin], ...]
+    """Where else the object's current version is served, with what was last seen there."""
+    intended: bool
+    """A delete may have been sent."""
+
+
+def due(session: Session, works: Sequence[Work]) -> dict[int, Due]:
+    """By the migration's id, what is known now."""
+    known = {site_id: sites.address(site) for site_id, site in sites.by_id(session).items()}
+    serving: dict[int, list[Replica]] = {work.object_id: [] for work in works}
+    for replica in replicas.serving_at(session, *serving):
+        serving[replica.object_id].append(replica)
+    which = Migration.id.in_([work.claim.id for work in works]), Migration.delete_intended_at.is_not(None)
+    intended = set(session.scalars(select(Migration.id).where(*which)))
+    return {
+        work.claim.id: Due(
+            tuple(
+                (known[replica.site_id], pin)
+                for replica in serving[work.object_id]
+                if replica.site_id != work.source_id and (pin := Pin.from_json(replica.pin))
+            ),
+            work.claim.id in intended,
+        )
+        for work in works
+    }
+
+
+def lock(session: Session, works: Sequence[Work]) -> None:
+    """Holds the works' objects and migrations until the transaction ends, always in the same order."""
+    lock_objects(session, works)
+    held(session, [work.claim for work in works])
 
 
 def mine(session: Session, claim: Claim) -> Migration:
@@ -155,6 +188,8 @@ class Held:
     part_size: int | None
     bytes_total: int
     one_off: Decimal
+    restore_usd: Decimal | None
+    restored_at: datetime | None
     reserved_on: date | None
     reserved: Json | None
 

@@ -204,13 +204,13 @@ def serve(session: Session, rows: Sequence[tuple[int, int, int, Pin, str | None]
         session.execute(_SERVE[verified], lists(columns))
 
 
-def serving_at(session: Session, object_id: int) -> list[Replica]:
-    """The replicas that serve the object's current version."""
+def serving_at(session: Session, *object_ids: int) -> list[Replica]:
+    """The replicas that serve the objects' current versions."""
     statement = (
         select(Replica)
         .join(Object)
         .where(
-            Replica.object_id == object_id,
+            Replica.object_id.in_(object_ids),
             Replica.state == ReplicaState.SERVING,
             Replica.object_version == Object.version,
         )

@@ -134,6 +134,7 @@ def facts(site: Site) -> SiteFacts:
         capabilities=capabilities,
         encrypted=is_encrypted(site.endpoint_url, capabilities, declared=site.encryption_declared),
         allow_unguarded_delete=site.allow_unguarded_delete,
+        kms_keys=site.kms_keys,
     )
 
 

@@ -48,6 +48,8 @@ class Site(Base):
     probed_at: Mapped[datetime | None]
     encryption_declared: Mapped[bool] = mapped_column(server_default="false")
     allow_unguarded_delete: Mapped[bool] = mapped_column(server_default="false")
+    kms_keys: Mapped[Json] = mapped_column(server_default=EMPTY)
+    """Keys of KMS at other sites and what stands for each here: a key, or `default` for the bucket's own encryption."""
     price_book_id: Mapped[int | None] = mapped_column(ForeignKey("price_book.id"))
     version: Mapped[int] = mapped_column(server_default="1")
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)

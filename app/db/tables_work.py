@@ -156,6 +156,10 @@ class Migration(Leased, Base):
     reserved_on: Mapped[date | None]
     reserved: Mapped[Json | None]
     """What was set aside on that day, by unit: exactly that is given back or settled."""
+    restore_usd: Mapped[Decimal | None]
+    """What it costs to restore the source from an archive: set aside before that is asked."""
+    restored_at: Mapped[datetime | None]
+    """The site has taken the request to restore, so that this is spent."""
     retries: Mapped[int] = mapped_column(server_default="0")
     mismatches: Mapped[int] = mapped_column(server_default="0")
     part_size: Mapped[int | None]

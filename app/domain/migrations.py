@@ -7,7 +7,7 @@ protocol that they belong to.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,7 @@ from app.domain.jobs import RetryPolicy
 from app.domain.keys import not_kept
 from app.domain.pins import Pin
 from app.domain.policies import Readers, Rules
+from app.domain.restores import check_allowed
 from app.domain.sites import Capabilities
 from app.domain.states import JobState, MigrationState, MoveKind, ObjectState, ReplicaState, SiteState
 from app.errors import (
@@ -59,6 +60,10 @@ class SiteFacts:
     capabilities: Capabilities
     encrypted: bool
     allow_unguarded_delete: bool = False
+    archives: frozenset[str] = frozenset()
+    """Classes whose objects must be restored before they are read."""
+    kms_keys: Mapping[str, str] = field(default_factory=dict)
+    """As app/domain/encryption.py reads them."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,11 @@ def _admit_copy(move: MoveFacts) -> None:
     if to.state is not SiteState.READY:
         raise Blocked(f"{to.name} is {to.state} and receives nothing", reason="destination_not_ready")
     _keeps(to, move.to_class)
+    _may_be_archived(to, move)
+    can = to.capabilities
+    if move.to_class in to.archives and not (can.checksum_sha256 and can.checksum_parts):
+        why = f"{to.name} tells no SHA-256, and a copy in class {move.to_class} cannot be read back"
+        raise Blocked(why, reason="archive_unproven")
     if lost := not_kept(move.key, to.capabilities.keys):
         raise Blocked(f"{to.name} would not keep the object's key: {', '.join(lost)}", reason="key_not_kept")
 
@@ -138,6 +148,7 @@ def _admit_class(move: MoveFacts, source: ReplicaFacts) -> None:
     if source.storage_class == move.to_class:
         raise Skipped(f"the object is in class {move.to_class} already", reason="already_there")
     _keeps(move.source, move.to_class)
+    _may_be_archived(move.source, move)
     if not move.source.capabilities.conditional_copy:
         raise Blocked(f"{move.source.name} ignores the condition of a copy in place", reason="no_conditional_copy")
 
@@ -152,6 +163,11 @@ def _admit_removal(move: MoveFacts) -> None:
 def _keeps(site: SiteFacts, storage_class: str | None) -> None:
     if storage_class not in site.capabilities.classes:
         raise Blocked(f"{site.name} does not keep class {storage_class}", reason="class_not_kept")
+
+
+def _may_be_archived(site: SiteFacts, move: MoveFacts) -> None:
+    if move.to_class in site.archives:
+        check_allowed(move.rules, f"objects in class {move.to_class} at {site.name} cannot be read")
 
 
 def _answers(site: SiteFacts) -> None:

@@ -185,6 +185,12 @@ def read_usd(entry: StorageClass, reads: Floats, bytes_read: Floats) -> tuple[Fl
     return reads * float(entry.get_per_1k) / 1000, bytes_read / GB * float(entry.retrieval_per_gb)
 
 
+def restore_usd(entry: StorageClass, size: int) -> float:
+    """$ for asking an object of `size` bytes back from a class that must be restored: the request and the retrieval."""
+    requests, retrieval = read_usd(entry, np.ones(1), np.array([float(size)]))
+    return float(requests[0] + retrieval[0])
+
+
 def egress_per_gb(book: PriceBook, source: Place, target: Place | None) -> float:
     """$/GB from a site to a place; None: readers on the internet."""
     if target is None:

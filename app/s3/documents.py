@@ -12,6 +12,7 @@ from app.s3.wire import Garbled
 
 LIMIT = 1 << 22
 """Bytes of a document; a listing of 1,000 parts has a tenth."""
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 class Refusal(NamedTuple):
@@ -48,6 +49,13 @@ def text(element: ElementTree.Element, name: str) -> str:
     return element.findtext(name) or ""
 
 
+def restore_request(days: int | None) -> bytes:
+    """The body of RestoreObject. days: how long the copy is to stand; None: for good, where the class has its tiers."""
+    stands = "" if days is None else f"<Days>{days}</Days>"
+    tier = "<GlacierJobParameters><Tier>Standard</Tier></GlacierJobParameters>"
+    return f'<RestoreRequest xmlns="{NAMESPACE}">{stands}{tier}</RestoreRequest>'.encode()
+
+
 def completion(etags: Sequence[str], sha256s: Sequence[str] = ()) -> bytes:
     """The body of CompleteMultipartUpload: all parts in their order.
 
@@ -58,8 +66,7 @@ def completion(etags: Sequence[str], sha256s: Sequence[str] = ()) -> bytes:
         f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>{checksum}</Part>"
         for number, (etag, checksum) in enumerate(zip(etags, sums, strict=True), start=1)
     )
-    namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
-    return f'<CompleteMultipartUpload xmlns="{namespace}">{"".join(parts)}</CompleteMultipartUpload>'.encode()
+    return f'<CompleteMultipartUpload xmlns="{NAMESPACE}">{"".join(parts)}</CompleteMultipartUpload>'.encode()
 
 
 def base64_of(digest: str) -> str:

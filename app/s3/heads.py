@@ -25,6 +25,7 @@ _CARRIED = {
     "cache_control": "cache-control",
     "content_disposition": "content-disposition",
     "content_language": "content-language",
+    "expires": "expires",
     "website_redirect": "x-amz-website-redirect-location",
 }
 
@@ -80,6 +81,10 @@ class Head:
     kms_key: str | None
     locked_until: datetime | None
     legal_hold: bool
+    restoring: bool | None = None
+    """Whether a restore from an archive is on its way; False: a copy stands that can be read; None: none was asked."""
+    is_archived: bool = False
+    """In an archive tier of a class that is none by its name."""
 
     @property
     def encrypting(self) -> dict[str, str]:
@@ -126,6 +131,8 @@ def head_of(site: str, headers: Mapping[str, str], booked_class: Callable[[str |
         kms_key=headers.get(_KMS_KEY),
         locked_until=_retained_until(site, headers.get("x-amz-object-lock-retain-until-date")),
         legal_hold=headers.get("x-amz-object-lock-legal-hold") == "ON",
+        restoring=None if (restore := headers.get("x-amz-restore")) is None else 'ongoing-request="true"' in restore,
+        is_archived="x-amz-archive-status" in headers,
     )
 
 

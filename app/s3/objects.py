@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
 from app.domain.pins import Pin
-from app.errors import ChecksumMismatch, ConditionFailed, ObjectMissing, SiteFaulty, SourceChanged, UnknownOutcome
-from app.s3 import documents
+from app.errors import (
+    ChecksumMismatch,
+    ConditionFailed,
+    ObjectMissing,
+    Permanent,
+    SiteFaulty,
+    SourceChanged,
+    UnknownOutcome,
+)
+from app.s3 import documents, outcomes
 from app.s3.client import Bucket
 from app.s3.exchange import Stream
 from app.s3.heads import Carried, Head, head_of
@@ -25,12 +33,18 @@ _WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
 def head(bucket: Bucket, key: str, version_id: str | None = None) -> Head:
     """Looks at the current version, or that of an id.
 
-    Raises ObjectMissing, or BucketMissing when it is the bucket that is not there.
+    Raises ObjectMissing, BucketMissing when it is the bucket that is not there, or Blocked when only its owner has the
+    key that it is encrypted with.
     """
     try:
         headers, _ = bucket.ask("HEAD", key, _WITH_CHECKSUM, query={"versionId": version_id})
     except ObjectMissing:
         bucket.ask("GET", None, query={"list-type": 2, "max-keys": 1})  # a HEAD does not tell which of them is missing
+        raise
+    except Permanent as error:
+        if error.reason == outcomes.BAD_REQUEST:  # as for a key that only its owner has; a HEAD does not tell
+            with bucket.open(key, {"range": "bytes=0-0"}, version_id):
+                pass
         raise
     return head_of(bucket.name, headers, bucket.booked_class)
 
@@ -160,6 +174,8 @@ class Target:
     """Whether the site honours conditions; where it does not, the caller has looked first."""
     checksum: bool = False
     """Whether the site checks a SHA-256 that is sent along."""
+    encrypting: dict[str, str] = field(default_factory=dict)
+    """The headers that ask for an encryption beside the bucket's own."""
 
     @property
     def condition(self) -> dict[str, str]:
@@ -171,7 +187,7 @@ class Target:
     def headers(self, bucket: Bucket, carried: Carried) -> dict[str, str]:
         """What says how the object is to be: its class, and all that travels with the bytes."""
         storage_class = {"x-amz-storage-class": bucket.servers_class(self.storage_class)}
-        return carried.sent(self.intent) | carried.tagging() | storage_class
+        return carried.sent(self.intent) | carried.tagging() | storage_class | self.encrypting
 
 
 def put(bucket: Bucket, target: Target, body: Buffer, sha256: str, carried: Carried) -> None:

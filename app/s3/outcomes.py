@@ -31,6 +31,7 @@ from app.errors import (
     ChecksumMismatch,
     ConditionFailed,
     ForetideError,
+    NotRestored,
     ObjectMissing,
     Permanent,
     SiteFaulty,
@@ -64,8 +65,14 @@ FAULTY = frozenset(
     }
 )
 MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})
+ARCHIVED = frozenset({"InvalidObjectState", "ObjectNotInActiveTierError"})
 UPLOAD_MISSING = "upload_missing"
+RESTORE_UNDER_WAY = "restore_already_in_progress"
 CORRUPT = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+BAD_REQUEST = "http_400"
+"""The reason of a 400 without a body to tell more."""
+_CUSTOMER_KEY = re.compile(r"server.side encryption|SSE-?C\b|SSECustomerKey|customer.(provided )?key", re.IGNORECASE)
+"""What servers say of an object that cannot be read without its owner's key."""
 MESSAGE_LIMIT = 500
 """Characters of a server's message that are shown."""
 NEVER_REACHED = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError)
@@ -78,7 +85,7 @@ def classed(site: str, *, writes: bool = False) -> Iterator[None]:
 
     writes: the request changes something, so that a lost reply leaves its outcome unknown.
     Raises SiteUnavailable, SiteFaulty, Throttled, UnknownOutcome, ChecksumMismatch (transient), AccessDenied,
-    BucketMissing, ObjectMissing, ConditionFailed, Blocked or another Permanent.
+    BucketMissing, ObjectMissing, ConditionFailed, NotRestored or another Permanent.
     """
     try:
         yield
@@ -132,8 +139,10 @@ def refusal(site: str, status: int, code: str, message: str, headers: Mapping[st
 
 
 def _permanent(code: str, status: int, says: str) -> Permanent:
-    if code == "InvalidObjectState":
-        return Blocked(says, reason="restore_needed")
+    if status == 400 and _CUSTOMER_KEY.search(says):
+        return Blocked(f"{says} (only its owner has the key)", reason="customer_key")
+    if code in ARCHIVED:
+        return NotRestored(says, reason="restore_needed")
     if code == "NoSuchBucket":
         return BucketMissing(says)
     if code == "NoSuchUpload":

@@ -155,6 +155,8 @@ def _operation(method: str, key: str, given: dict[str, str], head: Head) -> str:
     if "uploadId" in given:
         upload = {"GET": "ListParts", "POST": "CompleteMultipartUpload", "DELETE": "AbortMultipartUpload"}
         return upload.get(method, "UploadPartCopy" if copies else "UploadPart")
+    if method == "POST" and "restore" in given:
+        return "RestoreObject"
     if method == "POST" and "uploads" in given:
         return "CreateMultipartUpload"
     if method == "PUT" and copies:

@@ -100,6 +100,20 @@ def test_a_site_is_registered_probed_and_never_tells_its_secret(api: Api):
     assert api.get("/v1/sites/aws-eu").status_code == 404
 
 
+def test_a_sites_keys_are_mapped_and_checked(api: Api):
+    api.post("/v1/sites", site())
+    changed = api(
+        "PATCH", "/v1/sites/aws-eu", json={"kms_keys": {"*": "alias/cold", "arn:aws:kms:x:1:key/2": "default"}}
+    )
+    assert changed.json["kms_keys"] == {"*": "alias/cold", "arn:aws:kms:x:1:key/2": "default"}
+    assert changed.json["job_id"] is None, "nothing that a probe looks at"
+    for wrong in ({"*": ""}, {"": "k"}, {"*": "a b"}, {"*": "a\r\nx: y"}, {"*": None}, ["k"]):
+        refused = api("PATCH", "/v1/sites/aws-eu", json={"kms_keys": wrong})
+        assert refused.status_code == 422, wrong
+        assert refused.json["errors"][0]["pointer"].startswith("/kms_keys"), refused.json
+    assert api.get("/v1/sites/aws-eu").json["kms_keys"]["*"] == "alias/cold"
+
+
 def test_a_wrong_site_is_told_field_by_field(api: Api):
     wrong = api.post("/v1/sites", site(name="a b", latency_ms=-1, colour="red") | {"bucket": ""})
     assert wrong.status_code == 422

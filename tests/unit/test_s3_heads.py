@@ -40,13 +40,16 @@ def test_a_plain_head_says_what_is_there_and_nothing_else():
 
 def test_all_that_a_head_may_say_is_understood():
     found = head(
-        content_type="a/b", cache_control="no-cache", x_amz_meta_note="Ã©", x_amz_version_id="v",
-        x_amz_tagging_count="3", x_amz_checksum_sha256=base64_of(SHA256.digest()),
+        content_type="a/b", cache_control="no-cache", expires="Thu, 01 May 2031 12:00:00 GMT",
+        x_amz_meta_note="Ã©", x_amz_version_id="v", x_amz_tagging_count="3",
+        x_amz_checksum_sha256=base64_of(SHA256.digest()),
         x_amz_checksum_crc32=base64_of(zlib.crc32(BODY).to_bytes(4)), x_amz_server_side_encryption="aws:kms",
         x_amz_server_side_encryption_aws_kms_key_id="k", date="Fri, 01 May 2026 13:00:00 GMT",
         x_amz_object_lock_retain_until_date="2027-01-01T00:00:00.000Z", **{f"x_amz_meta_{INTENT}": "7.1"},
     )  # fmt: skip
-    assert found.carried == Carried({"content_type": "a/b", "cache_control": "no-cache"}, {"note": "Ã©"})
+    headers = {"content_type": "a/b", "cache_control": "no-cache", "expires": "Thu, 01 May 2031 12:00:00 GMT"}
+    assert found.carried == Carried(headers, {"note": "Ã©"})
+    assert found.carried.sent("7.1")["expires"] == headers["expires"]
     assert (found.intent, found.tag_count, found.pin.version_id) == ("7.1", 3, "v")
     assert (found.sha256, found.crc32, found.sha256_of_parts) == (SHA256.hexdigest(), zlib.crc32(BODY), None)
     assert found.encrypting == {

@@ -12,10 +12,10 @@ from botocore.exceptions import (
 
 from app.errors import (
     AccessDenied,
-    Blocked,
     BucketMissing,
     ChecksumMismatch,
     ConditionFailed,
+    NotRestored,
     ObjectMissing,
     Permanent,
     PolicyForbids,
@@ -63,7 +63,8 @@ def meaning(error, *, writes=False):
         ("PreconditionFailed", 412, ConditionFailed, "condition_failed"),
         ("412", 412, ConditionFailed, "condition_failed"),
         ("BadDigest", 400, ChecksumMismatch, "checksum_mismatch"),
-        ("InvalidObjectState", 403, Blocked, "restore_needed"),
+        ("InvalidObjectState", 403, NotRestored, "restore_needed"),
+        ("ObjectNotInActiveTierError", 403, NotRestored, "restore_needed"),
         ("InvalidArgument", 400, Permanent, "invalid_argument"),
         ("NotImplemented", 501, Permanent, "not_implemented"),
     ],
