@@ -78,6 +78,12 @@ def test_a_site_that_does_not_answer_is_shown_with_its_reason(foretide, client: 
     assert added.returncode != ExitCode.OK
     assert added.stderr
     assert client.site("down")["state"] != "ready"
+    wanted = ("sites", "change", "down", "latency_ms=20", "kms_keys.*=alias/cold")
+    assert foretide(*wanted, "--dry-run").returncode == ExitCode.OK
+    assert client.site("down")["kms_keys"] == {}
+    assert foretide(*wanted, "--yes", "--json").returncode == ExitCode.OK
+    assert (client.site("down")["kms_keys"], client.site("down")["latency_ms"]) == ({"*": "alias/cold"}, 20)
+    assert b"/colour" in foretide("sites", "change", "down", "colour=red", "--yes").stderr
     assert foretide("sites", "remove", "down", "--dry-run").returncode == ExitCode.OK
     assert foretide("sites", "remove", "down", "--yes").returncode == ExitCode.OK
     assert foretide("sites", "show", "down").returncode == ExitCode.NOT_FOUND
