@@ -3,6 +3,7 @@
 import hashlib
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import permutations
 
 import pytest
@@ -84,6 +85,18 @@ def test_objects_arrive_whole_and_the_source_goes_where_its_delete_is_guarded(pa
         assert pair.at(pair.source, name) == (None if guarded else body)
         assert pair.states(name) == {pair.source: "deleted" if guarded else "draining", pair.destination: "serving"}
     assert pair.plain[pair.destination].uploads(pair.folder) == {}
+
+
+@pytest.mark.parametrize("size", [5, 6 * MIB])
+@pytest.mark.parametrize(("destination", "ended"), [(MOTO, "done"), (RCLONE, "failed")])
+def test_the_time_of_expiry_arrives_or_the_source_stays(between, destination, ended, size):
+    world = between(SEAWEEDFS, destination)
+    expires = datetime(2031, 5, 1, 12, tzinfo=UTC)
+    world.plain[SEAWEEDFS].put(world.key("a"), b"x" * size, Expires=expires)
+    row = world.moved("a")["a"]
+    assert (row.state, row.reason) == (ended, None if ended == "done" else "not_kept_as_sent")
+    standing = world.plain[destination if ended == "done" else SEAWEEDFS].head(world.key("a"))
+    assert (standing["Expires"], standing["ContentLength"]) == (expires, size)
 
 
 def test_a_kept_source_is_reported_and_goes_when_the_operator_allows_it(between):
