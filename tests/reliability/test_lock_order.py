@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 from psycopg2.errors import DeadlockDetected
-from sqlalchemy import update
+from sqlalchemy import select, text, update
 
 from app.db import (
     absence,
+    changes,
     jobs,
     migration_counts,
     migration_ends,
@@ -23,7 +24,7 @@ from app.db import (
 )
 from app.db import sites as registered
 from app.db.session import session_scope
-from app.db.tables import Job
+from app.db.tables import Job, Migration
 from app.domain.migrations import Setback
 from app.domain.pins import Pin
 from app.domain.states import JobState, MigrationState, MoveKind
@@ -145,3 +146,37 @@ def test_no_transaction_waits_in_a_circle(world, budget_s):
     assert not circles, f"{len(circles)} deadlocks beside {len(done)} acts: {sorted({name for name, _ in circles})}"
     assert not others
     assert len(done) > len(threads)
+
+
+def test_a_deadlock_counts_as_no_attempt(world, configure):
+    """Somebody holds the migration and then asks for its object, while the switch holds the object."""
+    configure(retry_base_s=300)
+    world.put(AWS, "a")
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    holds, let_go = threading.Event(), threading.Event()
+
+    def against_the_order():
+        with session_scope() as session:
+            session.scalars(select(Migration).where(Migration.job_id == job_id).with_for_update()).one()
+            holds.set()
+            waits = "select count(*) from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))"
+            while not session.scalar(text(waits)) and not let_go.wait(0.02):
+                pass
+            changes.lock(session, world.object("a").id)
+
+    other = threading.Thread(target=against_the_order)
+
+    def at(point):
+        if point == "verified" and not holds.is_set():
+            other.start()
+            assert holds.wait(5)
+
+    world.work(job_id, at=at)
+    let_go.set()
+    other.join(5)
+    row = world.row(job_id)
+    assert (row.state, row.reason, row.attempts) == ("waiting", "deadlocked", 0)
+    world.due(job_id)
+    world.finish(job_id)
+    assert world.row(job_id).state == "done"
