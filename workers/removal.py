@@ -10,7 +10,7 @@ from app.db.session import session_scope
 from app.domain.pins import Pin
 from app.domain.sites import SiteAddress
 from app.domain.tidying import RemovalAction, RemovalFacts, may_remove
-from app.errors import ConditionFailed, ForetideError, SiteFaulty, SiteUnavailable, Throttled, UnknownOutcome
+from app.errors import ConditionFailed, ForetideError, Permanent, SiteFaulty, SiteUnavailable, Throttled, UnknownOutcome
 from app.s3 import objects
 from app.s3.client import connect
 from app.s3.heads import Head
@@ -21,8 +21,8 @@ def remove(job: JobContext, left: Left, *, dry_run: bool) -> tuple[RemovalAction
     """Removes the copy if every condition holds; returns what was done, or would be, and why. Raises LeaseLost."""
     try:
         return _remove(job, left, dry_run=dry_run)
-    except (SiteUnavailable, SiteFaulty, Throttled, UnknownOutcome) as error:
-        return RemovalAction.KEEP, error.reason  # looked at again by the next pass
+    except (SiteUnavailable, SiteFaulty, Throttled, UnknownOutcome, Permanent) as error:
+        return RemovalAction.KEEP, error.reason  # looked at again by the next pass; the others are not held up
 
 
 def _remove(job: JobContext, left: Left, *, dry_run: bool) -> tuple[RemovalAction, str]:
@@ -41,10 +41,10 @@ def _remove(job: JobContext, left: Left, *, dry_run: bool) -> tuple[RemovalActio
         pass  # a worker that was frozen until now would delete what may have come back since
     try:
         objects.delete(bucket, left.key, found.pin, conditional=left.conditional)
-    except ConditionFailed:
+    except Permanent as refused:
         with job.saving() as session:
             store.kept(session, left, mark)
-        return RemovalAction.KEEP, "changed"
+        return RemovalAction.KEEP, "changed" if isinstance(refused, ConditionFailed) else refused.reason
     with job.saving() as session:
         store.removed(session, left, mark)
     return verdict.action, verdict.reason

@@ -20,7 +20,7 @@ from app.domain.policies import Readers
 from app.domain.remedies import WantedMove
 from app.domain.rollback import Now, Undo, UndoAction, undo
 from app.domain.states import MoveKind
-from app.errors import SiteUnavailable
+from app.errors import Permanent, SiteFaulty, SiteUnavailable, Throttled
 from app.queue import TaskName
 from app.s3 import objects
 from app.s3.client import connect
@@ -73,9 +73,10 @@ def _all_objects(job: JobContext, plan_id: int, *, dry_run: bool) -> Outcome:
         with session_scope() as session:
             ids = store.objects_of(session, plan_id, after, BATCH)
         for object_id in ids:
+            job.check()
             _object(plan_id, object_id, outcome, dry_run=dry_run)
             done, after = done + 1, object_id
-            job.progress(done, 0, "objects")
+        job.progress(done, 0, "objects")
         if len(ids) < BATCH:
             return outcome
 
@@ -119,8 +120,10 @@ def _step(plan_id: int, object_id: int, number: int) -> Step | None:
         address = known.address(move.source_id)
     try:
         found = objects.find(connect(address), move.key)
-    except SiteUnavailable:
+    except (SiteUnavailable, SiteFaulty, Throttled):
         return Step(move, now, Undo(UndoAction.WAIT, "site_unavailable"))
+    except Permanent as refused:  # what cannot be looked at is not put in service; the others are not held up
+        return Step(move, now, Undo(UndoAction.KEEP, refused.reason))
     if found is None:
         return Step(move, now, Undo(UndoAction.KEEP, "source_missing"))
     changed = move.source_pin is not None and not found.pin.same_object(move.source_pin)

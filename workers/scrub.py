@@ -17,7 +17,7 @@ from app.db.verification import Held, Selection
 from app.domain.scrub import FindingKind, Looked, Suspicion, Why, confirm, is_corrupt, suspect
 from app.domain.states import SiteState
 from app.domain.verification import Judgement, Verdict, may_be_read
-from app.errors import Conflict, SourceChanged
+from app.errors import Conflict, Permanent, SourceChanged
 from app.queue import TaskName
 from app.s3 import objects
 from app.s3.client import Bucket, connect
@@ -100,7 +100,12 @@ class Scrub:
 
     def _look(self, line: Line, suspicion: Suspicion) -> None:
         self._job.check()
-        found = objects.find(self._bucket, line.key)
+        try:
+            found = objects.find(self._bucket, line.key)
+        except Permanent:  # such as one that is encrypted with a key of its owner's: it is there, and not ours
+            if suspicion.kind is FindingKind.DARK and (self._dry_run or self._save(line, suspicion, None)):
+                self._count(suspicion)
+            return
         with session_scope() as session:
             mark = store.mark_of(session, self._site.id, line.key, found.intent if found else None)
         confirmed = confirm(suspicion, line.listed, Looked(found.pin, mark) if found else None)

@@ -12,7 +12,7 @@ from app.db.session import session_scope
 from app.db.tables import Json, Site
 from app.domain.states import SiteState
 from app.domain.tidying import Cause, RemovalAction, is_orphan
-from app.errors import Permanent, SiteFaulty, SiteUnavailable, Throttled
+from app.errors import Permanent, SiteFaulty, SiteUnavailable, Throttled, UnknownOutcome
 from app.queue import TaskName
 from app.s3 import multipart
 from app.s3 import uploads as s3_uploads
@@ -71,11 +71,11 @@ class _Tidy:
     def run(self, *, propagate: bool) -> None:
         """All that is to be tidied. propagate: also the copies of objects that their owner deleted.
 
-        A site that does not answer is left to the next pass.
+        A site that does not answer, or refuses, is left to the next pass and does not keep the others from theirs.
         """
         try:
             self._run(propagate=propagate)
-        except (SiteUnavailable, SiteFaulty, Throttled) as error:
+        except (SiteUnavailable, SiteFaulty, Throttled, UnknownOutcome, Permanent) as error:
             self._keep(error.reason)
 
     def _run(self, *, propagate: bool) -> None:
@@ -108,6 +108,7 @@ class _Tidy:
                 self._job.check()
                 self._told(left, *remove(self._job, left, dry_run=self._dry_run))
             after = batch[-1].object_id
+            self._tell_progress()
 
     def _dark(self) -> None:
         after = 0
@@ -121,8 +122,12 @@ class _Tidy:
                 if not self._dry_run and action in (RemovalAction.DELETE, RemovalAction.ABSENT):
                     with session_scope() as session:
                         findings.resolve(session, after)
+            self._tell_progress()
             if len(batch) < BATCH:
                 return
+
+    def _tell_progress(self) -> None:
+        self._job.progress(self._result["removed"] + sum(self._kept.values()), 0, "copies")
 
     def _told(self, left: Left, action: RemovalAction, reason: str) -> None:
         if action is RemovalAction.DELETE:
@@ -146,8 +151,8 @@ class _Tidy:
         with session_scope() as session:
             left = uploads.stored(session, self._site.id)
         for migration_id, key, upload_id in left:
-            self._abort(key, upload_id, "stored")
-            if not self._dry_run:
+            self._job.check()
+            if self._abort(key, upload_id, "stored") and not self._dry_run:
                 with session_scope() as session:
                     migration_parts.forget_upload(session, migration_id, upload_id)
         done = {upload_id for _, _, upload_id in left}
@@ -171,8 +176,15 @@ class _Tidy:
             if is_orphan(upload.upload_id, initiated, claimants, has_parts=bool(parts)):
                 self._abort(upload.key, upload.upload_id, "never_stored")
 
-    def _abort(self, key: str, upload_id: str, why: str) -> None:
-        if not self._dry_run:
-            multipart.abort(connect(sites.address(self._site)), key, upload_id)
+    def _abort(self, key: str, upload_id: str, why: str) -> bool:
+        """Returns whether the upload is gone, or would be; one that the site refuses to end is told."""
+        try:
+            if not self._dry_run and not multipart.abort(connect(sites.address(self._site)), key, upload_id):
+                self._keep("uploads_never_aborted")
+                return True
+        except (Permanent, UnknownOutcome) as error:
+            self._keep(error.reason)
+            return False
         self._result["uploads_aborted"] += 1
         self._item(key, "upload", why)
+        return True

@@ -14,6 +14,8 @@ from app.db.tables import Job, Move
 from app.domain.states import MoveKind
 from app.errors import Conflict
 from tests import jobs
+from tests.faults.proxy import Proxy
+from tests.faults.rules import Fault, on
 from tests.world import World
 from workers.rollback import rollback as task
 
@@ -22,9 +24,9 @@ AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
 
 @pytest.fixture
 def make_world(sites, clean_database, configure):
-    def build(**rules):
+    def build(running=None, **rules):
         configure(growing_age_s=0, retry_base_s=0.01)
-        return World(sites, **rules)
+        return World(running or sites, **rules)
 
     return build
 
@@ -269,6 +271,20 @@ def test_a_source_that_is_missing_is_not_put_in_service(world):
     world.delete(AWS, "a")
     assert roll_back(plan_id)["kept"] == {"source_missing": 1}
     assert world.states("a") == {AWS: "draining", GCP: "serving"}
+
+
+def test_a_source_that_may_not_be_looked_at_stays_as_it_is_and_the_others_come_back(sites, make_world):
+    with Proxy(sites[AWS]) as proxy:
+        world = make_world({**sites, AWS: proxy.site})
+        for name in ("a", "b"):
+            world.put(AWS, name)
+        world.scan(AWS)
+        plan_id, job_id = planned(world, *((name, MoveKind.MOVE, AWS, GCP, "STANDARD") for name in ("a", "b")))
+        world.work(job_id)
+        proxy.harm(on("HeadObject", Fault.FORBIDDEN, name="a"))
+        assert roll_back(plan_id)["kept"] == {"access_denied": 1}
+    assert world.states("a") == {AWS: "draining", GCP: "serving"}
+    assert world.states("b") == {AWS: "serving", GCP: "stale"}
 
 
 def test_what_moved_on_since_stays(world):

@@ -11,6 +11,8 @@ from app.s3.clocks import now_at
 from app.s3.heads import INTENT
 from tests import jobs
 from tests.damage import rewrite, rot
+from tests.faults.proxy import Proxy
+from tests.faults.rules import Fault, on
 from tests.integration.test_verification import copied, open_alerts
 from tests.reliability.mortal import Mortal
 from tests.world import World
@@ -162,3 +164,14 @@ def test_the_api_starts_it_and_names_what_is_wrong(world, api):
     assert api.get(f"/v1/sites/{GCP}/findings?kind=odd").json["errors"][0]["pointer"] == "/kind"
     assert api.post(f"/v1/sites/{GCP}:scrub", {"shallow": True}).json["errors"][0]["pointer"] == "/shallow"
     assert [row["action"] for row in api.get("/v1/audit?action=site.scrub").json["items"]] == ["site.scrub"]
+
+
+def test_what_may_not_be_looked_at_is_told_as_unknown_and_holds_up_nothing(api, sites):
+    with Proxy(sites[GCP]) as proxy:
+        world = World({**sites, GCP: proxy.site})
+        for name in ("locked", "open"):
+            world.put(GCP, name)
+        a_second_passes(world)
+        proxy.harm(on("HeadObject", Fault.FORBIDDEN, name="locked"))
+        assert scrubbed(world)["found"] == {"dark_unknown": 2}
+    assert set(listed(api, kind="dark")) == {"locked", "open"}

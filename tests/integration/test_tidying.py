@@ -19,6 +19,8 @@ from app.domain.states import MigrationState, MoveKind
 from app.domain.tasks import TaskName
 from app.s3.heads import INTENT
 from tests import jobs
+from tests.faults.proxy import Proxy
+from tests.faults.rules import Fault, on
 from tests.integration.test_rollback import moved, roll_back
 from tests.integration.test_scrub import a_second_passes, scrubbed
 from tests.integration.test_verification import copied
@@ -32,9 +34,9 @@ MIB = 2**20
 
 @pytest.fixture
 def make_world(sites, clean_database, configure):
-    def build(**rules):
+    def build(running=None, **rules):
         configure(growing_age_s=0, retry_base_s=0.01, multipart_threshold=5 * MIB, part_size=5 * MIB)
-        return World(sites, **rules)
+        return World(running or sites, **rules)
 
     return build
 
@@ -393,3 +395,50 @@ def test_a_site_that_does_not_answer_is_left_to_the_next_pass(world):
     world.set_site(GCP, endpoint_url="http://127.0.0.1:9")
     result = tidied(world)
     assert (result["removed"], result["kept"]) == (0, {"site_unavailable": 1})
+
+
+def test_a_copy_that_a_site_refuses_to_delete_stays_and_holds_up_nothing(sites, make_world):
+    with Proxy(sites[GCP]) as proxy:
+        world = make_world({**sites, GCP: proxy.site})
+        for name in ("a", "b"):
+            rolled_back(world, name)
+        graces_are_over()
+        proxy.harm(on("DeleteObject", Fault.FORBIDDEN, name="a"))
+        result = tidied(world)
+        assert (result["removed"], result["kept"]) == (1, {"access_denied": 1})
+        assert (world.states("a")[GCP], world.states("b")[GCP]) == ("stale", "deleted")
+        proxy.harm()
+        assert tidied(world)["removed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "kept"),
+    [(Fault.FORBIDDEN, "access_denied", True), (Fault.UNKNOWN, "uploads_never_aborted", False)],
+)
+def test_an_upload_that_a_site_does_not_end_is_told_and_holds_up_nothing(sites, make_world, fault, reason, kept):
+    with Proxy(sites[GCP]) as proxy:
+        world = make_world({**sites, GCP: proxy.site})
+        rolled_back(world)
+        job_id = large(world)
+        dies_at(world, job_id, "part_sent")
+        given_up(job_id)
+        graces_are_over()
+        proxy.harm(on("AbortMultipartUpload", fault))
+        result = tidied(world)
+        assert (result["removed"], result["uploads_aborted"], result["kept"]) == (1, 0, {reason: 1})
+        assert (world.row(job_id).upload_id is not None) is kept, "what may be tried again is not forgotten"
+
+
+def test_a_site_that_refuses_its_credentials_does_not_keep_the_others_from_their_turn(world):
+    job_id = large(world)
+    dies_at(world, job_id, "part_sent")
+    given_up(job_id)
+    world.put(AZURE, "b")
+    rolled_back(world)
+    graces_are_over()
+    with session_scope() as session:
+        azure = registered.get(session, AZURE).id
+        session.execute(update(Migration).where(Migration.job_id == job_id).values(to_site_id=azure))
+    world.set_site(AZURE, secret_key="wrong")
+    result = jobs.run(tidy, TaskName.TIDY, {"prefix": world.folder}).result
+    assert (result["removed"], result["kept"]["access_denied"]) == (1, 2)
