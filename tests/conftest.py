@@ -1,6 +1,7 @@
 """The real Postgres, Valkey and S3 sites that tests run on: started once a pytest process, when a test first asks.
 
-Ports, passwords and so every URL are chosen now, before any module of the project reads its settings.
+Ports, passwords and so every URL are chosen now, before any module of the project reads its settings. Where several
+processes run the tests (pytest -n 2), each has a stack of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from tests.s3servers import Servers
 
 # Short leases, so that what follows from a lapsed one can be awaited.
 FAST = {"FORETIDE_LEASE_S": "3", "FORETIDE_LEASE_RENEW_S": "1", "FORETIDE_SOFT_SHUTDOWN_S": "5"}
+# Learning libraries use one thread, as they do in a worker's processes: more would fight for the cores.
+FAST |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
+ENVIRONMENT = dict(os.environ)
 STACK = Stack(StateFolder.fresh(prepare(get_settings().state_dir)))
 SERVER_URL = STACK.database_url
 DATABASE, TEMPLATE = f"test_{os.getpid()}", f"template_{os.getpid()}"
@@ -47,6 +51,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(name): runs only where this thing of tests/needs.py is")
     config.stash[figures.LINES] = []
+    if config.getoption("numprocesses", None):  # other processes run the tests and must not take this stack for theirs
+        STACK.stop()
+        os.environ.clear()
+        os.environ.update(ENVIRONMENT)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

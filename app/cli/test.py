@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import click
 
 from app.devstack.guard import Orphaned, guarded
 from app.errors import ExitCode
-from app.settings import PROJECT_ROOT
+from app.settings import PROJECT_ROOT, get_settings
 
 LINTERS: dict[str, tuple[str, ...]] = {
     "ruff check": ("-m", "ruff", "check"),
@@ -32,6 +33,12 @@ PATHS: dict[str, tuple[str, ...]] = {
     "browser": ("tests/browser",),
 }
 GROUPS = ("lint", *PATHS)
+PROCESSES = 2
+IN_PARALLEL = {"unit": "loadfile", "integration": "loadfile", "e2e": "loadgroup"}
+"""Groups whose tests are shared out to that many processes, each with a stack of its own, and how pytest-xdist does it.
+
+The others have the machine to themselves: what they measure are times.
+"""
 NO_TESTS = 5  # pytest's exit code
 REPORTED = ("tests", "failures", "errors", "skipped")  # counts of a JUnit report
 
@@ -110,7 +117,7 @@ def pytest_group(group: str, arguments: list[str]) -> Outcome:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        status = _python("-m", "pytest", *paths, f"--junitxml={report}", *arguments)
+        status = _python("-m", "pytest", *paths, f"--junitxml={report}", *_in_parallel(group), *arguments)
         outcome = read_report(group, report)
     outcome.seconds = time.monotonic() - begun
     if status == NO_TESTS:
@@ -140,6 +147,15 @@ def _split(words: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
     if extra and not extra[0].startswith("-"):
         raise click.UsageError(f"there is no group {extra[0]}; the groups are {', '.join(GROUPS)}")
     return named or GROUPS, extra
+
+
+def _in_parallel(group: str) -> tuple[str, ...]:
+    """Options of pytest-xdist; none where the processes would share a server that the environment names."""
+    settings = get_settings()
+    shared = settings.database_url or settings.broker_url or settings.sites
+    if group not in IN_PARALLEL or shared or os.cpu_count() == 1:
+        return ()
+    return (f"--numprocesses={PROCESSES}", f"--dist={IN_PARALLEL[group]}")
 
 
 def _python(*arguments: str) -> int:

@@ -85,6 +85,7 @@ class Stack:
                 child.kill()
             if self._supervisor:
                 self._supervisor.release()
+            self._ports.release()
             self.state.release()
 
     def adopt(self, **changed: str) -> None:

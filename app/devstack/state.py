@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,11 @@ class StateFolder:
     @classmethod
     def fresh(cls, state_dir: Path) -> StateFolder:
         """A new folder, deleted when it is released; those of stacks that were killed are deleted now."""
-        for old in state_dir.glob(f"{TEMPORARY}*"):
-            with contextlib.suppress(Conflict, OSError):
-                cls(old, temporary=True).release()
-        return cls(Path(tempfile.mkdtemp(dir=state_dir, prefix=TEMPORARY)), temporary=True)
+        with _alone(state_dir):
+            for old in state_dir.glob(f"{TEMPORARY}*"):
+                with contextlib.suppress(Conflict, OSError):
+                    cls(old, temporary=True).release()
+            return cls(Path(tempfile.mkdtemp(dir=state_dir, prefix=TEMPORARY)), temporary=True)
 
     def folder(self, name: str) -> Path:
         """A folder inside, made when it is not there."""
@@ -96,6 +97,17 @@ class StateFolder:
         if self.temporary:
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: a folder that is new and not held yet is not taken for one that was left behind."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def secret(length: int = 32) -> str:

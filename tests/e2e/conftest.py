@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +29,12 @@ QUICK = {
     "FORETIDE_PROBE_EVERY_S": "5",
     "FORETIDE_PREDICT_EVERY_S": "20",
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:  # demos bring their own stack: another process may run them
+            item.add_marker(pytest.mark.xdist_group("demo" if item.path.stem == "test_demo" else "running"))
 
 
 @pytest.fixture(scope="session")

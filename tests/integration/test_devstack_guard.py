@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.db.server import server_version
 from app.devstack import identity
 from app.devstack.ports import Ports, is_free
 from app.devstack.postgres import Postgres
+from app.devstack.state import StateFolder
 from app.settings import PROJECT_ROOT
 
 PROGRAM = PROJECT_ROOT / "tests/programs/hold_stack.py"
@@ -110,6 +112,15 @@ def test_the_next_start_deletes_what_a_killed_one_has_left(hold: Callable[..., H
     assert left.exists()
     hold().said()
     assert not left.exists()
+
+
+def test_folders_made_at_the_same_moment_are_not_swept_away(tmp_path: Path):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: StateFolder.fresh(tmp_path), range(100)))
+    assert all(folder.path.is_dir() for folder in made)
+    for folder in made:
+        folder.release()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_kept_folder_survives_a_kill_and_admits_one_stack(hold: Callable[..., Held]):

@@ -20,6 +20,8 @@ def test_a_wished_port_is_given_once():
     ports = Ports()
     wished = ports.choose()
     again = Ports()
+    assert again.choose(wished) != wished, "it is held, though nothing listens there"
+    ports.release()
     assert again.choose(wished) == wished
     assert again.choose(wished) != wished
 
