@@ -10,10 +10,8 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from app.db import schema, server
 from app.db import session as database_session
 from app.devstack.seaweed import RunningSite
 from app.devstack.stack import Stack
@@ -22,6 +20,7 @@ from app.settings import Settings, get_settings
 from tests import figures
 from tests.figures import Figures, Rounds
 from tests.needs import lacking
+from tests.pristine import Pristine
 from tests.s3servers import Servers
 
 # Short leases, so that what follows from a lapsed one can be awaited.
@@ -31,15 +30,8 @@ FAST |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 ENVIRONMENT = dict(os.environ)
 STACK = Stack(StateFolder.fresh(prepare(get_settings().state_dir)))
-SERVER_URL = STACK.database_url
-DATABASE, TEMPLATE = f"test_{os.getpid()}", f"template_{os.getpid()}"
-
-
-def _url(database: str) -> str:
-    return make_url(SERVER_URL).set(database=database).render_as_string(hide_password=False)
-
-
-STACK.adopt(**FAST, FORETIDE_DATABASE_URL=_url(DATABASE))
+DATABASE = Pristine(STACK.database_url, f"test_{os.getpid()}", f"template_{os.getpid()}")
+STACK.adopt(**FAST, FORETIDE_DATABASE_URL=DATABASE.url)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -95,32 +87,23 @@ def site_of(
 
 
 @pytest.fixture(scope="session")
-def _template(stack: Stack) -> Iterator[str]:
-    server.create_database(SERVER_URL, TEMPLATE)
-    schema.upgrade(Settings(database_url=_url(TEMPLATE)).sqlalchemy_url)
-    yield TEMPLATE
-    server.drop_database(SERVER_URL, TEMPLATE)
+def _fresh(stack: Stack) -> Iterator[Callable[[], None]]:
+    """Makes the database as good as new."""
+    DATABASE.start()
 
-
-@pytest.fixture(scope="session")
-def _fresh(_template: str) -> Iterator[Callable[[], None]]:
-    """Replaces the database by a new copy of the migrated template."""
-
-    def replace() -> None:
+    def restore() -> None:
         database_session.engine().dispose()
-        server.drop_database(SERVER_URL, DATABASE)
-        server.create_database(SERVER_URL, DATABASE, template=_template)
+        DATABASE.restore()
 
-    replace()
-    yield replace
+    yield restore
     database_session.engine().dispose()
-    server.drop_database(SERVER_URL, DATABASE)
+    DATABASE.drop()
 
 
 @pytest.fixture(scope="session")
 def database_url(_fresh: Callable[[], None]) -> str:
     """The URL of this process's migrated database, which FORETIDE_DATABASE_URL names too."""
-    return _url(DATABASE)
+    return DATABASE.url
 
 
 @pytest.fixture
@@ -135,8 +118,8 @@ def session(database_url: str) -> Iterator[Session]:
 
 @pytest.fixture
 def clean_database(_fresh: Callable[[], None]) -> Iterator[str]:
-    """The URL of an empty, migrated database, for tests that commit; it is replaced after the test."""
-    yield _url(DATABASE)
+    """The URL of an empty, migrated database, for tests that commit; it is as good as new after the test."""
+    yield DATABASE.url
     _fresh()
 
 
