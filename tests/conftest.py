@@ -60,8 +60,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     figures.show(terminalreporter, config.stash[figures.LINES])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    STACK.stop()  # before pytest-xdist hears that this process has finished: it then waits for seconds only
+
+
 def pytest_unconfigure() -> None:
-    STACK.stop()
+    STACK.stop()  # however the session ended
 
 
 @pytest.fixture(scope="session")

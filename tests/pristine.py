@@ -20,6 +20,8 @@ select count(*), sum(id::bigint), sum(hashtext(what)::bigint) from (
     union all select oid, concat(conname, conrelid) from pg_constraint
     union all select oid, concat(tgname, tgrelid, tgenabled) from pg_trigger
     union all select oid, concat(proname, prosrc) from pg_proc
+    union all select {FIRST_OWN}, setconfig::text from pg_db_role_setting
+        where setdatabase = (select oid from pg_database where datname = current_database())
 ) as found (id, what) where id >= {FIRST_OWN}
 """
 """Whatever is created, dropped or altered changes it; rows do not."""

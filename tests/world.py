@@ -54,7 +54,8 @@ class World:
         with session_scope() as session:
             found = sites.get(session, site.name)
             found.probed_at = datetime.now(UTC)
-            self.buckets[site.name] = connect(sites.address(found))
+            address = sites.address(found)
+        self.buckets[site.name] = connect(address)
 
     def set_site(self, name: str, **values: object) -> None:
         with session_scope() as session:
