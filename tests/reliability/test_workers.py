@@ -177,6 +177,7 @@ def all_done(ids: list[int]) -> bool:
 def test_work_is_accepted_while_the_broker_is_away_and_done_when_it_is_back(fleet, api, full, figure):
     took = []
     for away_s in (0, 1, 2, 5, 10, 20, 30, 45, 60, 90) if full else (1,):
+        under_way = fleet.submit(TaskName.PLAN, 8)
         fleet.broker.child.kill()
         gone = time.monotonic()
         ids = accepted(api, 200)
@@ -187,6 +188,8 @@ def test_work_is_accepted_while_the_broker_is_away_and_done_when_it_is_back(flee
         fleet.broker.start()
         fleet.broker.await_ready()
         took.append(await_true(lambda ids=ids: all_done(ids), "the work that was accepted"))
+        await_true(lambda ids=under_way: all_done(ids), "the work that was under way")
+        assert all(worker.alive for worker in fleet.workers.values()), "a worker outlives the broker"
     assert max(took) <= 10, took
     figure("O4", "accepted while the broker was away, and done later", 200 * len(took))
     figure("I10", f"work done within {max(took):.1f} s of the broker's return (at most 10)", len(took), bound=False)
