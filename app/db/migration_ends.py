@@ -115,18 +115,19 @@ def source_waits(session: Session, work: Work, verdict: DeleteVerdict, delay_s: 
 def reverse(session: Session, work: Work, verdict: DeleteVerdict, source_now: Pin | None) -> None:
     """Undoes the switch: the source is the newest version, or the last good copy.
 
-    Raises LeaseLost, or SourceChanged when the catalogue has changed since the last copy was taken for that.
+    Raises LeaseLost, or SourceChanged when the catalogue has changed since the copy was found missing, or the last one.
     """
     found = changes.lock(session, work.object_id)
     mine(session, work.claim)
+    if verdict.reason not in ("destination_lost", "last_copy"):
+        changes.put_seen(session, work.object_id, work.source_id, source_now)
+        return
+    if found.version != work.object_version or found.state != ObjectState.PRESENT:
+        raise SourceChanged("the catalogue changed just before the source was to serve again")
     if verdict.reason == "destination_lost":
         changes.destination_lost(session, work.object_id, work.source_id, work.destination_id, work.claim.id)
-    elif verdict.reason == "last_copy":
-        if found.version != work.object_version:
-            raise SourceChanged("the catalogue changed just before the source was to serve again")
-        changes.last_copy(session, work.object_id, work.source_id, work.claim.id)
     else:
-        changes.put_seen(session, work.object_id, work.source_id, source_now)
+        changes.last_copy(session, work.object_id, work.source_id, work.claim.id)
 
 
 def _audit_source(session: Session, work: Work, action: str, verdict: DeleteVerdict) -> None:

@@ -11,6 +11,8 @@ from app.db.session import session_scope
 from app.db.tables import Plan
 from app.domain.states import MoveKind, ReplicaState
 from app.errors import Conflict
+from tests.faults.proxy import Proxy
+from tests.faults.rules import Fault, on
 from tests.reliability.mortal import Mortal
 from tests.world import World
 
@@ -264,3 +266,28 @@ def test_a_bucket_under_two_names_is_one_copy(world, sites):
     world.finish(job_id)
     assert (world.row(job_id).state, world.row(job_id).reason) == ("done", "source_kept_too_few_replicas")
     assert world.read(AWS, "a") == b"hello"
+
+
+def test_what_its_owner_deleted_while_a_worker_looked_does_not_serve_again(sites, clean_database, configure):
+    """The copy is missing because its owner deleted it, which is told between the worker's look and its verdict."""
+    configure(growing_age_s=0, retry_base_s=0.01)
+    with Proxy(sites[GCP]) as proxy:
+        world = World({**sites, GCP: proxy.site})
+        world.put(AWS, "a")
+        world.scan(AWS)
+        job_id = world.move("a", AWS, GCP)
+        world.work(job_id)
+        world.delete(GCP, "a")
+        world.due(job_id)
+        told = []
+
+        def tell():
+            reported(world, GCP, "a", "DELETE")
+            told.append(world.states("a"))
+
+        proxy.harm(on("HeadObject", Fault.AFTER, name="a", times=1, act=tell))
+        world.work(job_id)
+        assert told == [{AWS: "stale", GCP: "deleted"}]
+        assert (world.object("a").state, world.states("a")) == ("gone", told[0])
+        world.finish(job_id)
+    assert (world.row(job_id).state, world.object("a").state, world.states("a")) == ("done", "gone", told[0])
