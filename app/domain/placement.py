@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.domain.placement_kernel import Choice, cheapest
 from app.domain.placement_problem import Costs, Item
+from app.domain.placement_rows import Coupled, Row, batches
 from app.domain.placement_sets import Structure, structure
 from app.domain.pricing import MONTH_DAYS, Floats
-
-CLOSED = 1e30
-"""Stands for infinity in sums, so that nothing becomes not-a-number; no bill comes near it."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +93,25 @@ def structures(costs: Costs) -> list[Structure]:
 def solve(costs: Costs) -> list[ReplicaSet | None]:
     """The cheapest feasible set of every object, today's included; None where there is none. Exact."""
     result: list[ReplicaSet | None] = [None] * len(costs.problem.items)
-    batches: dict[Structure, list[int]] = {}
-    for row, shape in enumerate(structures(costs)):
-        batches.setdefault(shape, []).append(row)
-    for shape, rows in batches.items():
-        for row, chosen in zip(rows, _solve_batch(costs, shape, np.array(rows)), strict=True):
-            result[row] = _or_today(costs, row, shape, chosen)
+    for coupled in couple(costs):
+        read_off(coupled, cheapest(coupled.batch, np.zeros(0)), result)
     return result
+
+
+def couple(costs: Costs, rows: Sequence[Row] = ()) -> list[Coupled]:
+    """The objects as the kernel takes them, with the rows that they share."""
+    shapes = structures(costs)
+    return batches(costs, shapes, [_surplus(costs, row, shape) for row, shape in enumerate(shapes)], rows)
+
+
+def read_off(coupled: Coupled, choice: Choice, into: list[ReplicaSet | None]) -> None:
+    """Writes a batch's choice as sets, at its objects' rows."""
+    object_of, column_of = np.nonzero(choice.held.T)
+    ends = np.searchsorted(object_of, np.arange(len(coupled.objects) + 1)).tolist()
+    columns, primaries = column_of.tolist(), choice.read.argmax(axis=0).tolist()
+    for index, row in enumerate(coupled.objects.tolist()):
+        held = tuple(columns[ends[index] : ends[index + 1]])
+        into[row] = ReplicaSet(held, primaries[index]) if held else None
 
 
 def totals(costs: Costs, chosen: Sequence[ReplicaSet | None]) -> Floats:
@@ -108,56 +119,12 @@ def totals(costs: Costs, chosen: Sequence[ReplicaSet | None]) -> Floats:
     return np.array([0.0 if at is None else split(costs, row, at).total for row, at in enumerate(chosen)])
 
 
-def _or_today(costs: Costs, row: int, shape: Structure, chosen: ReplicaSet | None) -> ReplicaSet | None:
-    """Today's copies where there are more of them than needed and dropping some would cost more than it saves."""
+def _surplus(costs: Costs, row: int, shape: Structure) -> tuple[tuple[int, ...], int] | None:
+    """Today's copies where there are more of them than needed: dropping some may cost more than it saves."""
     if not shape.sets or len(shape.held) <= len(shape.sets[0]) or breaches(costs, row, shape):
-        return chosen
+        return None
     now = today(costs, row, shape)
-    cheaper = chosen is None or split(costs, row, now).total <= split(costs, row, chosen).total
-    return now if cheaper else chosen
-
-
-def _solve_batch(costs: Costs, shape: Structure, rows: np.ndarray) -> list[ReplicaSet | None]:
-    sets = shape.sets
-    if not sets:
-        return [None] * len(rows)
-    sites = len(costs.problem.sites)
-    hold, serve = np.full((len(rows), sites), CLOSED), np.full((len(rows), sites), CLOSED)
-    hold_at, serve_at = np.zeros((len(rows), sites), int), np.zeros((len(rows), sites), int)
-    for site in range(sites):
-        columns = np.array([index for index, pair in enumerate(costs.pairs) if pair.site == site], int)
-        if not len(columns):
-            continue
-        held = np.minimum(costs.hold[np.ix_(rows, columns)], CLOSED)
-        served = np.minimum(held + costs.serve[np.ix_(rows, columns)], CLOSED)
-        hold_at[:, site], serve_at[:, site] = columns[held.argmin(axis=1)], columns[served.argmin(axis=1)]
-        hold[:, site], serve[:, site] = held.min(axis=1), served.min(axis=1)
-    member = np.zeros((len(sets), sites))
-    for index, chosen in enumerate(sets):
-        member[index, list(chosen)] = 1.0
-    base = hold @ member.T
-    reading = [[site for site in chosen if site in shape.primaries] for chosen in sets]
-    extra = np.stack([(serve[:, at] - hold[:, at]).min(axis=1) for at in reading], axis=1)
-    total = base + extra
-    best = total.argmin(axis=1)
-    return [
-        None
-        if total[row, best[row]] >= CLOSED / 2
-        else _build(sets[best[row]], reading[best[row]], serve[row] - hold[row], hold_at[row], serve_at[row])
-        for row in range(len(rows))
-    ]
-
-
-def _build(
-    chosen: Sequence[int],
-    reading: Sequence[int],
-    extra: np.ndarray,
-    hold_at: np.ndarray,
-    serve_at: np.ndarray,
-) -> ReplicaSet:
-    reader = min(reading, key=lambda site: float(extra[site]))
-    columns = tuple(int(serve_at[site] if site == reader else hold_at[site]) for site in chosen)
-    return ReplicaSet(columns, int(serve_at[reader]))
+    return now.columns, now.primary
 
 
 def today(costs: Costs, row: int, shape: Structure) -> ReplicaSet:
