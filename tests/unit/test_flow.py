@@ -1,7 +1,7 @@
 """The flow to a site: what each part lets through, by a clock that the test turns."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.flow import (
@@ -18,6 +18,7 @@ from app.domain.flow import (
 from app.domain.limits import Limits, SiteLimits, Wave, may_start, too_many_errors
 
 
+@settings(deadline=None)  # how busy the machine is shows nothing
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0.1, 20)), max_size=60), st.floats(0.5, 50))
 def test_a_token_bucket_never_lets_more_through_than_its_rate_and_one_second_at_once(steps, rate):
     bucket, now, used = TokenBucket(rate), 0.0, []
