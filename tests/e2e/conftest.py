@@ -139,14 +139,18 @@ class Folder:
         return list(self.client.migrations(plan_id=plan["id"]))
 
 
+def buckets(stack: Stack) -> dict[str, Bucket]:
+    """The sites by name, as their owners reach them."""
+    return {site.name: connect(address(site)) for site in stack.sites}
+
+
 _folders = count(1)
 
 
 @pytest.fixture
 def folder(client: Client, stack: Stack) -> Folder:
     """A new, empty folder."""
-    buckets = {site.name: connect(address(site)) for site in stack.sites}
-    return Folder(f"e2e-{next(_folders)}/", client, buckets)
+    return Folder(f"e2e-{next(_folders)}/", client, buckets(stack))
 
 
 @pytest.fixture

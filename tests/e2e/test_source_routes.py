@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from app.client import Client
+from app.devstack.stack import Stack
+from tests.e2e.conftest import Folder, buckets
 
 KEY = "logs/2025-11-06/app.log"
 CURL = Callable[[str], httpx.Response]
@@ -60,16 +62,23 @@ def learned(client: Client, month) -> None:
         client.wait(client.start_run(last="predict"), timeout_s=180)
 
 
-@pytest.fixture
-def files(learned, everywhere, client: Client) -> Iterator[None]:
-    """The files that the document speaks of, at one site each."""
-    everywhere.require(rf=1, sla_ms=80, pinned=True)
+@pytest.fixture(scope="module")
+def stored(learned, client: Client, stack: Stack) -> Folder:
+    """The files that the document speaks of, at one site each, with predictions."""
+    everywhere = Folder("", client, buckets(stack))
     for key in (KEY, "some-file", "file.txt"):
         everywhere.put(key, key.encode(), "aws-eu")
     everywhere.scanned()
     client.wait(client.start_run("features", "predict"), timeout_s=180)
-    yield
-    everywhere.require(rf=1)
+    return everywhere
+
+
+@pytest.fixture
+def files(stored: Folder) -> Iterator[Folder]:
+    """The same, under rules of their own for the test's time."""
+    stored.require(rf=1, sla_ms=80, pinned=True)
+    yield stored
+    stored.require(rf=1)
 
 
 def test_a_burst_is_counted_and_heats(curl: CURL, metric, files, client: Client, await_true):
@@ -107,14 +116,14 @@ def test_debug_placement(curl: CURL, files):
     assert shown["recommended"]["primary"] == "aws-eu"
 
 
-def test_optimize_is_listed_among_the_tasks(curl: CURL, files, everywhere, client: Client, mode):
-    everywhere.require(rf=2)
+def test_optimize_is_listed_among_the_tasks(curl: CURL, files: Folder, client: Client, mode):
+    files.require(rf=2)
     mode("auto")
     client.wait(curl("curl -X POST http://localhost:8000/optimize/some-file").json(), timeout_s=180)
     tasks = curl("curl http://localhost:8000/tasks | jq").json()
     (task,) = [task for task in tasks if task["key"] == "some-file"]
     assert task["src"] == "aws-eu"
-    assert task["dst"] in everywhere.holders("some-file") - {"aws-eu"}
+    assert task["dst"] in files.holders("some-file") - {"aws-eu"}
     assert task["error"] == ""
     assert "migration_jobs_total{" in curl("curl http://localhost:8000/metrics | grep migration").text
     assert "migration_queue_gauge{" in curl("curl http://localhost:8000/metrics | grep migration").text
