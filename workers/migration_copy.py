@@ -6,10 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from app.db import migration_parts as parts
-from app.db.migration_parts import Part
 from app.db.migration_work import Work
-from app.db.session import session_scope
 from app.domain.encryption import Encryption, encryption_at
 from app.domain.migrations import Owner, is_growing, owner, part_size
 from app.domain.pins import Pin
@@ -26,12 +23,12 @@ from app.errors import (
     UnknownOutcome,
 )
 from app.s3 import evidence, multipart, objects, transfer
-from app.s3.client import Bucket, connect
-from app.s3.multipart import SentPart
+from app.s3.client import connect
 from app.s3.objects import Carried, Head, Target
 from app.s3.outcomes import UPLOAD_MISSING
 from app.s3.transfer import Copied
 from app.settings import Settings
+from workers.migration_ledger import Ledger
 
 THIS = "this copy"
 """What `_standing` answers when the destination holds these very bytes already."""
@@ -109,7 +106,7 @@ class Copy:
     def write_parts(self) -> Copied:
         """Reads the pinned bytes and writes them in parts; the rest is as `write_whole`. Raises SourceChanged too."""
         work, destination = self.work, connect(self.work.destination)
-        ledger = _Ledger(work, self.pin, part_size(self.pin.size, self.settings.part_size), self.check)
+        ledger = Ledger(work, self.pin, part_size(self.pin.size, self.settings.part_size), self.check)
         done = ledger.resume(destination)
         try:
             copied = transfer.copy_parts(
@@ -127,8 +124,8 @@ class Copy:
             multipart.abort(destination, work.key, upload_id)
         return copied
 
-    def prove(self, copied: Copied) -> tuple[Pin, str]:
-        """The destination's pin and SHA-256, once it is shown to hold all that the source does.
+    def prove(self, copied: Copied) -> tuple[Pin, str | None]:
+        """The destination's pin and SHA-256, if that is known, once it is shown to hold all that the source does.
 
         Raises ChecksumMismatch, or Permanent when class, headers, metadata or tags were not kept.
         """
@@ -216,46 +213,5 @@ class Copy:
 
     def _holds(self, found: Head, copied: Copied) -> bool:
         destination = connect(self.work.destination)
-        sha256 = transfer.sha256_at(destination, self.work.key, found, copied, by_checksum=self.by_checksum)
-        return sha256 is not None
-
-
-class _Ledger:
-    """An upload's progress in the database, under the claim's fence."""
-
-    def __init__(self, work: Work, pin: Pin, size: int, check: Callable[[], None]) -> None:
-        self._work, self._pin, self._new_size, self.check = work, pin, size, check
-        self.part_size = work.part_size or size
-        self.upload_id = work.upload_id
-        self.etags: list[str] = []
-
-    def resume(self, destination: Bucket) -> list[SentPart]:
-        """The parts of an earlier claim's upload, if the site still has them."""
-        if self.upload_id is None:
-            return []
-        with session_scope() as session:
-            kept = parts.parts(session, self._work.claim.id)
-        done = [SentPart(part.number, part.etag, part.size, part.sha256) for part in kept]
-        if not done:  # it may hold parts of an attempt that was given up, which not every server lets be replaced
-            multipart.abort(destination, self._work.key, self.upload_id)
-            self.upload_id, self.part_size = None, self._new_size
-            return []
-        all_sent = sum(part.size for part in done) == self._pin.size  # then it may have been completed, and be gone
-        if not all_sent and not transfer.upload_is_there(destination, self._work.key, self.upload_id, done):
-            multipart.abort(destination, self._work.key, self.upload_id)  # it may be there without some of the parts
-            self.upload_id, self.part_size = None, self._new_size
-            return []
-        self.etags = [part.etag for part in done]
-        return done
-
-    def started(self, upload_id: str) -> None:
-        """Keeps the upload's id before any part is sent."""
-        self.upload_id = upload_id
-        with session_scope() as session:
-            parts.set_upload(session, self._work.claim, upload_id, self.part_size)
-
-    def sent(self, part: SentPart) -> None:
-        """Keeps a finished part before the next is sent."""
-        self.etags.append(part.etag)
-        with session_scope() as session:
-            parts.add_part(session, self._work.claim, Part(part.number, part.etag, part.size, part.sha256))
+        proof = transfer.proof_at(destination, self.work.key, found, copied, by_checksum=self.by_checksum)
+        return proof is not None

@@ -178,7 +178,7 @@ class Group:
         may_be_read(found, self.settings.growing_age_s)
         return None if body is None else Fetched(found, objects.with_tags(source, work.key, found), body)
 
-    def _place(self, work: Work, found: Fetched) -> tuple[Pin, str]:
+    def _place(self, work: Work, found: Fetched) -> tuple[Pin, str | None]:
         check = partial(self.check, work.claim)
         copy = Copy(work, found.head, found.carried, self.settings, check, self.at)
         copied = copy.write_whole(found.body)

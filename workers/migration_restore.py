@@ -9,7 +9,7 @@ from app.db.migration_work import Work
 from app.db.session import session_scope
 from app.domain import restores
 from app.domain.restores import RESTORING, check_allowed
-from app.errors import HeldBack, UnknownOutcome
+from app.errors import Blocked, HeldBack, UnknownOutcome
 from app.s3 import archive, objects
 from app.s3.client import connect
 from app.s3.objects import Head
@@ -18,13 +18,15 @@ from app.s3.objects import Head
 def await_restored(work: Work, found: Head, check: Callable[[], None], at: Callable[[str], None]) -> None:
     """Returns once the source, as a look has found it, can be read; check and at: as in Mover.
 
-    Raises HeldBack while its site restores it, Blocked when the policy allows no restore, OverBudget when the day's
+    Raises HeldBack while its site restores it, Blocked when the policy allows no restore or the restored copy has come
+    to its end, OverBudget when the day's
     budget does not, LeaseLost, Cancelled or what the site answers.
     """
     source = connect(work.source)
     if found.restoring is not None:
         _was_asked(work)
     elif _is_asleep(work, found):
+        _is_first(work)
         check_allowed(work.facts.rules, f"{work.source.name} lets nobody read class {found.pin.storage_class}")
         check()
         with session_scope() as session:
@@ -47,6 +49,15 @@ def await_restored(work: Work, found: Head, check: Callable[[], None], at: Calla
 def _is_asleep(work: Work, found: Head) -> bool:
     may_be = found.is_archived or found.pin.storage_class in work.facts.source.archives
     return may_be and archive.is_asleep(connect(work.source), work.key, found.pin)
+
+
+def _is_first(work: Work) -> None:
+    """Raises Blocked when a restore was paid for already: the next would not be in time for the copy either."""
+    with session_scope() as session:
+        if not migration_restore.is_paid(session, work):
+            return
+    told = f"{work.source.name} has restored the object, and that copy came to its end before the move"
+    raise Blocked(f"{told}; to ask and pay for another: foretide migrate retry", reason=restores.NEEDED)
 
 
 def _was_asked(work: Work) -> None:

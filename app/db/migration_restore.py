@@ -11,7 +11,7 @@ from app.db import audit, budgets, prices
 from app.db.budgets import Cost
 from app.db.migration_switch import ACTOR
 from app.db.migration_work import Work, mine
-from app.db.tables import Site
+from app.db.tables import Migration, Site
 from app.domain import pricing
 from app.domain.pins import Pin
 
@@ -30,6 +30,11 @@ def intend(session: Session, work: Work, found: Pin) -> None:
         raise reserved.refusals[0]
     row.reserved_on, row.reserved = reserved.day, cost.as_json() if reserved.day else None
     row.restore_usd, row.restored_at = usd, None
+
+
+def is_paid(session: Session, work: Work) -> bool:
+    """Whether the source was restored for this migration already."""
+    return session.get_one(Migration, work.claim.id).restored_at is not None
 
 
 def asked(session: Session, work: Work) -> None:

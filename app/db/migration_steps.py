@@ -226,7 +226,8 @@ def _row(work: Work) -> tuple[int, int, int, int, str]:
 def verified(session: Session, proven: Sequence[tuple[Work, str | None, Pin]]) -> dict[int, Outcome]:
     """The copies were proven equal to the pinned sources: each with its SHA-256 and its pin, by the migration's id.
 
-    sha256: None after a change of class. An outcome may be LeaseLost.
+    sha256: None after a change of class, and of a copy in an archive that several claims have written. An outcome may
+    be LeaseLost.
     """
     rows = held(session, [work.claim for work, _, _ in proven])
     outcomes: dict[int, Outcome] = {}

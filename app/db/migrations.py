@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, false, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, case, false, func, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.db import audit, jobs, migration_limits
 from app.db.jobs import Bell
 from app.db.locks import in_order
 from app.db.tables import Job, Migration, Object
+from app.domain import restores
 from app.domain.migrations import COPIED, EARLY, SWITCHED
 from app.domain.states import (
     MIGRATION_FINAL,
@@ -284,6 +286,11 @@ def _requeue(session: Session, which: tuple[ColumnElement[bool], ...]) -> None:
         return
 
 
+def _unless_asleep(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
+    """What was paid for a restore; nothing when the restored copy is gone, so that another is asked for."""
+    return case((Migration.reason == restores.NEEDED, None), else_=column)
+
+
 _FRESH: Mapping[str, object] = {
     "state": MigrationState.QUEUED,
     "attempts": 0,
@@ -295,6 +302,8 @@ _FRESH: Mapping[str, object] = {
     "finished_at": None,
     "lease_until": None,
     "next_attempt_at": func.now(),
+    "restore_usd": _unless_asleep(Migration.restore_usd),
+    "restored_at": _unless_asleep(Migration.restored_at),
 }
 
 

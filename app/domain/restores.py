@@ -12,6 +12,8 @@ DAYS = 3
 """How long a restored copy is to stand: the move may have to wait for the next day's budget."""
 RESTORING = "restoring"
 """The reason of a move that waits for its source to be restored."""
+NEEDED = "restore_needed"
+"""The reason of a move whose restored source has gone back to sleep: a retry alone asks for it again."""
 USUAL = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Classes that must be restored wherever no price book says otherwise."""
 

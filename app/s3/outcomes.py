@@ -24,6 +24,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from app.domain.restores import NEEDED
 from app.errors import (
     AccessDenied,
     Blocked,
@@ -142,7 +143,7 @@ def _permanent(code: str, status: int, says: str) -> Permanent:
     if status == 400 and _CUSTOMER_KEY.search(says):
         return Blocked(f"{says} (only its owner has the key)", reason="customer_key")
     if code in ARCHIVED:
-        return NotRestored(says, reason="restore_needed")
+        return NotRestored(says, reason=NEEDED)
     if code == "NoSuchBucket":
         return BucketMissing(says)
     if code == "NoSuchUpload":

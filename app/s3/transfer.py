@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from app.domain.pins import Pin
-from app.errors import ChecksumMismatch, Permanent
+from app.errors import ChecksumMismatch, NotRestored, Permanent
 from app.s3 import evidence, multipart, objects
 from app.s3.buffers import Buffers
 from app.s3.client import Bucket
@@ -142,9 +142,16 @@ def _read_ahead(
             buffers.give(held.popleft())
 
 
+@dataclass(frozen=True)
+class Proof:
+    """The destination holds the bytes that were read. sha256: the whole's, unless nobody could sum it up."""
+
+    sha256: str | None
+
+
 def prove(
     destination: Bucket, key: str, copied: Copied, pin: Pin, wanted: Carried, *, by_checksum: bool
-) -> tuple[Head, str]:
+) -> tuple[Head, str | None]:
     """Shows that the destination holds the source's bytes and all that travels with them; returns it and its SHA-256.
 
     by_checksum: the site was probed to check and keep SHA-256 of what it is sent, so that its own word is enough; else
@@ -153,25 +160,31 @@ def prove(
     found = objects.head(destination, key)
     if found.pin.size != pin.size:
         raise ChecksumMismatch(f"{destination.name} holds {found.pin.size} of {pin.size} bytes")
-    sha256 = sha256_at(destination, key, found, copied, by_checksum=by_checksum)
-    if sha256 is None:
+    proof = proof_at(destination, key, found, copied, by_checksum=by_checksum)
+    if proof is None:
         raise ChecksumMismatch(f"{destination.name}: the copy's SHA-256 differs from the source's")
     kept_as_sent(destination, key, found, wanted)
-    return found, sha256
+    return found, proof.sha256
 
 
-def sha256_at(destination: Bucket, key: str, found: Head, copied: Copied, *, by_checksum: bool) -> str | None:
-    """The SHA-256 of what was found if those are the bytes that were read; None when they are others.
+def proof_at(destination: Bucket, key: str, found: Head, copied: Copied, *, by_checksum: bool) -> Proof | None:
+    """That what was found are the bytes that were read; None when they are others.
 
-    by_checksum: as in `prove`.
+    by_checksum: as in `prove`. A successor, which has not read all of them, reads them back; where they lie in an
+    archive by then, the site's word over its parts is enough.
     """
-    if by_checksum and copied.sha256 and (found.sha256 or found.sha256_of_parts):
-        whole = copied.sha256
-        same = found.sha256 == whole if found.sha256 else found.sha256_of_parts == sha256_of_parts(copied.parts)
-    else:
+    of_parts = by_checksum and found.sha256_of_parts
+    if by_checksum and copied.sha256 and found.sha256:
+        return Proof(copied.sha256) if found.sha256 == copied.sha256 else None
+    if of_parts and copied.sha256:
+        return Proof(copied.sha256) if of_parts == sha256_of_parts(copied.parts) else None
+    try:
         whole, parts = objects.hashes(destination, key, found.pin, copied.part_size)
-        same = tuple(parts) == copied.parts and copied.sha256 in (None, whole)
-    return whole if same else None
+    except NotRestored:
+        if not of_parts:
+            raise
+        return Proof(None) if of_parts == sha256_of_parts(copied.parts) else None
+    return Proof(whole) if tuple(parts) == copied.parts and copied.sha256 in (None, whole) else None
 
 
 def kept_as_sent(bucket: Bucket, key: str, found: Head, wanted: Carried) -> None:

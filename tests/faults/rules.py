@@ -31,6 +31,8 @@ class Fault(StrEnum):
     """One bit of the request's body is another when it comes to the server."""
     FORBIDDEN = "403"
     """403 AccessDenied in the server's place."""
+    ARCHIVED = "archived"
+    """403 InvalidObjectState in the server's place: it lies in an archive."""
     UNKNOWN = "405"
     """405 MethodNotAllowed in the server's place: it knows no such request."""
     THROTTLED = "429"
@@ -61,6 +63,7 @@ class Fault(StrEnum):
 
 IN_PLACE = {
     Fault.FORBIDDEN: (403, "AccessDenied"),
+    Fault.ARCHIVED: (403, "InvalidObjectState"),
     Fault.UNKNOWN: (405, "MethodNotAllowed"),
     Fault.THROTTLED: (429, "TooManyRequests"),
     Fault.BROKEN: (500, "InternalError"),

@@ -229,6 +229,61 @@ def test_a_move_that_waits_for_a_restore_is_cancelled_and_gives_nothing_more_out
     assert (world.job(job_id).state, world.states("a")) == ("cancelled", {COLD: "serving"})
 
 
+def falls_asleep(world, body=b"cold bytes"):
+    """As when the days of a restored copy are over, which moto does not tell: it can be read no more."""
+    world.put(COLD, "a", body, StorageClass="GLACIER")
+    assert world.head(COLD, "a").restoring is None
+
+
+def restored(world):
+    """A move whose source was asked back and stands to be read."""
+    world.policy("budget", {"usd_per_day": 1})
+    job_id = world.move("a", COLD, WARM)
+    world.work(job_id, at=world.begun)
+    world.step(more=False)
+    world.due(job_id)
+    return job_id
+
+
+def test_a_restored_copy_that_is_gone_before_the_move_is_asked_for_by_a_retry_alone(archive):
+    world = archive(allow_restore=True)
+    world.archived()
+    job_id = restored(world)
+    falls_asleep(world)
+    world.finish(job_id)
+    row = world.row(job_id)
+    assert (*ended(row), world.asked()) == ("blocked", "restore_needed", 1)
+    assert "foretide migrate retry" in row.error["detail"]
+    assert (world.budget("nano_usd"), world.states("a")) == ((0, fee("GLACIER", 10)), {COLD: "serving"})
+    with session_scope() as session:
+        migrations.retry(session, row.id, "test")
+    world.work(job_id, at=world.begun)
+    assert (*ended(world.row(job_id)), world.asked()) == ("waiting", "restoring", 2)
+    world.step(more=False)
+    world.due(job_id)
+    world.finish(job_id)
+    assert (ended(world.row(job_id)), world.read(WARM, "a")) == (("done", None), b"cold bytes")
+    assert world.budget("nano_usd") == (0, 2 * fee("GLACIER", 10)), "each was asked for once and paid once"
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_restored_copy_that_comes_to_its_end_during_the_copy_blocks_the_move(archive, body):
+    world = archive(allow_restore=True)
+    world.archived(body)
+    job_id = restored(world)
+    once = ["begun"]
+
+    def at(point):
+        if point in once:
+            once.clear()
+            falls_asleep(world, body)
+
+    world.work(job_id, at=at)
+    world.finish(job_id)
+    assert (once, ended(world.row(job_id)), world.asked()) == ([], ("blocked", "restore_needed"), 1)
+    assert (world.head(WARM, "a"), world.uploads(WARM), world.states("a")[COLD]) == (None, {}, "serving")
+
+
 # -- Into an archive, and classes that are none but by their name ------------------------------------------------------
 
 
@@ -255,6 +310,27 @@ def test_a_copy_that_could_not_be_read_back_goes_only_where_its_checksum_is_told
     world.finish(job_id)
     assert ended(world.row(job_id)) == ("blocked", "archive_unproven")
     assert world.head(COLD, "a") is None
+
+
+def test_a_successor_ends_a_copy_into_an_archive_by_what_the_site_tells_of_its_parts(sites, clean_database, configure):
+    """Moto tells no checksums, and SeaweedFS archives nothing: that it cannot be read is said in its place."""
+    configure(growing_age_s=0, retry_base_s=0.01, multipart_threshold=5 * MIB, part_size=5 * MIB)
+    with Proxy(sites[WARM]) as proxy:
+        world = World({"aws-eu": sites["aws-eu"], WARM: proxy.site})
+        world.put("aws-eu", "a", BODIES["parts"])
+        world.scan("aws-eu")
+        job_id = world.move("a", "aws-eu", WARM)
+        mortal = Mortal(named="copied")
+        assert mortal.run(lambda: world.work(job_id, at=mortal.at))
+        proxy.harm(on("GetObject", Fault.ARCHIVED))
+        world.due(job_id)
+        world.work(job_id)
+        row = world.row(job_id)
+        assert (row.state, row.reason, row.sha256) == ("switched", None, None)
+        assert (world.states("a")[WARM], world.replicas("a")[WARM].sha256) == ("serving", None)
+        assert len(proxy.asked("UploadPart", world.key("a"))) == 2, "no part is sent again"
+        proxy.harm()
+        assert world.read(WARM, "a") == BODIES["parts"]
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
