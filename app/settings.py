@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     grace_s: float = Field(60.0, description="Time between switch and delete; 86400 is advised outside the demo.")
     multipart_threshold: int = Field(16 * 2**20, description="Objects of this size and more are copied in parts.")
     part_size: int = Field(8 * 2**20, description="Least size of a part; raised so that 10,000 parts suffice.")
+    in_place_limit: int = Field(5 * 10**9, description="Larger objects change their class in parts, as S3 demands it.")
     encryption_enforced: bool = Field(False, description="First value of the security policy; then the policy rules.")
     backlog_alert: int = Field(20, description="More queued migrations than this raise the alert migration_backlog.")
     s3_connect_timeout_s: float = Field(3.0, description="Time given to connect to a site.")

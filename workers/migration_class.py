@@ -9,21 +9,30 @@ from app.db import migration_class
 from app.db import migration_steps as steps
 from app.db.migration_work import Work
 from app.db.session import session_scope
+from app.domain.class_changes import admit_in_parts
 from app.domain.encryption import is_by_key
 from app.domain.fingerprints import Fingerprint, hash_of
-from app.domain.migrations import Owner, owner
+from app.domain.migrations import Owner, owner, part_size
 from app.domain.old_versions import NULL
 from app.domain.pins import Pin
-from app.errors import Blocked, ConditionFailed, LeaseLost, Permanent, SourceChanged, UnknownOutcome
-from app.s3 import objects
+from app.errors import (
+    Blocked,
+    ConditionFailed,
+    LeaseLost,
+    ObjectMissing,
+    Permanent,
+    SiteFaulty,
+    SourceChanged,
+    UnknownOutcome,
+)
+from app.s3 import multipart, objects
 from app.s3.client import Bucket, connect
-from app.s3.objects import Carried, Head
+from app.s3.objects import Carried, Head, Target
+from app.s3.outcomes import UPLOAD_MISSING
 from app.settings import Settings
 from workers.migration_copy import may_be_read, pinned
+from workers.migration_ledger import Ledger
 from workers.migration_restore import await_restored
-
-IN_PLACE_LIMIT = 5 * 10**9
-"""CopyObject takes no larger object."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,8 @@ class ClassChange:
         may_be_read(found, self.settings.growing_age_s)
         if found.is_locked(found.server_date or self.work.now):
             raise Blocked("object lock protects this version and would not protect its copy", reason="object_lock")
-        if found.pin.size > IN_PLACE_LIMIT:
-            raise Blocked("the object is too large to be copied in place", reason="too_large_in_place")
+        if self._in_parts(found):
+            admit_in_parts(self.work.facts.source, marked=found.carried.has_room(self.work.intent))
         await_restored(self.work, found, self.check, self.at)
         carried = objects.with_tags(self.bucket, self.work.key, found)
         before = _fingerprint(found, carried)
@@ -83,21 +92,45 @@ class ClassChange:
     def _begin(self, found: Head, before: Fingerprint) -> Work:
         self.check()
         self.at("pinned")
+        if self.work.upload_id and self.work.pin and not found.pin.same_object(self.work.pin):
+            multipart.abort(self.bucket, self.work.key, self.work.upload_id)
         with session_scope() as session:
             begun = steps.only(steps.begin(session, [(self.work, found.pin)]))
             migration_class.keep_fingerprint(session, begun.claim, before)
         self.at("begun")
         return begun
 
+    def _in_parts(self, found: Head) -> bool:
+        return found.pin.size > self.settings.in_place_limit
+
     def _copy(self, work: Work, found: Head, carried: Carried) -> UnknownOutcome | None:
         """Returns why it is not known whether the site has done it."""
+        copy = self._copy_in_parts if self._in_parts(found) else self._copy_at_once
         try:
-            objects.change_class(self.bucket, work.key, found, carried, self.to_class, work.intent)
+            copy(work, found, carried)
         except ConditionFailed:
             raise SourceChanged from None
         except UnknownOutcome as unknown:
             return unknown
         return None
+
+    def _copy_at_once(self, work: Work, found: Head, carried: Carried) -> None:
+        objects.change_class(self.bucket, work.key, found, carried, self.to_class, work.intent)
+
+    def _copy_in_parts(self, work: Work, found: Head, carried: Carried) -> None:
+        can, pin = work.facts.source.capabilities, found.pin
+        ledger = Ledger(work, pin, part_size(pin.size, self.settings.part_size), self.check)
+        done = ledger.resume(self.bucket)
+        conditional = can.conditional_put and can.conditional_complete
+        target = Target(work.key, self.to_class, work.intent, replaces=pin.etag, conditional=conditional)
+        try:
+            multipart.copy_in_place(
+                self.bucket, found, target, carried, ledger.part_size, ledger.upload_id, done, ledger, self.at
+            )
+        except ObjectMissing as missing:
+            if missing.reason != UPLOAD_MISSING:
+                raise SourceChanged("the object is gone while its class was changed") from None
+            raise SiteFaulty("the upload is gone and is begun anew", reason=UPLOAD_MISSING) from None
 
     def _is_this_copy(self, work: Work, found: Head, before: Fingerprint) -> bool:
         """Whether what stands there is what this migration has made of the object that it has pinned.

@@ -16,6 +16,7 @@ from app.domain.jobs import RetryPolicy
 from app.domain.keys import not_kept
 from app.domain.pins import Pin
 from app.domain.policies import Readers, Rules
+from app.domain.pricing import IN_PLACE_LIMIT
 from app.domain.restores import check_allowed
 from app.domain.sites import Capabilities
 from app.domain.states import JobState, MigrationState, MoveKind, ObjectState, ReplicaState, SiteState
@@ -194,10 +195,10 @@ def requests_needed(kind: MoveKind, size: int) -> int:
     """Requests that a move makes at both sites together when nothing goes wrong, for the budget of requests.
 
     A copy looks, reads, writes, looks again at both ends and is deleted after as many looks; each part of a large one
-    is read, written and read back.
+    is read, written and read back. A change of class of one beyond IN_PLACE_LIMIT copies it in parts.
     """
     if kind is MoveKind.CLASS:
-        return 4
+        return 4 + (5 + -(-size // BUDGETED_PART) if size > IN_PLACE_LIMIT else 0)
     if kind is MoveKind.REMOVE:
         return 5
     return 9 + (3 * -(-size // BUDGETED_PART) if size >= BUDGETED_PART else 0)

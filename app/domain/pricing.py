@@ -21,6 +21,8 @@ KB = 2**10
 MONTH_DAYS = 30.0
 MULTIPART_THRESHOLD = 16 * 2**20
 PART_SIZE = 8 * 2**20
+IN_PLACE_LIMIT = 5 * 10**9
+"""Bytes of the largest object that S3 copies onto itself in one request."""
 
 Floats = NDArray[np.float64]
 ZERO = Decimal(0)
@@ -218,10 +220,14 @@ def copy_usd(source: StorageClass, target: StorageClass, size: Floats, egress: f
 
 
 def transition_usd(source: StorageClass, target: StorageClass, size: Floats) -> Floats:
-    """$ for a change of class in place: two HEADs, the copy onto itself and the retrieval of what is rewritten."""
+    """$ for a change of class in place: two HEADs, the copy onto itself and the retrieval of what is rewritten.
+
+    What is too large for one request pays for its parts.
+    """
     change = target.put_per_1k if target.transition_per_1k is None else target.transition_per_1k
     heads = float(source.get_per_1k) + float(target.get_per_1k)
-    return (float(change) + heads) / 1000 + size / GB * float(source.retrieval_per_gb)
+    in_parts = np.where(size > IN_PLACE_LIMIT, put_requests(size) * float(target.put_per_1k), 0.0)
+    return (float(change) + heads + in_parts) / 1000 + size / GB * float(source.retrieval_per_gb)
 
 
 def early_deletion_usd(entry: StorageClass, size: Floats, age_days: Floats, volume_gb: float = 0.0) -> Floats:

@@ -6,15 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.errors import ObjectMissing, Permanent, SiteFaulty, SourceChanged, UnknownOutcome
+from app.domain.pins import Pin
+from app.errors import Blocked, ObjectMissing, Permanent, SiteFaulty, SourceChanged, UnknownOutcome
 from app.s3 import documents, objects
 from app.s3.client import Bucket, Query
 from app.s3.heads import Carried, Head
 from app.s3.objects import Target, sha256_header
+from app.s3.outcomes import UPLOAD_MISSING
 from app.s3.wire import Buffer
 
-NEVER_ABORTS = frozenset({"method_not_allowed", "not_implemented", "http_405"})
-"""Why a server that has no such request refuses to end an upload."""
+UNKNOWN = frozenset({"method_not_allowed", "not_implemented", "http_405"})
+"""Why a server refuses a request that it does not have."""
+NO_PART_COPY = "no_part_copy"
+"""The reason of a change of class in parts at a site that does not copy a part itself."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ def copy_in_place(
     """Copies the object that was found onto itself in parts, with all that it carries; for those beyond 5 GB.
 
     target: names the class, and as `replaces` the ETag that was found. upload_id, done: an earlier claim's upload and
-    its parts. The site copies the bytes itself. Raises ConditionFailed or SourceChanged when the object is another now.
+    its parts. The site copies the bytes itself. Raises ConditionFailed or SourceChanged when the object is another now,
+    Blocked when the site does not copy parts.
     """
     if upload_id is None:
         upload_id = begin(bucket, target, carried, found.encrypting)
@@ -110,26 +115,62 @@ def copy_in_place(
     parts, size = list(done), found.pin.size
     for start in range(sum(part.size for part in parts), size, part_size):
         ledger.check()
-        number, last = len(parts) + 1, min(start + part_size, size) - 1
-        headers = objects.copy_source(bucket, target.key, found.pin) | {
-            "x-amz-copy-source-range": f"bytes={start}-{last}"
-        }
-        query: Query = {"partNumber": number, "uploadId": upload_id}
-        _, body = bucket.ask("PUT", target.key, headers, query=query, writes=True)
-        etag = _etag(bucket, documents.text(bucket.document(body, writes=True), "ETag"))
+        number, end = len(parts) + 1, min(start + part_size, size)
+        etag = _copy_part(bucket, target.key, found.pin, upload_id, number, (start, end - 1))
         at("part_sent")
-        parts.append(SentPart(number, etag, last + 1 - start, ""))
+        parts.append(SentPart(number, etag, end - start, ""))
         ledger.sent(parts[-1])
+    _holds_all(bucket, target.key, upload_id, size)
     ledger.check()
     now = objects.find(bucket, target.key)
     if now is None or not now.pin.same_object(found.pin):
         raise SourceChanged  # sites that ignore conditions may have copied parts of several objects
+    at("parts_copied")
     complete(bucket, target, upload_id, [part.etag for part in parts])
+
+
+def _copy_part(bucket: Bucket, key: str, pin: Pin, upload_id: str, number: int, span: tuple[int, int]) -> str:
+    """The site copies these bytes, first and last, of the pinned object into a part; returns the part's ETag."""
+    headers = objects.copy_source(bucket, key, pin) | {"x-amz-copy-source-range": f"bytes={span[0]}-{span[1]}"}
+    query: Query = {"partNumber": number, "uploadId": upload_id}
+    try:
+        _, body = bucket.ask("PUT", key, headers, query=query, writes=True)
+    except Permanent as refused:
+        if refused.reason not in UNKNOWN:
+            raise
+        raise Blocked(f"{bucket.name} copies no part of an object", reason=NO_PART_COPY) from None
+    if not body.strip():  # it has taken the request for a part of no bytes
+        raise Blocked(f"{bucket.name} does not copy what a part is to be a copy of", reason=NO_PART_COPY)
+    return _etag(bucket, documents.text(bucket.document(body, writes=True), "ETag"))
+
+
+def _holds_all(bucket: Bucket, key: str, upload_id: str, size: int) -> None:
+    """Raises Blocked unless the parts have the object's size together: once completed they stand in its place."""
+    held = listed_parts(bucket, key, upload_id)
+    if held is None:
+        raise ObjectMissing(f"{bucket.name} does not know the upload", reason=UPLOAD_MISSING)
+    if (copied := sum(part.size for part in held.values())) != size:
+        told = f"{bucket.name} has copied {copied} bytes into the parts of an object of {size}"
+        raise Blocked(told, reason=NO_PART_COPY)
+
+
+@dataclass(frozen=True)
+class ListedPart:
+    """A part as the site lists it."""
+
+    etag: str
+    size: int
 
 
 def sent_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, str] | None:
     """The ETags of the parts that the site holds, by number; None when there is no such upload."""
-    found: dict[int, str] = {}
+    held = listed_parts(bucket, key, upload_id)
+    return None if held is None else {number: part.etag for number, part in held.items()}
+
+
+def listed_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, ListedPart] | None:
+    """The parts that the site holds, by number; None when there is no such upload."""
+    found: dict[int, ListedPart] = {}
     marker: str | None = None
     try:
         while True:
@@ -137,7 +178,8 @@ def sent_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, str] | Non
             listed = bucket.document(body)
             for part in listed.iter("Part"):
                 if (number := documents.text(part, "PartNumber")).isdecimal():
-                    found[int(number)] = documents.text(part, "ETag")
+                    size = documents.text(part, "Size")
+                    found[int(number)] = ListedPart(documents.text(part, "ETag"), int(size) if size.isdecimal() else 0)
             before, marker = marker, documents.text(listed, "NextPartNumberMarker")
             if documents.text(listed, "IsTruncated") != "true" or not marker:
                 return found
@@ -161,7 +203,7 @@ def abort(bucket: Bucket, key: str, upload_id: str) -> bool:
         if sent_parts(bucket, key, upload_id) is not None:
             raise
     except Permanent as refused:
-        if refused.reason not in NEVER_ABORTS:
+        if refused.reason not in UNKNOWN:
             raise
         return False
     return True
