@@ -72,9 +72,10 @@ def _all_objects(job: JobContext, plan_id: int, *, dry_run: bool) -> Outcome:
     while True:
         with session_scope() as session:
             ids = store.objects_of(session, plan_id, after, BATCH)
+            known = Rollback.of(session, plan_id)
         for object_id in ids:
             job.check()
-            _object(plan_id, object_id, outcome, dry_run=dry_run)
+            _object(known, object_id, outcome, dry_run=dry_run)
             done, after = done + 1, object_id
         job.progress(done, 0, "objects")
         if len(ids) < BATCH:
@@ -91,10 +92,10 @@ class Step:
     written: Pin | None = None
 
 
-def _object(plan_id: int, object_id: int, outcome: Outcome, *, dry_run: bool) -> None:
+def _object(known: Rollback, object_id: int, outcome: Outcome, *, dry_run: bool) -> None:
     """Undoes the plan's moves of one object, the last first; each is decided on the object as it is then."""
     number, tries = 0, 0
-    while (step := _step(plan_id, object_id, number)) is not None:
+    while (step := _step(known, object_id, number)) is not None:
         done = dry_run or _save(step)
         if done and (dry_run or step.written is None):
             number, tries = number + 1, 0
@@ -106,20 +107,18 @@ def _object(plan_id: int, object_id: int, outcome: Outcome, *, dry_run: bool) ->
             _count(outcome, step.move, Undo(UndoAction.WAIT, "object_is_changing"), step.now)
 
 
-def _step(plan_id: int, object_id: int, number: int) -> Step | None:
+def _step(known: Rollback, object_id: int, number: int) -> Step | None:
     """The object's move of that number, counted from the last, and what to do about it; None after the first."""
     with session_scope() as session:
-        known = Rollback(session, plan_id)
-        now, moves = known.load(object_id)
+        now, moves = known.load(session, object_id)
         if number >= len(moves):
             return None
         move = moves[number]
         decided = undo(move.done, now)
         if decided.action is not UndoAction.REVERSE:
             return Step(move, now, decided)
-        address = known.address(move.source_id)
     try:
-        found = objects.find(connect(address), move.key)
+        found = objects.find(connect(known.address(move.source_id)), move.key)
     except (SiteUnavailable, SiteFaulty, Throttled):
         return Step(move, now, Undo(UndoAction.WAIT, "site_unavailable"))
     except Permanent as refused:  # what cannot be looked at is not put in service; the others are not held up

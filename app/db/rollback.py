@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.db import audit, changes, jobs, migrations, plans, policies, replicas, sites
 from app.db.jobs import Bell
 from app.db.migrations import ACTIVE
-from app.db.tables import Job, Migration, Move, Object, Plan
+from app.db.tables import Job, Migration, Move, Object, Plan, Site
 from app.domain.migrations import COPIED, EARLY, SWITCHED
 from app.domain.pins import Pin
 from app.domain.policies import Policies
@@ -102,44 +102,49 @@ def objects_of(session: Session, plan_id: int, after_id: int, limit: int) -> lis
     return list(session.scalars(found))
 
 
+@dataclass(frozen=True)
 class Rollback:
     """What holds for all of a plan's objects: sites and rules, read once a batch."""
 
-    def __init__(self, session: Session, plan_id: int) -> None:
-        self._session, self._plan_id = session, plan_id
-        self._sites = sites.by_id(session)
-        self._rules: Policies = policies.load(session)
+    plan_id: int
+    sites: Mapping[int, Site]
+    rules: Policies
+
+    @staticmethod
+    def of(session: Session, plan_id: int) -> Rollback:
+        """As they are now."""
+        return Rollback(plan_id, sites.by_id(session), policies.load(session))
 
     def address(self, site_id: int) -> SiteAddress:
         """How to reach a site."""
-        return sites.address(self._sites[site_id])
+        return sites.address(self.sites[site_id])
 
     def name(self, site_id: int | None) -> str | None:
         """A site's name."""
-        return self._sites[site_id].name if site_id in self._sites else None
+        return self.sites[site_id].name if site_id is not None and site_id in self.sites else None
 
-    def load(self, object_id: int) -> tuple[Now, list[Undoable]]:
+    def load(self, session: Session, object_id: int) -> tuple[Now, list[Undoable]]:
         """The object as it is, and the plan's moves of it, the last first."""
-        found = self._session.get_one(Object, object_id, populate_existing=True)
-        held = replicas.of_object(self._session, object_id)
+        found = session.get_one(Object, object_id, populate_existing=True)
+        held = replicas.of_object(session, object_id)
         pins = {replica.site_id: Pin.from_json(replica.pin) for replica in held}
         facts = {str(self.name(r.site_id)): replicas.facts(r, found.version) for r in held}
         other = select(Migration.id).where(
             ACTIVE,
             Migration.object_id == object_id,
-            or_(Migration.plan_id.is_(None), Migration.plan_id != self._plan_id),
+            or_(Migration.plan_id.is_(None), Migration.plan_id != self.plan_id),
         )
         now = Now(
             state=ObjectState(found.state),
-            rules=self._rules.rules(found.key),
+            rules=self.rules.rules(found.key),
             replicas={name: fact for name, fact in facts.items() if fact},
-            sites={site.name: SiteState(site.state) for site in self._sites.values()},
-            busy=self._session.scalar(other.limit(1)) is not None,
+            sites={site.name: SiteState(site.state) for site in self.sites.values()},
+            busy=session.scalar(other.limit(1)) is not None,
         )
-        rows = self._session.execute(
+        rows = session.execute(
             select(Migration, Move.from_class)
             .outerjoin(Move, Move.id == Migration.move_id)
-            .where(Migration.plan_id == self._plan_id, Migration.object_id == object_id)
+            .where(Migration.plan_id == self.plan_id, Migration.object_id == object_id)
             .order_by(Migration.id.desc())
             .execution_options(populate_existing=True)
         )
