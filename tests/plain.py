@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from app.devstack.seaweed import RunningSite
 
+SESSION = boto3.session.Session()
 META = "x-amz-meta-"
 MISSING = ("NoSuchKey", "404", "NotFound")
 
@@ -22,7 +23,7 @@ class Plain:
 
     def __init__(self, site: RunningSite, read_timeout_s: float = 10.0) -> None:
         self.site, self.bucket = site, site.bucket
-        self.client: Any = boto3.session.Session().client(
+        self.client: Any = SESSION.client(
             "s3",
             endpoint_url=site.endpoint_url,
             region_name=site.region,
