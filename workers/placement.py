@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import numpy as np
+
 from app import clock
 from app.db import placement as store
 from app.db import plans
@@ -13,8 +15,9 @@ from app.db.session import session_scope
 from app.db.tables import Json, Plan
 from app.domain.placement import solve, totals
 from app.domain.placement_decisions import Decision, Verdict, decide
-from app.domain.placement_milp import Limits, solve_milp
+from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem, price
+from app.domain.placement_rows import Row, Use
 from app.domain.plans import Baselines, Totals, baselines, infeasible
 from app.domain.policies import validate
 from app.domain.pricing import to_usd
@@ -135,15 +138,17 @@ def _decide_block(draft: Draft, problem: Problem) -> None:
 
 def _within_budget(draft: Draft) -> None:
     """Keeps of the changes those that the day's budget buys most with; what rules demand goes first."""
-    budget = draft.world.policies.document("budget")
-    limits = Limits(budget.get("usd_per_day"), budget.get("bytes_per_day"), budget.get("moves_per_day"))
-    sums = draft.totals
-    if not draft.changes or not limits.exceeded_by(sums.one_off, sums.bytes, sums.moves):
+    sums, rows = draft.totals, _budget(draft)
+    wanted = {Use.USD: sums.one_off, Use.BYTES: sums.bytes, Use.MOVES: sums.moves}
+    if not draft.changes or all(wanted[row.use] <= row.limit for row in rows):
         return
+    from app.domain.placement_coupled import solve_coupled  # scipy: not in the workers' parent
+
     costs = price(Problem(draft.world.options, tuple(d.item for d in draft.changes), draft.horizon_days))
-    milp = solve_milp(costs, limits)
-    if milp.status == "optimal":
-        left = decide(costs, milp.chosen)
+    solution = solve_coupled(costs, rows)
+    draft.solver["coupling"] = solution.document()
+    if np.isfinite(solution.objective):
+        left = decide(costs, solution.chosen)
         draft.solver["budget"] = "only what the day's budget buys most with is planned"
     else:
         left = [d if d.verdict is Verdict.MUST else replace(d, verdict=Verdict.HELD, moves=()) for d in draft.changes]
@@ -151,6 +156,13 @@ def _within_budget(draft: Draft) -> None:
     sums.add(draft.changes, sign=-1)
     sums.add(left)
     draft.changes = [decision for decision in left if decision.changes]
+
+
+def _budget(draft: Draft) -> list[Row]:
+    """The day's budgets as rows."""
+    budget = draft.world.policies.document("budget")
+    limits = ((use, budget.get(use.value)) for use in (Use.USD, Use.BYTES, Use.MOVES))
+    return [Row(use, float(limit)) for use, limit in limits if limit is not None]
 
 
 def _row(job: JobContext, draft: Draft, selection: Selection) -> Plan:

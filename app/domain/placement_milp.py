@@ -1,7 +1,7 @@
 """The placement problem as a mixed integer program, solved by PuLP with HiGHS: the reference, and coupled problems.
 
-Loaded by workers only. The same prices and feasible region as app/domain/placement.py; objects may share limits on
-money, bytes and moves, which the closed form cannot hold.
+Loaded by workers only. The same prices and feasible region as app/domain/placement.py; objects may share rows
+(app/domain/placement_rows.py), which the closed form alone cannot hold.
 """
 
 from __future__ import annotations
@@ -16,27 +16,13 @@ import pulp
 
 from app.domain.placement import ReplicaSet, breaches, split, structures, today
 from app.domain.placement_problem import Costs
+from app.domain.placement_rows import Row, counted
 from app.domain.placement_sets import Structure
-from app.domain.pricing import GB
 
 CHUNK = 100
 """Objects in one program when nothing couples them; from 10 to 200 an object takes the same 1 to 2.5 ms."""
 SCALE = 1e4
 """Costs are brought to this size, far above the solver's tolerances: bills of nano-dollars are decided exactly too."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What all moves together may use; None: no limit."""
-
-    usd: float | None = None
-    bytes: float | None = None
-    moves: float | None = None
-
-    def exceeded_by(self, usd: float, bytes_moved: float, moves: float) -> bool:
-        """Whether so much is more than any limit allows."""
-        pairs = ((self.usd, usd), (self.bytes, bytes_moved), (self.moves, moves))
-        return any(limit is not None and used > limit for limit, used in pairs)
 
 
 @dataclass(frozen=True)
@@ -72,22 +58,25 @@ class _Object:
         return SCALE / largest if largest > 0 else 1.0
 
 
-def solve_milp(costs: Costs, limits: Limits | None = None, rows: Sequence[int] | None = None) -> MilpResult:
+def solve_milp(
+    costs: Costs, coupling: Sequence[Row] = (), rows: Sequence[int] | None = None, seconds: float | None = None
+) -> MilpResult:
     """The cheapest feasible set of each object of `rows` (all by default), proven optimal: the gap asked for is zero.
 
-    Without limits objects are solved in chunks, those with equal costs once. An object without any feasible set is
-    None; when the limits leave no room for what the rules demand, status is "infeasible" and so is every object.
+    coupling: what the objects share; without it they are solved in chunks, those with equal costs once. An object
+    without any feasible set is None; when the rows leave no room for what the rules demand, status is "infeasible"
+    and so is every object. seconds: a limit for each program, after which status is "feasible" or "time_limit".
     """
     started = time.perf_counter()
     wanted = range(len(costs.problem.items)) if rows is None else rows
     shapes = structures(costs)
     chosen: dict[int, ReplicaSet | None] = {}
-    alike = _alike(costs, shapes, wanted) if limits is None else {row: [row] for row in wanted}
+    alike = _alike(costs, shapes, wanted) if not coupling else {row: [row] for row in wanted}
     leaders = [row for row in alike if _has_room(costs, shapes[row], row)]
-    step = CHUNK if limits is None else max(1, len(leaders))
+    step = CHUNK if not coupling else max(1, len(leaders))
     statuses, gaps = ["optimal"], [0.0]
     for start in range(0, len(leaders), step):
-        status, gap, found = _program(costs, shapes, leaders[start : start + step], limits)
+        status, gap, found = _program(costs, shapes, leaders[start : start + step], coupling, seconds)
         statuses.append(status)
         gaps.append(gap)
         chosen.update({member: value for row, value in found.items() for member in alike[row]})
@@ -119,13 +108,13 @@ def _alike(costs: Costs, shapes: Sequence[Structure], rows: Sequence[int]) -> di
 
 
 def _program(
-    costs: Costs, shapes: Sequence[Structure], rows: Sequence[int], limits: Limits | None
+    costs: Costs, shapes: Sequence[Structure], rows: Sequence[int], coupling: Sequence[Row], seconds: float | None
 ) -> tuple[str, float, dict[int, ReplicaSet]]:
     """One program over some objects: its status, its gap and the sets found."""
     program = pulp.LpProblem("placement", pulp.LpMinimize)
     objects = [_variables(program, costs, shapes[row], row) for row in rows]
     scales = [entry.scale for entry in objects]
-    if limits is not None:  # objects that compete for a limit are weighed in one currency
+    if coupling:  # objects that compete for a limit are weighed in one currency
         scales = [min(scales)] * len(scales)
     program += pulp.lpSum(
         scale * cost * variable for scale, entry in zip(scales, objects, strict=True) for variable, cost in entry.terms
@@ -133,12 +122,14 @@ def _program(
     for entry in objects:
         for constraint in _constraints(costs, shapes[entry.row], entry):
             program += constraint
-    for constraint in () if limits is None else _coupling(costs, objects, limits):
+    for constraint in _coupling(costs, objects, coupling):
         program += constraint
-    program.solve(pulp.HiGHS(msg=False, gapRel=0.0, gapAbs=0.0, threads=1, dual_feasibility_tolerance=1e-10))
+    limit = {} if seconds is None else {"timeLimit": seconds}
+    program.solve(pulp.HiGHS(msg=False, gapRel=0.0, gapAbs=0.0, threads=1, dual_feasibility_tolerance=1e-10, **limit))
     status = pulp.LpStatus[program.status].lower()
-    if program.status != pulp.LpStatusOptimal:
-        return status, float("inf"), {}
+    if program.sol_status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
+        return "infeasible" if status == "infeasible" else "time_limit", float("inf"), {}
+    status = "optimal" if program.status == pulp.LpStatusOptimal else "feasible"
     return status, float(program.solverModel.getInfo().mip_gap), {entry.row: _read_off(entry) for entry in objects}
 
 
@@ -183,27 +174,20 @@ def _constraints(costs: Costs, shape: Structure, entry: _Object) -> Iterator[Any
         yield pulp.lpSum(variable for site in shape.fast if site in at for variable in at[site]) >= go
 
 
-def _coupling(costs: Costs, objects: Sequence[_Object], limits: Limits) -> Iterator[Any]:
-    """What all moves together may use. A copy brought in counts as a move of the object's bytes."""
-    usd, bytes_moved, moves = [], [], []
-    for entry in objects:
-        row = entry.row
-        size = costs.problem.items[row].size
-        for column, (variable, _) in (*entry.read.items(), *entry.kept.items()):
-            site = costs.pairs[column].site
-            spared = costs.leave[row, site] if costs.keeps[row, column] else 0.0
-            usd.append(float(costs.move[row, column] - spared) * variable)
-            if not costs.keeps[row, column]:
-                bytes_moved.append(size / GB * variable)
-                moves.append(variable)
-        leaving = float(costs.base[row])
-        usd.append(leaving * (1 if entry.stay is None else 1 - entry.stay[0]))
-    if limits.usd is not None:
-        yield pulp.lpSum(usd) <= limits.usd
-    if limits.bytes is not None:
-        yield pulp.lpSum(bytes_moved) <= limits.bytes / GB
-    if limits.moves is not None:
-        yield pulp.lpSum(moves) <= limits.moves
+def _coupling(costs: Costs, objects: Sequence[_Object], coupling: Sequence[Row]) -> Iterator[Any]:
+    """What all objects together may use, each row brought near 1."""
+    for row, entry in zip(coupling, counted(costs, coupling) if coupling else (), strict=True):
+        table, terms = entry.table, []
+        base = float(entry.base[[thing.row for thing in objects]].sum())
+        for thing in objects:
+            columns = [*thing.read.items(), *(() if entry.read else thing.kept.items())]
+            terms += [(float(table[thing.row, column]), variable) for column, (variable, _) in columns]
+            if thing.stay is not None:
+                now = thing.stay[2]
+                used = table[thing.row, [now.primary] if entry.read else list(now.columns)]
+                terms.append((float(used.sum()), thing.stay[0]))
+        scale = max(abs(row.limit - base), *(abs(factor) for factor, _ in terms), 1e-300)
+        yield pulp.lpSum(factor / scale * variable for factor, variable in terms) <= (row.limit - base) / scale
 
 
 def _read_off(entry: _Object) -> ReplicaSet:

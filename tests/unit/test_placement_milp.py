@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from app.domain.demand import Demand, RegionReads
 from app.domain.placement import solve, split, structures, totals
 from app.domain.placement_decisions import decide
-from app.domain.placement_milp import Limits, solve_milp
+from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import Held, Item, Problem, SiteOption, price
+from app.domain.placement_rows import Row, Use
 from app.domain.policies import Readers, Rules
 from app.domain.price_books import shipped
 from app.domain.pricing import GB
@@ -93,18 +94,18 @@ def test_a_budget_is_spent_where_it_saves_most():
     whole = problem(*(item(reads=0.001, size=size * GB, rules=DIRECT, number=size) for size in (1, 5, 20, 100)))
     costs = price(whole)
     free = solve_milp(costs)
-    one = solve_milp(costs, Limits(moves=1))
+    one = solve_milp(costs, [Row(Use.MOVES, 1)])
     kept = [chosen == decide(costs)[row].today for row, chosen in enumerate(one.chosen)]
     assert kept == [True, True, True, False]
     assert one.objective > free.objective
-    fewer_bytes = solve_milp(costs, Limits(bytes=6 * GB))
+    fewer_bytes = solve_milp(costs, [Row(Use.BYTES, 6 * GB)])
     assert sum(chosen != decide(costs)[row].today for row, chosen in enumerate(fewer_bytes.chosen)) == 2
-    assert solve_milp(costs, Limits(usd=1e9)).objective == pytest.approx(free.objective, rel=1e-12)
+    assert solve_milp(costs, [Row(Use.USD, 1e9)]).objective == pytest.approx(free.objective, rel=1e-12)
 
 
 def test_a_budget_too_small_for_what_rules_demand_is_infeasible():
     costs = price(problem(item(rules=replace(ROUTED, rf=3))))
-    result = solve_milp(costs, Limits(moves=1))
+    result = solve_milp(costs, [Row(Use.MOVES, 1)])
     assert result.status == "infeasible"
     assert result.chosen == (None,)
 
