@@ -49,6 +49,7 @@ class Harmed(World):
 def harmed(request, sites, site_of, clean_database, configure):
     configure(
         growing_age_s=0, retry_base_s=0.01, multipart_threshold=5 * MIB, part_size=5 * MIB, s3_read_timeout_s=0.5,
+        lease_s=30, lease_renew_s=10,  # nobody takes over here, however slow the machine
     )  # fmt: skip
     destination = sites.get(request.param) or site_of(request.param)
     with ExitStack() as stack:
