@@ -1,4 +1,6 @@
-"""Reads a trace file (Parquet or CSV of ts, object, op, bytes and optional size, region) into columns (step: ingest).
+"""Reads a trace file into columns (step: ingest): Parquet or CSV of ts, object, op, bytes, at will size, region, count.
+
+Instead of ts it may have date (a day, UTC); a row without an op is a GET, one without a count is one request.
 
 Rows that cannot be used are left out and reported by line: nothing is guessed. A time without a zone is such a row.
 """
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 OPS = ("GET", "HEAD", "PUT", "DELETE")
-REQUIRED = ("ts", "object", "op", "bytes")
+REQUIRED = ("ts", "object", "bytes")
 REPORTED = 100  # rejected lines that are named one by one
 KEY_BYTES = 1024
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {
@@ -59,6 +61,8 @@ class Trace:
     """Index into `regions`; the first is the empty one."""
     regions: list[str]
     partial_upload: npt.NDArray[np.bool_]
+    count: Ints | None = None
+    """Requests that a row stands for; None: one each."""
     rejected: list[Rejected] = field(default_factory=list)
     rejected_total: int = 0
 
@@ -130,22 +134,29 @@ def _load(connection: DuckDBPyConnection, path: Path) -> None:
     parquet = path.suffix.lower() == ".parquet"
     source = connection.read_parquet(str(path)) if parquet else connection.read_csv(str(path), all_varchar=True)
     types = dict(zip(source.columns, (str(kind) for kind in source.types), strict=True))
-    missing = [name for name in REQUIRED if name not in types]
+    time = "ts" if "ts" in types else "date"
+    missing = [name for name in REQUIRED if name not in types and not (name == "ts" and "date" in types)]
     if missing:
         raise Invalid(f"the trace {path.name} has no column {', '.join(missing)}; it has {', '.join(types)}")
-    if parquet and types["ts"] not in ("TIMESTAMP WITH TIME ZONE", "VARCHAR"):
-        raise Invalid(f"column ts of {path.name} is {types['ts']}: times must be stored with a zone, as UTC")
-    zoned = "true" if types["ts"] != "VARCHAR" else r"regexp_matches(trim(ts), ':\d\d.*([zZ]|[+-]\d\d(:?\d\d)?)$')"
-    optional = {name: name if name in types else "NULL" for name in ("size", "region", "partial_upload")}
+    if parquet and types[time] not in ("TIMESTAMP WITH TIME ZONE", "VARCHAR", "DATE"):
+        raise Invalid(f"column {time} of {path.name} is {types[time]}: times must be stored with a zone, as UTC")
+    zone = r"regexp_matches(trim(ts), ':\d\d.*([zZ]|[+-]\d\d(:?\d\d)?)$')"
+    day = r"regexp_matches(trim(date), '^\d{4}-\d\d-\d\d$')"
+    zoned = "true" if types[time] != "VARCHAR" else zone if time == "ts" else day
+    moment = time if time == "ts" else "date::date::varchar || ' 00:00:00+00'"
+    op = "upper(op::varchar)" if "op" in types else "'GET'"
+    optional = {name: name if name in types else "NULL" for name in ("size", "region", "partial_upload", "count")}
     first = 1 if parquet else 2
     source.create_view("source")
     connection.execute(
         f"""create temp table line as
         with parsed as (
             select row_number() over () + {first} - 1 as line, object::varchar as object, {zoned} as zoned,
-                   try_cast(ts as timestamptz) as ts, upper(op::varchar) as op,
+                   try_cast({moment} as timestamptz) as ts, {op} as op,
                    bytes is null as no_bytes, coalesce(try_cast(bytes as bigint), -1) as bytes,
                    {optional["size"]} is null as no_size, coalesce(try_cast({optional["size"]} as bigint), -1) as size,
+                   {optional["count"]} is null as no_count,
+                   coalesce(try_cast({optional["count"]} as bigint), -1) as count,
                    coalesce({optional["region"]}::varchar, '') as region,
                    coalesce(try_cast({optional["partial_upload"]} as boolean), false) as partial_upload
             from source)
@@ -158,6 +169,7 @@ def _load(connection: DuckDBPyConnection, path: Path) -> None:
             when op is null or op not in {OPS} then 'op is not one of {", ".join(OPS)}'
             when not no_bytes and bytes < 0 then 'bytes is not a number of 0 or more'
             when not no_size and size < 0 then 'size is not a number of 0 or more'
+            when not no_count and count < 1 then 'count is not a number of 1 or more'
             end as problem from parsed"""  # noqa: S608 - only names and numbers of this module are put in
     )
 
@@ -173,7 +185,7 @@ def _columns(connection: DuckDBPyConnection, path: Path) -> Trace:
                 (select distinct region {good} and region <> ''))
         select key.number as object, epoch_us(ts) as ts, list_position({list(OPS)}, op) - 1 as op,
                greatest(bytes, 0) as bytes, greatest(size, 0) as size, coalesce(area.number, 0) as region,
-               partial_upload
+               greatest(count, 1) as count, partial_upload
         from line join key using (object) left join area using (region)
         where problem is null order by line.ts, line.line"""  # noqa: S608 - only names of this module are put in
     ).fetchnumpy()
@@ -193,6 +205,7 @@ def _columns(connection: DuckDBPyConnection, path: Path) -> Trace:
         region=np.asarray(rows["region"], np.int32),
         regions=["", *(region for (region,) in regions)],
         partial_upload=np.asarray(rows["partial_upload"], bool),
+        count=np.asarray(rows["count"], np.int64),
         rejected=[Rejected(line, problem) for line, problem in bad[:REPORTED]],
         rejected_total=len(bad),
     )

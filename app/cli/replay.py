@@ -1,0 +1,121 @@
+"""`foretide replay`: what every policy would have cost on a recorded trace, beside baselines and the optimum."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli.output import Columns, json_option, print_json, print_rows
+from app.errors import ExitCode, Invalid
+
+if TYPE_CHECKING:
+    from app.domain.pricing import PriceBook
+
+COLUMNS: Columns = {
+    "POLICY": "name",
+    "COST $": lambda row: f"{row['cost']:,.2f}",
+    "% OF ALL-HOT": lambda row: _number(row["percent_of_all_hot"]),
+    "GAP CLOSED %": lambda row: _number(row["gap_closed"]),
+    "REGRET $": lambda row: f"{row['regret']:,.2f}",
+    "FEES $": lambda row: f"{row['components']['move'] + row['components']['early_deletion']:,.2f}",
+    "MOVES": lambda row: f"{row['moves']:,}",
+    "PAID BACK": lambda row: _number(row["moved_objects_that_paid"], 100, "%"),
+    "DECIDED BY": "decided_by",
+}
+
+
+def _number(value: float | None, times: float = 1, unit: str = "") -> str:
+    return "–" if value is None else f"{value * times:.1f}{unit}"
+
+
+PRICES = "A provider's shipped book, or a file with a price book as JSON."
+HORIZON = "Days that the rate voter looks ahead."
+FRACTION = "Where the trace tells no sizes: the share of an object that its largest row read."
+
+
+@click.command()
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option("--prices", default="aws", show_default=True, help=PRICES)
+@click.option("--horizon", type=click.FloatRange(1, 3650), default=90.0, show_default=True, help=HORIZON)
+@click.option("--policy", "policies", multiple=True, help="Show this policy and what it is compared with; repeatable.")
+@click.option("--epoch", type=click.Choice(["1d"]), default="1d", show_default=True, help="How often is decided.")
+@click.option("--read-fraction", "fraction", type=click.FloatRange(0, 1, min_open=True), default=1.0, help=FRACTION)
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page with pictures.")
+@json_option
+def replay(
+    trace: Path, prices: str, horizon: float, policies: tuple[str, ...], epoch: str, fraction: float,
+    report: Path | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Replay TRACE (Parquet or CSV: ts or date, object, bytes[, op, size, count]) under every policy.
+
+    Policies learn on the first half; all costs are of the second. Nothing is sent anywhere.
+    """
+    from app.lab.days import by_day
+    from app.lab.replay import NAMES
+    from app.lab.replay import replay as play
+    from app.lab.replay_page import page
+    from app.lab.traces import read_trace
+
+    unknown = sorted(set(policies) - set(NAMES))
+    if unknown:
+        raise click.UsageError(f"there is no policy {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    book, found = _book(prices), read_trace(trace)
+    if found.rejected_total:
+        first = found.rejected[0]
+        click.echo(f"{found.rejected_total} lines left out; the first: line {first.line}: {first.detail}", err=True)
+    done = play(by_day(found, fraction), book, horizon, _Bar())
+    document = {**done.document(trace.name), "epoch": epoch}
+    shown = {*policies, "all_hot", "clairvoyant"} if policies else set(NAMES)
+    document["policies"] = [row for row in document["policies"] if row["name"] in shown]
+    if report:
+        report.write_text(page(document, {name: outcome.daily.tolist() for name, outcome in done.outcomes.items()}))
+    _tell(document, report, as_json)
+    return ExitCode.OK
+
+
+class _Bar:
+    """A line on a terminal that says which policy is played."""
+
+    def __call__(self, name: str, number: int, of: int) -> None:
+        import sys
+
+        if sys.stderr.isatty():
+            end = "" if number + 1 < of else "\r\x1b[2K"
+            click.echo(f"\r\x1b[2K[{'#' * number}{'.' * (of - number)}] {name}{end}", nl=False, err=True)
+
+
+def _book(prices: str) -> PriceBook:
+    """A shipped book by its provider's name, or the one in a file. Raises Invalid."""
+    from app.domain.price_books import SHIPPED
+    from app.domain.price_documents import from_json
+
+    if prices in SHIPPED:
+        return SHIPPED[prices]
+    path = Path(prices)
+    if not path.is_file():
+        raise Invalid(f"{prices} is neither a provider with a shipped book ({', '.join(SHIPPED)}) nor a file")
+    try:
+        document: Any = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise Invalid(f"{prices} cannot be read as JSON: {error}") from None
+    return from_json(document)
+
+
+def _tell(document: dict[str, Any], report: Path | None, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+        return
+    for line in document["assumed"]:
+        click.echo(f"assumed: {line}")
+    print_rows(document["policies"], COLUMNS, as_json=False, nothing="Nothing was replayed.")
+    prices = document["prices"]
+    sample = ", sample prices" if prices["sample"] else ""
+    click.echo(
+        f"{document['objects']:,} objects, {document['split']} to {document['end']} after learning from "
+        f"{document['begin']} on; {', '.join(prices['classes'])}; {prices['book']} of {prices['as_of']}{sample}"
+    )
+    if report:
+        click.echo(f"report: {report}")

@@ -1,0 +1,86 @@
+"""A trace by day: what each object was read and written, and what is assumed of what the trace does not say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from app.errors import Invalid
+from app.lab.traces import OPS, Trace
+from ml.history import DAY
+from ml.tiering import prepare
+from ml.tiering_types import DELETED, WRITTEN, Floats, Grid, Ints
+
+LEAST_DAYS = 4
+MOST_CELLS = 60_000_000
+"""Objects × days that fit into memory as the loops want them (about 6 GB)."""
+
+
+@dataclass(frozen=True)
+class Days:
+    """The grid of a trace. size: bytes by object."""
+
+    grid: Grid
+    size: Ints
+    begin: datetime
+    assumed: tuple[str, ...]
+    """What the trace does not say and was taken instead, in sentences."""
+
+    @property
+    def days(self) -> int:
+        """How many days."""
+        return int(self.grid.reads.shape[1])
+
+    def date(self, day: int) -> str:
+        """The date of a day, UTC."""
+        return (self.begin + timedelta(days=day)).date().isoformat()
+
+
+def by_day(trace: Trace, read_fraction: float = 1.0) -> Days:
+    """The trace by UTC day. read_fraction: the share of an object that its largest row is taken to have read.
+
+    Raises Invalid for a trace of fewer than four days, or with more objects and days than fit into memory.
+    """
+    day = trace.ts // DAY
+    begin = int(day.min())
+    day, days, n = day - begin, int(day.max()) - begin + 1, len(trace.keys)
+    if days < LEAST_DAYS:
+        raise Invalid(f"the trace spans {days} days; a replay needs at least {LEAST_DAYS}, half of them to learn from")
+    if n * days > MOST_CELLS:
+        raise Invalid(f"{n:,} objects on {days:,} days are more than the {MOST_CELLS:,} cells that a replay holds")
+    size, assumed = _sizes(trace, read_fraction)
+    read = np.isin(trace.op, (OPS.index("GET"), OPS.index("HEAD")))
+    count = np.ones(len(trace)) if trace.count is None else trace.count.astype(float)
+    reads, share = np.zeros((n, days)), np.zeros((n, days))
+    np.add.at(reads, (trace.object[read], day[read]), count[read])
+    np.add.at(share, (trace.object[read], day[read]), trace.bytes_read[read])
+    share /= size[:, None]
+    event = np.zeros((n, days), np.int8)
+    for op, mark in (("PUT", WRITTEN), ("DELETE", DELETED)):
+        found = trace.op == OPS.index(op)
+        event[trace.object[found], day[found]] = mark
+    birth = np.full(n, days, np.int64)
+    np.minimum.at(birth, trace.object, day)
+    grid = prepare(reads, share, event, birth)
+    return Days(grid, size, datetime.fromtimestamp(begin * 86_400, UTC), assumed)
+
+
+def _sizes(trace: Trace, read_fraction: float) -> tuple[Ints, tuple[str, ...]]:
+    """Bytes of each object: as its rows state it, else its largest row over the fraction that this one read."""
+    stated, largest = np.zeros(len(trace.keys), np.int64), np.zeros(len(trace.keys), np.int64)
+    np.maximum.at(stated, trace.object, trace.size)
+    np.maximum.at(largest, trace.object, trace.bytes_read)
+    unknown = int((stated == 0).sum())
+    guessed = np.ceil(largest / read_fraction).astype(np.int64)
+    size = np.maximum(np.where(stated > 0, stated, guessed), 1)
+    if not unknown:
+        return size, ()
+    share = f"{read_fraction:.0%} of it" if read_fraction < 1 else "all of it"
+    return size, (f"size of {unknown:,} of {len(size):,} objects: their largest row read {share}",)
+
+
+def gigabytes(days: Days) -> Floats:
+    """The objects' sizes in GB of 2**30 bytes, as providers bill."""
+    return days.size / 2**30

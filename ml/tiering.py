@@ -1,0 +1,301 @@
+"""Learns from history which rule moves objects between classes best: a vote of three, each of its voters, or staying.
+
+Every rule is played in shadow over the history; on each mark the one that would have cost least speaks until the next,
+if it beats staying by more than half a standard error (design: economics.md, "Which class, when"). A choice at a mark
+uses nothing of its day or later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml.tiering_loops import cells, expected, idle_and_recent, shadow
+from ml.tiering_optimum import backward
+from ml.tiering_types import (
+    CELLS,
+    IDLE_BINS,
+    NEVER,
+    RATE,
+    RATE_BINS,
+    RECENT_BINS,
+    STAY,
+    TIMEOUTS,
+    VALUES,
+    VOTE,
+    Floats,
+    Grid,
+    Ints,
+    Ladder,
+    Rates,
+    Rule,
+    Signals,
+)
+
+HORIZON_DAYS = 90.0
+HALF_LIVES_DAYS = (60.0, 15.0)
+PRIOR_DAYS = (20.0, 10.0)
+MARK_DAYS = 14
+ANCHOR_DAYS = 60
+FIT_DAYS = 60
+FIRST_FIT_DAYS = 120
+TAIL_DAYS = 60
+"""The last days of a history only end the sums of the values: what follows them is not known."""
+WINDOW_DAYS = 180
+SAMPLE = 1000
+"""Objects that rules are tried on; more add time and little knowledge."""
+GROUPS = 64
+ERRORS = 0.5
+"""Standard errors by which a rule must beat staying."""
+ERRORS_AGAINST_VOTE = 1.0
+"""And by which another must beat the vote."""
+ITERATIONS = 4
+PSEUDO_OBJECTS = 30
+NOBODY = np.zeros(0, np.int64)
+IDLE_DAYS = (1.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, NEVER)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is known as of each day: the rules, which of them speaks, and what the voters go by."""
+
+    rule: Rule
+    rule_at: Ints
+    """[T] index into `rule` of the one that speaks."""
+    by: Rule
+    signals: Signals
+    marks: Ints
+
+    def name(self, t: int) -> str:
+        """What speaks on a day, in words."""
+        return describe(self.rule, int(self.rule_at[t]))
+
+
+def describe(rule: Rule, k: int) -> str:
+    """A rule in words, for explanations."""
+    kind = int(rule.kind[k])
+    if kind == TIMEOUTS:
+        steps = (("warm", rule.warm[k]), ("cold", rule.cold[k]))
+        parts = [f"{name} after {days:g} idle days" for name, days in steps if days < NEVER]
+        back = {1: ", back on a read", 2: ", back on two read days in seven"}.get(int(rule.promote[k]), "")
+        return ", ".join(parts) + back + (", back when reads overpay" if rule.regret[k] else "")
+    names = {STAY: "stay", RATE: "rate", VALUES: "values", VOTE: "vote of three"}
+    return names[kind]
+
+
+def rules(*entries: tuple[int, float, float, float, float]) -> Rule:
+    """Rules from rows of kind, warm, cold, promote, regret."""
+    table = np.array(entries, float).reshape(-1, 5).T.copy()
+    return Rule(table[0].astype(np.int64), table[1], table[2], table[3], table[4])
+
+
+def together(one: Rule, other: Rule) -> Rule:
+    """The rules of both."""
+    return Rule(
+        kind=np.concatenate([one.kind, other.kind]),
+        warm=np.concatenate([one.warm, other.warm]),
+        cold=np.concatenate([one.cold, other.cold]),
+        promote=np.concatenate([one.promote, other.promote]),
+        regret=np.concatenate([one.regret, other.regret]),
+    )
+
+
+def only(rule: Rule, k: int) -> Rule:
+    """One of the rules as rules of one."""
+    at = slice(k, k + 1)
+    return Rule(rule.kind[at], rule.warm[at], rule.cold[at], rule.promote[at], rule.regret[at])
+
+
+def families(horizon_days: float = HORIZON_DAYS) -> Rule:
+    """Staying, every pair of timeouts in its ways back, and the rates with each memory and margin."""
+    pairs = [(warm, cold) for warm in IDLE_DAYS for cold in IDLE_DAYS if min(warm, cold) < NEVER]
+    ways = [(0, 3), (0, 1), (2, 3)]
+    timeouts = [(TIMEOUTS, warm, cold, way, regret) for warm, cold in pairs for way, regret in ways]
+    timeouts += [(TIMEOUTS, warm, cold, 1, 3) for warm, cold in pairs if min(warm, cold) >= 30]
+    rates = [
+        (RATE, horizon_days, margin, memory, regret) for memory in (0, 1) for margin in (1, 2) for regret in (3, 1)
+    ]
+    return rules((STAY, NEVER, NEVER, 0, 1), *timeouts, *rates)
+
+
+def prepare(reads: Floats, share: Floats, event: np.ndarray, birth: Ints) -> Grid:
+    """The grid with what follows from it: idle and recent days."""
+    grid = Grid(reads, share, event, birth, np.zeros(reads.shape, np.int64), np.zeros(reads.shape, np.int64))
+    idle_and_recent(grid)
+    return grid
+
+
+def learn(
+    grid: Grid, ladder: Ladder, size_gb: Floats, first: int, horizon_days: float = HORIZON_DAYS, seed: int = 0
+) -> Learned:
+    """Learns as of every mark, of which day `first` is one. seed: of the sample, its groups and folds."""
+    n, days = grid.reads.shape
+    chance = np.random.default_rng(seed)
+    signals = _signals(grid)
+    sample = np.sort(chance.permutation(n)[:SAMPLE])
+    part, steps, sizes = _of(grid, sample), _ladder_of(ladder, sample), size_gb[sample]
+    group, fold = chance.integers(0, GROUPS, len(sample)), chance.integers(0, 2, len(sample))
+    marks = np.unique(np.append(np.arange(first, 0, -MARK_DAYS)[::-1], np.arange(first, days, MARK_DAYS)))
+    marks = marks[marks > 0]
+    by = families(horizon_days)
+    own = Signals(_rates_of(signals.rates, sample), signals.cell[sample], *signals[2:])
+    spent = _try(part, steps, own, sizes, by, by, group, marks)
+    voters = [_best(spent, np.flatnonzero(np.isin(by.kind, (STAY, kind))), NOBODY) for kind in (RATE, TIMEOUTS)]
+    tables, fit_at = _values(part, steps, own.cell, sizes, fold, marks, days)
+    rate_at, timeouts_at = (_spread(one, marks, days) for one in voters)
+    signals = signals._replace(tables=tables, fit_at=fit_at, rate_at=rate_at, timeouts_at=timeouts_at)
+    own = own._replace(tables=tables, fit_at=fit_at, rate_at=rate_at, timeouts_at=timeouts_at)
+    ways = [(margin, regret) for margin in (1.0, 1.5) for regret in (3, 1)]
+    panel = rules(*((kind, 0, margin, 0, regret) for kind in (VALUES, VOTE) for margin, regret in ways))
+    spent = spent.beside(_try(part, steps, own, sizes, panel, by, group, marks))
+    every = together(by, panel)
+    chosen = _best(spent, np.arange(len(every.kind)), np.flatnonzero(every.kind == VOTE))
+    return Learned(every, _spread(chosen, marks, days), by, signals, marks)
+
+
+def _signals(grid: Grid) -> Signals:
+    n, days = grid.reads.shape
+    rates = Rates(np.zeros((len(PRIOR_DAYS), n, days)), np.zeros((len(PRIOR_DAYS), n, days)))
+    expected(grid, 0.5 ** (1 / np.array(HALF_LIVES_DAYS)), np.array(PRIOR_DAYS), rates)
+    cell = np.zeros((n, days), np.int64)
+    cells(grid, rates, cell)
+    none = np.full(days, -1, np.int64)
+    return Signals(rates, cell, np.zeros((1, CELLS, 2)), none, np.zeros(days, np.int64), np.zeros(days, np.int64))
+
+
+def _of(grid: Grid, chosen: Ints) -> Grid:
+    return Grid(
+        reads=grid.reads[chosen],
+        share=grid.share[chosen],
+        event=grid.event[chosen],
+        birth=grid.birth[chosen],
+        idle=grid.idle[chosen],
+        recent=grid.recent[chosen],
+    )
+
+
+def _rates_of(rates: Rates, chosen: Ints) -> Rates:
+    return Rates(full=rates.full[:, chosen], reads=rates.reads[:, chosen])
+
+
+def _ladder_of(ladder: Ladder, chosen: Ints) -> Ladder:
+    return ladder._replace(
+        day=ladder.day[:, chosen],
+        full=ladder.full[:, chosen],
+        may=ladder.may[:, chosen],
+        base=ladder.base[chosen],
+        steps_day=ladder.steps_day[:, chosen],
+    )
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Dollars that each rule would have spent from each of some days on: [anchor][rule, mark, group]."""
+
+    anchors: Ints
+    marks: Ints
+    spent: tuple[Floats, ...]
+
+    def before(self, number: int) -> Floats:
+        """[rule, group] $ over the window that ends at a mark: from the newest anchor that is old enough."""
+        mark = int(self.marks[number])
+        begin = max(0, min(mark - WINDOW_DAYS, mark // 2))
+        anchor = int(np.searchsorted(self.anchors, begin, side="right")) - 1
+        return self.spent[anchor][:, number]
+
+    def beside(self, other: Trials) -> Trials:
+        """The trials of more rules."""
+        spent = tuple(np.concatenate(pair) for pair in zip(self.spent, other.spent, strict=True))
+        return Trials(self.anchors, self.marks, spent)
+
+
+def _try(
+    grid: Grid, ladder: Ladder, signals: Signals, size_gb: Floats, tried: Rule, by: Rule, group: Ints, marks: Ints
+) -> Trials:
+    """Plays every rule from each anchor on, all objects in their first class then, as far as marks need it."""
+    anchors = np.arange(0, max(1, marks[-1] - min(WINDOW_DAYS, marks[-1] // 2) + 1), ANCHOR_DAYS)
+    spent = []
+    for number, anchor in enumerate(anchors):
+        following = anchors[number + 1] if number + 1 < len(anchors) else np.inf
+        begins = np.maximum(0, np.minimum(marks - WINDOW_DAYS, marks // 2))
+        needed = np.flatnonzero((begins >= anchor) & (begins < following) & (marks > anchor))
+        out = np.zeros((len(tried.kind), len(marks), GROUPS))
+        if len(needed):
+            part = np.zeros((len(tried.kind), len(needed), GROUPS))
+            shadow(grid, ladder, signals, size_gb, tried, by, group, anchor, marks[needed], part)
+            out[:, needed] = part
+        spent.append(out)
+    return Trials(anchors, marks, tuple(spent))
+
+
+def _best(trials: Trials, candidates: Ints, voting: Ints) -> Ints:
+    """[marks] which candidate to follow from each mark on; the first candidate is staying.
+
+    The vote of three, if it beats staying by half a standard error over the groups of objects; but what would have been
+    cheaper than that by a whole one. voting: those of the candidates that are votes; none: any candidate may begin.
+    """
+    chosen = np.full(len(trials.marks), candidates[0])
+    first = voting if len(voting) else candidates
+    for number in range(len(trials.marks)):
+        cost = trials.before(number)
+        stay = cost[candidates[0]]
+        score = _score(cost[first] - stay, ERRORS)
+        default = int(first[np.argmin(score)]) if score.min() < 0 else int(candidates[0])
+        chosen[number] = default
+        if len(voting):
+            score = _score(cost[candidates] - cost[default], ERRORS_AGAINST_VOTE)
+            chosen[number] = candidates[np.argmin(score)] if score.min() < 0 else default
+    return chosen
+
+
+def _score(saved: Floats, errors: float) -> Floats:
+    """[rules] dollars more than what they are compared with, and so many standard errors on top; negative: better."""
+    spread = saved - saved.mean(axis=1, keepdims=True)
+    return np.asarray(saved.sum(axis=1) + errors * np.sqrt((spread**2).sum(axis=1)))
+
+
+def _spread(chosen: Ints, marks: Ints, days: int) -> Ints:
+    """[days] what was chosen at the newest mark up to each day; 0 before the first."""
+    at = np.searchsorted(marks, np.arange(days), side="right") - 1
+    return np.where(at >= 0, chosen[np.maximum(at, 0)], 0)
+
+
+def _values(
+    grid: Grid, ladder: Ladder, cell: Ints, size_gb: Floats, fold: Ints, marks: Ints, days: int
+) -> tuple[Floats, Ints]:
+    """Value tables fitted at some of the marks, and which of them is the newest as of each day."""
+    some = marks[:: FIT_DAYS // MARK_DAYS]
+    when = [int(mark) for mark in some if mark >= FIRST_FIT_DAYS]
+    tables = [fit_values(grid, ladder, cell, size_gb, fold, mark) for mark in when]
+    at = np.searchsorted(np.array(when, np.int64), np.arange(days), side="right") - 1
+    width = 2 * (len(ladder.get) - 1)
+    return np.array(tables) if tables else np.zeros((1, CELLS, width)), at.astype(np.int64)
+
+
+def fit_values(grid: Grid, ladder: Ladder, cell: Ints, size_gb: Floats, fold: Ints, now: int) -> Floats:
+    """[CELLS, 2·(k−1)] what each class is worth over the base class, $ a GB, from the days before `now`.
+
+    Fitted policy iteration: from the clairvoyant's values on, each pass prices the policy of the pass before, on
+    objects that its table has not seen.
+    """
+    width = 2 * (len(ladder.get) - 1 - (ladder.managed >= 0))
+    trusted = now - min(TAIL_DAYS, now // 3)
+    tables = np.zeros((2, CELLS, width))
+    little = PSEUDO_OBJECTS * float(np.mean(np.sqrt(size_gb)))
+    sums, weights = np.zeros_like(tables), np.zeros((2, CELLS))
+    for iteration in range(ITERATIONS):
+        sums, weights = np.zeros_like(tables), np.zeros((2, CELLS))
+        backward(grid, ladder, cell, size_gb, fold, tables, iteration == 0, 0, now, trusted, sums, weights)
+        tables = np.stack([_smoothed(sums[half], weights[half], little) for half in (0, 1)])
+    return _smoothed(sums.sum(axis=0), weights.sum(axis=0), little)
+
+
+def _smoothed(sums: Floats, weights: Floats, little: float) -> Floats:
+    """Means by cell, each drawn towards the one of its idle days and rate, that towards its rate's, that to all's."""
+    shape = (IDLE_BINS, RATE_BINS, RECENT_BINS)
+    total, weight = sums.reshape(*shape, -1), weights.reshape(*shape, 1)
+    overall = total.sum((0, 1, 2)) / max(float(weight.sum()), 1e-12)
+    by_rate = (total.sum((0, 2)) + little * overall) / (weight.sum((0, 2)) + little)
+    by_idle = (total.sum(2) + little * by_rate) / (weight.sum(2) + little)
+    return np.asarray((total + little * by_idle[:, :, None]) / (weight + little)).reshape(CELLS, -1)
