@@ -110,11 +110,11 @@ def only(rule: Rule, k: int) -> Rule:
 def families(horizon_days: float = HORIZON_DAYS) -> Rule:
     """Staying, every pair of timeouts in its ways back, and the rates with each memory and margin."""
     pairs = [(warm, cold) for warm in IDLE_DAYS for cold in IDLE_DAYS if min(warm, cold) < NEVER]
-    ways = [(0, 3), (0, 1), (2, 3)]
+    ways = [(0, 2), (0, 1), (2, 1)]
     timeouts = [(TIMEOUTS, warm, cold, way, regret) for warm, cold in pairs for way, regret in ways]
-    timeouts += [(TIMEOUTS, warm, cold, 1, 3) for warm, cold in pairs if min(warm, cold) >= 30]
+    timeouts += [(TIMEOUTS, warm, cold, 1, 1) for warm, cold in pairs if min(warm, cold) >= 30]
     rates = [
-        (RATE, horizon_days, margin, memory, regret) for memory in (0, 1) for margin in (1, 2) for regret in (3, 1)
+        (RATE, horizon_days, margin, memory, regret) for memory in (0, 1) for margin in (1, 2) for regret in (2, 1)
     ]
     return rules((STAY, NEVER, NEVER, 0, 1), *timeouts, *rates)
 
@@ -146,7 +146,7 @@ def learn(
     rate_at, timeouts_at = (_spread(one, marks, days) for one in voters)
     signals = signals._replace(tables=tables, fit_at=fit_at, rate_at=rate_at, timeouts_at=timeouts_at)
     own = own._replace(tables=tables, fit_at=fit_at, rate_at=rate_at, timeouts_at=timeouts_at)
-    ways = [(margin, regret) for margin in (1.0, 1.5) for regret in (3, 1)]
+    ways = [(margin, regret) for margin in (1.0, 1.5) for regret in (2, 1)]
     panel = rules(*((kind, 0, margin, 0, regret) for kind in (VALUES, VOTE) for margin, regret in ways))
     spent = spent.beside(_try(part, steps, own, sizes, panel, by, group, marks))
     every = together(by, panel)

@@ -56,8 +56,13 @@ class Batch:
         settings: Settings,
         at: Callable[[str], None] = lambda _: None,
         now: Callable[[], float] = time.monotonic,
+        wait_s: float | None = TICK_S,
     ) -> None:
-        """at: called at each point where a crash must do no harm; now: seconds by which leases are held."""
+        """at: called at each point where a crash must do no harm; now: seconds by which leases are held.
+
+        wait_s: how long it waits for a move to end before it looks at its leases; None: until one ends, however long.
+        """
+        self._wait_s = wait_s
         self._job_id, self._settings, self._now = job_id, settings, now
         self._held: dict[int, Claim] = {}
         self._stopped: dict[int, Callable[[], ForetideError]] = {}
@@ -84,7 +89,7 @@ class Batch:
         until = self._now() + TURN_S
         try:
             while self._fill(running, until, bell):
-                done, _ = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
+                done, _ = wait(running, timeout=self._wait_s, return_when=FIRST_COMPLETED)
                 for future in done:
                     works = running.pop(future)
                     if len(works) > 1 and isinstance(future.exception(), Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 import numpy as np
 
@@ -32,6 +33,11 @@ class Days:
     def days(self) -> int:
         """How many days."""
         return int(self.grid.reads.shape[1])
+
+    @classmethod
+    def made(cls, grid: Grid, size: Ints) -> Self:
+        """Days that nobody recorded, from 2025 on."""
+        return cls(grid, size, datetime(2025, 1, 1, tzinfo=UTC), ())
 
     def date(self, day: int) -> str:
         """The date of a day, UTC."""

@@ -269,7 +269,7 @@ class Hour:
                     self._freeze(job_id, worker)
 
         self._worker = worker
-        died = worker.run(lambda: Batch(job_id, get_settings(), at, self._clock.seconds).run())
+        died = worker.run(lambda: Batch(job_id, get_settings(), at, self._clock.seconds, wait_s=None).run())
         self._worker = self._dies_in = None
         self.tale.turns += 1
         self.tale.deaths += died
@@ -279,7 +279,7 @@ class Hour:
         """The worker stands still for longer than its lease, while another takes its work over."""
         self._clock.pass_s(get_settings().lease_s + 5)
         self._worker = None
-        Batch(job_id, get_settings(), now=self._clock.seconds).run()
+        Batch(job_id, get_settings(), now=self._clock.seconds, wait_s=None).run()
         self._worker = frozen
 
     # -- what must hold -----------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ class Hour:
         for _ in range(4):
             for job_id in self._jobs:
                 self._clock.pass_s(30)
-                Batch(job_id, get_settings(), now=self._clock.seconds).run()
+                Batch(job_id, get_settings(), now=self._clock.seconds, wait_s=None).run()
 
     def _open(self) -> list[tuple[int, str, str | None]]:
         """Moves that have not ended, but those whose source waits for more copies."""
