@@ -143,6 +143,7 @@ def _within_budget(draft: Draft) -> None:
     if not draft.changes or all(wanted[row.use] <= row.limit for row in rows):
         return
     from app.domain.placement_coupled import solve_coupled  # scipy: not in the workers' parent
+    from app.domain.placement_shortage import explain_rows
 
     costs = price(Problem(draft.world.options, tuple(d.item for d in draft.changes), draft.horizon_days))
     solution = solve_coupled(costs, rows)
@@ -153,6 +154,7 @@ def _within_budget(draft: Draft) -> None:
     else:
         left = [d if d.verdict is Verdict.MUST else replace(d, verdict=Verdict.HELD, moves=()) for d in draft.changes]
         draft.solver["budget"] = "the day's budget is less than what the rules demand: only that is planned"
+        draft.solver["conflict"] = explain_rows(costs, rows).detail
     sums.add(draft.changes, sign=-1)
     sums.add(left)
     draft.changes = [decision for decision in left if decision.changes]

@@ -22,6 +22,12 @@ SAMPLES = (10_000, 100_000)
 """Objects on which the prices are sought before all are looked at."""
 REST = 900
 """Objects that are solved exactly, if that suffices; else four times as many, and so on."""
+MOST = 10_000
+"""More are solved exactly only while nothing was found that keeps every row."""
+CLOSE = 3e-5
+"""A gap that needs no greater rest."""
+TURN_S = 4.0
+"""Seconds for one turn of the exact rest."""
 MIX_REACH = 0.5
 """How far around the best prices, relative to them, choices are mixed."""
 LEAST_SHARE = 1e-4
@@ -32,9 +38,9 @@ PROOF = 60
 """Steps in which a proof is sought that nothing keeps the rows."""
 PROVEN = 1e-7
 """What objects must use beyond the limits at some prices, relative to the limits: more is no rounding."""
-NUDGES = (0.01, 0.02, 0.03)
-"""How far the prices are moved to see which objects hang on them."""
-GAP = 5e-5
+NUDGES = (0.02, 0.02, 0.05, 0.05, 0.1, 0.1, 0.3, 0.3)
+"""How far prices are moved for further sets, so that whole ones fill what the rows leave."""
+GAP = 1e-5
 """What the exact rest may leave, of the whole cost."""
 STALLED = 1e-7
 """A step that promises less, relative to the bound, is not taken."""
@@ -177,8 +183,7 @@ def solve_fleet(
     until, rng = started + seconds, np.random.default_rng(seed)
     dual = _Dual(batches, limits)
     if not (dual.free_use > limits).any():
-        choices = tuple(cheapest(batch, dual.prices) for batch in batches)
-        return _ended(dual, choices, offset, started, 0)
+        return _ended(dual, tuple(cheapest(batch, dual.prices) for batch in batches), offset, started, 0)
     _price(dual, batches, limits, rng, until)
     choices, exact = _repair(dual, rng, until)
     if choices is None and _impossible(batches, limits, until):
@@ -236,21 +241,34 @@ def _repair(dual: _Dual, rng: np.random.Generator, until: float) -> tuple[tuple[
     used = _use(dual, batches, choices)
     prices = [dual.prices, *(entry for _, entry in mix)]
     prices += [dual.prices * (1 + size * rng.uniform(-1, 1, len(used))) for size in NUDGES]
-    wanted = REST
+    best, least, wanted = None, np.inf, REST
     while True:
         picked = _picked(dual, choices, loose, wanted, rng)
         some = [batch.take(objects) for batch, objects in zip(batches, picked, strict=True)]
         before = [choice.take(objects) for choice, objects in zip(choices, picked, strict=True)]
         room = dual.limits - used + _use(dual, some, before)
-        rest = solve_rest(some, room, prices, until, GAP * dual.money)
+        rest = solve_rest(some, room, prices, min(until, time.perf_counter() + TURN_S), GAP * dual.money)
         dual.at(rest.prices)
         count = sum(map(len, picked))
         if rest.choices is not None:
             whole = zip(choices, picked, rest.choices, strict=True)
-            return tuple(choice.put(objects, new) for choice, objects, new in whole), count
-        if count == sum(batch.size for batch in batches) or time.perf_counter() > until:
-            return None, count
+            found = tuple(choice.put(objects, new) for choice, objects, new in whole)
+            cost = _cost(dual, found)
+            if cost < least:
+                best, least = found, cost
+        close = best is not None and least - dual.best <= CLOSE * abs(least)
+        if close or count == sum(batch.size for batch in batches) or time.perf_counter() > until:
+            return best, count
+        if best is not None and wanted >= MOST:
+            return best, count
         wanted *= 4
+
+
+def _cost(dual: _Dual, choices: Sequence[Choice]) -> float:
+    """What choices cost."""
+    rows = len(dual.limits)
+    pairs = zip(dual.batches, choices, strict=True)
+    return float(sum(account(batch, choice, rows)[0].sum() for batch, choice in pairs))
 
 
 def _draw(batch: Batch, mix: Sequence[tuple[float, Floats]], rng: np.random.Generator) -> tuple[Choice, Mask]:

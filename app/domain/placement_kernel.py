@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from app.domain.pricing import Floats
 
@@ -18,9 +19,9 @@ BLOCK = 8192
 CLOSED = 1e30
 """Stands for infinity in sums, so that nothing becomes not-a-number; no bill comes near it."""
 
-Picks = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
-Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
-Rows = np.ndarray[tuple[int], np.dtype[np.intp]]
+Picks = npt.NDArray[np.bool_]
+Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class Choice:
 
     def differs(self, other: Choice) -> Mask:
         """[object] whether the other choice is another one."""
-        changed: Mask = (self.held != other.held).any(axis=0) | (self.read != other.read).any(axis=0)
-        return changed
+        changed = (self.held ^ other.held) | (self.read ^ other.read)
+        return np.asarray(np.logical_or.reduce(changed, axis=0), bool)
 
     @property
     def placed(self) -> Mask:
         """[object] whether there is a feasible set."""
-        some: Mask = self.read.any(axis=0)
+        some: Mask = np.asarray(self.read.any(axis=0))
         return some
 
     def take(self, objects: Rows) -> Choice:

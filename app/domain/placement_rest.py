@@ -21,6 +21,8 @@ from app.domain.pricing import Floats
 ROUNDS = 30
 WIDER = (1.0, 30.0, 1e3, 1e5)
 """How much dearer each row is made in turn for more sets, where those at hand do not fit the room as wholes."""
+TOLERANCE = 1e-6
+"""What HiGHS takes for kept of a row near 1."""
 PENALTY = 1e3
 """What exceeding a row by all of its room costs at first, in the mean cost of all objects together."""
 
@@ -178,17 +180,18 @@ def solve_rest(batches: Sequence[Batch], room: Floats, prices: Sequence[Floats],
 
 
 def _within(sets: _Sets, program: _Program, room: Floats, until: float, gap: float) -> tuple[Choice, ...] | None:
-    """The program's sets; where its tolerance exceeds the room, it is tried again with as much less."""
-    tight = room.copy()
-    for _ in range(3):
-        taken = program.whole(tight, until - time.perf_counter(), gap)
-        if taken is None:
-            return None
-        chosen = np.flatnonzero(taken > 0.5)
-        excess = (program.usage[:, chosen].sum(axis=1) - program.room) * program.units
-        if (excess <= 1e-10 * program.units).all():
-            return _read_off(sets, program, chosen)
-        tight = tight - np.where(excess > 0, 2 * excess, 0.0)
+    """The program's sets: first with less room by its tolerance, then with all of it, each time again."""
+    for tight in (room - TOLERANCE * program.units, room):
+        for _ in range(2):
+            taken = program.whole(tight, until - time.perf_counter(), gap)
+            if taken is None:
+                break
+            chosen = np.flatnonzero(taken > 0.5)
+            excess = (program.usage[:, chosen].sum(axis=1) - program.room) * program.units
+            over = excess > 1e-10 * program.units
+            if not over.any():
+                return _read_off(sets, program, chosen)
+            tight = tight - np.where(over, 2 * excess, 0.0)
     return None
 
 

@@ -156,4 +156,4 @@ def _today(standing: Sequence[tuple[tuple[int, ...], int] | None], pairs: int) -
         if copies is not None:
             held[list(copies[0]), index] = True
             read[copies[1], index] = True
-    return Today(Choice(held, read), read.any(axis=0))
+    return Today(Choice(held, read), np.asarray(read.any(axis=0)))

@@ -11,6 +11,7 @@ from app.domain.placement_fleet import Status, solve_fleet
 from app.domain.placement_kernel import Batch, Term, bound, cheapest
 from app.domain.placement_problem import price
 from app.domain.placement_rows import Row, Use
+from app.domain.placement_shortage import explain_rows
 from app.domain.pricing import GB
 from tests.unit.fleet_cases import check, random_problem
 from tests.unit.placement_cases import ROUTED, item, problem
@@ -50,6 +51,16 @@ def test_more_than_rules_demand_is_infeasible():
     assert fleet.status is Status.INFEASIBLE
     assert set(fleet.chosen) == {None}
     assert solve_coupled(costs, [Row(Use.MOVES, 10)]).status is Status.OPTIMAL
+
+
+def test_rows_that_cannot_be_kept_are_named_with_the_cheapest_relaxation():
+    costs = price(problem(*(item(rules=replace(ROUTED, rf=3), number=n) for n in range(5))))
+    conflict = explain_rows(costs, [Row(Use.MOVES, 9), Row(Use.BYTES, 100 * GB)])
+    assert conflict.rules == ("moves_per_day",)
+    assert conflict.relaxations[0].words == "moves_per_day 10 instead of 9"
+    assert conflict.relaxations[0].usd_a_month > 0
+    both = explain_rows(costs, [Row(Use.MOVES, 9), Row(Use.BYTES, 9 * GB)])
+    assert [entry.rules for entry in both.relaxations] == [("moves_per_day", "bytes_per_day")]
 
 
 def test_objects_without_a_set_use_nothing():
