@@ -22,6 +22,8 @@ SAMPLES = (10_000, 100_000)
 """Objects on which the prices are sought before all are looked at."""
 REST = 900
 """Objects that are solved exactly, if that suffices; else four times as many, and so on."""
+GOLDEN = 0.6180339887498949
+"""Steps of this size fall evenly on a circle, however many."""
 MOST = 10_000
 """More are solved exactly only while nothing was found that keeps every row."""
 CLOSE = 3e-5
@@ -218,8 +220,8 @@ def _price(dual: _Dual, batches: Sequence[Batch], limits: Floats, rng: np.random
         if 2 * wanted < total:
             part = _Dual(_sample(batches, wanted / total, rng), limits * (wanted / total))
             part.climb(start, reach, 150, until)
-            start, reach = part.prices, reach / 10
-    steps = FEW if total <= REST else int(np.clip(2e7 / total, 15, 150))  # few objects get their prices from the rest
+            start, reach = part.prices, reach / 3
+    steps = FEW if total <= REST else int(np.clip(2e7 / total, 30, 150))  # few objects get their prices from the rest
     dual.climb(start, reach, steps, until)
 
 
@@ -236,7 +238,7 @@ def _repair(dual: _Dual, rng: np.random.Generator, until: float) -> tuple[tuple[
     shares, which keeps the rows on the whole, and the exact rest makes up for what the draw has missed.
     """
     batches, mix = dual.batches, dual.mix()
-    drawn = [_draw(batch, mix, rng) for batch in batches]
+    drawn = [_draw(dual, batch, mix, rng) for batch in batches]
     choices, loose = [choice for choice, _ in drawn], [mask for _, mask in drawn]
     used = _use(dual, batches, choices)
     prices = [dual.prices, *(entry for _, entry in mix)]
@@ -271,18 +273,30 @@ def _cost(dual: _Dual, choices: Sequence[Choice]) -> float:
     return float(sum(account(batch, choice, rows)[0].sum() for batch, choice in pairs))
 
 
-def _draw(batch: Batch, mix: Sequence[tuple[float, Floats]], rng: np.random.Generator) -> tuple[Choice, Mask]:
-    """A choice for each object, drawn from those at the mix's prices by their shares, and whether these differ."""
-    choice = first = cheapest(batch, mix[0][1])
+def _draw(
+    dual: _Dual, batch: Batch, mix: Sequence[tuple[float, Floats]], rng: np.random.Generator
+) -> tuple[Choice, Mask]:
+    """A choice for each object, drawn from those at the mix's prices by their shares, and whether these differ.
+
+    Objects are drawn evenly along the row that they weigh on most, by weight: chance alone would miss by the heaviest.
+    """
+    choices = [cheapest(batch, prices) for _, prices in mix]
     loose = np.zeros(batch.size, bool)
+    for other in choices[1:]:
+        loose |= choices[0].differs(other)
+    objects = np.flatnonzero(loose)
+    some = batch.take(objects)
+    scale = np.where(dual.limits != 0, np.abs(dual.limits), 1.0)[:, None]
+    weight = account(some, choices[0].take(objects), len(dual.limits))[1] / scale
+    order = np.lexsort((weight.max(axis=0, initial=0.0), weight.argmax(axis=0)))
     shares = np.cumsum([share for share, _ in mix])
-    turn = np.searchsorted(shares / shares[-1], rng.random(batch.size), side="right")
-    for number, (_, prices) in enumerate(mix[1:], 1):
-        other = cheapest(batch, prices)
-        changed = first.differs(other)
-        loose |= changed
-        objects = np.flatnonzero(changed & (turn == number))
-        choice = choice.put(objects, other.take(objects))
+    even = (rng.random() + np.arange(len(objects)) * GOLDEN) % 1.0
+    turn = np.empty(len(objects), int)
+    turn[order] = np.searchsorted(shares / shares[-1], even, side="right")
+    choice = choices[0]
+    for number, other in enumerate(choices[1:], 1):
+        taken = objects[turn == number]
+        choice = choice.put(taken, other.take(taken))
     return choice, loose
 
 
