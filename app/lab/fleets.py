@@ -34,13 +34,13 @@ def _mixed(chance: np.random.Generator, day: Floats, age: Floats) -> Floats:
     kind, half = chance.integers(0, 3, n), chance.integers(20, 90, n)
     steady = np.exp(chance.normal(-2, 1, n)) * np.ones_like(age)
     on_and_off = np.where((day // half) % 2 == 0, 0.5, 0.001)
-    return np.where(kind == 0, 2 * np.exp(-age / 15) + 0.002, np.where(kind == 1, steady, on_and_off))
+    return np.asarray(np.where(kind == 0, 2 * np.exp(-age / 15) + 0.002, np.where(kind == 1, steady, on_and_off)))
 
 
 def _turning(chance: np.random.Generator, day: Floats, age: Floats) -> Floats:
     n = age.shape[1]
     busy = (chance.random(n) < 0.4) & (day >= len(day) // 2)
-    return np.where(busy, np.exp(chance.normal(-0.5, 0.7, n)), np.exp(chance.normal(-5, 1, n)))
+    return np.asarray(np.where(busy, np.exp(chance.normal(-0.5, 0.7, n)), np.exp(chance.normal(-5, 1, n))))
 
 
 def _busy(chance: np.random.Generator, _: Floats, age: Floats) -> Floats:
