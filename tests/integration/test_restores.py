@@ -280,8 +280,12 @@ def test_a_restored_copy_that_comes_to_its_end_during_the_copy_blocks_the_move(a
 
     world.work(job_id, at=at)
     world.finish(job_id)
-    assert (once, ended(world.row(job_id)), world.asked()) == ([], ("blocked", "restore_needed"), 1)
-    assert (world.head(WARM, "a"), world.uploads(WARM), world.states("a")[COLD]) == (None, {}, "serving")
+    assert (once, world.asked(), world.uploads(WARM)) == ([], 1, {})
+    if len(body) < 5 * MIB and world.row(job_id).state == "done":  # its one GET was already under way
+        assert world.read(WARM, "a") == body
+        return
+    assert ended(world.row(job_id)) == ("blocked", "restore_needed")
+    assert (world.head(WARM, "a"), world.states("a")[COLD]) == (None, "serving")
 
 
 # -- Into an archive, and classes that are none but by their name ------------------------------------------------------
