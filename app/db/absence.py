@@ -39,7 +39,7 @@ def count_missed(session: Session, site_id: int, prefix: str, since: datetime) -
             Replica.seen_at < since,
             func.starts_with(Object.key, prefix),
         )
-        .with_for_update(skip_locked=True, of=Replica)
+        .with_for_update(key_share=True, skip_locked=True, of=Replica)
     )
     counted = update(Replica).where(Replica.id.in_(missed.scalar_subquery()))
     return len(session.scalars(counted.values(absent_scans=Replica.absent_scans + 1).returning(Replica.id)).all())

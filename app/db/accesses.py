@@ -12,7 +12,7 @@ READ = "a.op in ('GET', 'HEAD') and coalesce(a.status, 200) < 400"
 
 _CLAIM = text(
     "select id, ts_min, ts_max from access_batch where rolled_up_at is null order by id limit :limit"
-    " for update skip locked"
+    " for no key update skip locked"
 )
 _ROLL_UP = text(
     f"""insert into access_hour as h

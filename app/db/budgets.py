@@ -74,7 +74,9 @@ def reserve(session: Session, now: datetime, costs: Sequence[Cost], policy: Mapp
         return Reserved(None, [None] * len(costs))
     day = now.astimezone(UTC).date()
     _add(session, day, NOTHING, column="reserved")
-    rows = session.scalars(select(Budget).where(Budget.day == day).order_by(Budget.unit).with_for_update())
+    rows = session.scalars(
+        select(Budget).where(Budget.day == day).order_by(Budget.unit).with_for_update(key_share=True)
+    )
     used = {row.unit: row.reserved + row.spent for row in rows}
     tomorrow = datetime.combine(day + timedelta(days=1), time(), UTC)
     taken, refusals = NOTHING, list[OverBudget | None]()

@@ -8,6 +8,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db import alerts, audit, budgets, migrations, replicas
+from app.db.locks import NO_KEY
 from app.db.tables import Migration, Object, Replica
 from app.domain.migrations import EARLY, SWITCHED
 from app.domain.objects import delete_is_news, write_is_news
@@ -19,7 +20,7 @@ OLD = (ReplicaState.SERVING, ReplicaState.VERIFIED, ReplicaState.DRAINING, Repli
 
 def lock(session: Session, object_id: int) -> Object:
     """The object, held until the transaction ends: every change of what is to be read locks it first."""
-    return session.get_one(Object, object_id, with_for_update=True, populate_existing=True)
+    return session.get_one(Object, object_id, with_for_update=NO_KEY, populate_existing=True)
 
 
 def put_seen(session: Session, object_id: int, site_id: int, pin: Pin | None) -> int:
@@ -138,7 +139,7 @@ def event_seen(session: Session, object_id: int, site_id: int | None, op: str, t
 
 def end(session: Session, migration_id: int, state: MigrationState, reason: str | None) -> None:
     """Ends a migration whoever holds it: its fence moves on, so that a worker on it can write nothing more."""
-    row = session.get_one(Migration, migration_id, with_for_update=True, populate_existing=True)
+    row = session.get_one(Migration, migration_id, with_for_update=NO_KEY, populate_existing=True)
     row.state, row.reason, row.fence = state, reason, row.fence + 1
     row.lease_until, row.finished_at = None, func.now()
     budgets.release(session, row)

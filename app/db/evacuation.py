@@ -51,7 +51,9 @@ def submit(session: Session, name: str, *, actor: str, request_id: str | None, d
     """Adds the job that empties a site, which drains from now on. Raises NotFound or Conflict."""
     if not dry_run:
         drain(session, name, actor=actor, request_id=request_id)
-        session.execute(select(Site.id).where(Site.name == name).with_for_update())  # one at a time looks and begins
+        session.execute(
+            select(Site.id).where(Site.name == name).with_for_update(key_share=True)
+        )  # one at a time looks and begins
     other = running(session, name)
     if other is not None and not dry_run:
         raise Conflict(f"job {other.id} evacuates {name} already")

@@ -75,6 +75,11 @@ def bell(job: Job) -> Bell:
     return Bell(TaskName(job.kind), job.id, job.priority)
 
 
+def bells(found: Sequence[Job]) -> list[Bell]:
+    """What to ring for these jobs, most urgent and oldest first: rows that were changed come back in any order."""
+    return [bell(job) for job in sorted(found, key=lambda job: (job.priority, job.id))]
+
+
 def claim(session: Session, job_id: int, worker: str, lease_s: float) -> Job | None:
     """Takes the job if it is ready and nobody has it; None otherwise."""
     return _claim_where(session, Job.id == job_id, worker, lease_s)
@@ -91,7 +96,7 @@ def _claim_where(session: Session, which: ColumnElement[bool], worker: str, leas
         .where(which, Job.state.in_(READY), Job.next_attempt_at <= func.now())
         .order_by(Job.priority, Job.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
         .scalar_subquery()
     )
     return session.scalar(
@@ -116,7 +121,7 @@ def next_ready(session: Session, queue: QueueName) -> Bell | None:
         .where(Job.queue == queue, Job.state.in_(READY), Job.next_attempt_at <= func.now())
         .order_by(Job.priority, Job.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
         .scalar_subquery()
     )
     job = session.scalar(
@@ -141,7 +146,7 @@ def renew(session: Session, job_id: int, fence: int, lease_s: float) -> bool:
 
 def hold(session: Session, job_id: int, fence: int) -> None:
     """Keeps the claim until this transaction ends, so that its effects happen once. Raises LeaseLost."""
-    if session.scalar(select(Job.id).where(*_mine(job_id, fence)).with_for_update()) is None:
+    if session.scalar(select(Job.id).where(*_mine(job_id, fence)).with_for_update(key_share=True)) is None:
         raise LeaseLost
 
 
@@ -259,8 +264,10 @@ def listing(
 
 def _with_children(session: Session, job_id: int) -> Job:
     """The job, locked after its children, as a child's end locks both. Raises NotFound."""
-    session.execute(select(Job.id).where(Job.parent_id == job_id).order_by(Job.id.desc()).with_for_update())
-    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+    session.execute(
+        select(Job.id).where(Job.parent_id == job_id).order_by(Job.id.desc()).with_for_update(key_share=True)
+    )
+    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update(key_share=True))
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     return job

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.db import alerts, jobs
 from app.db.jobs import Bell
+from app.db.locks import NO_KEY
 from app.db.tables import Job, Migration, Plan
 from app.domain.migrations import COPIED, EARLY, Tally
 from app.domain.states import JOB_FINAL, JobState, MigrationState, PlanState
@@ -19,7 +20,7 @@ def settle_job(session: Session, job_id: int) -> Bell | None:
     It succeeds unless some failed or are dead. What waits for its grace goes on afterwards without the job. Returns the
     bell of a parent that waited.
     """
-    job = session.get_one(Job, job_id, with_for_update=True)
+    job = session.get_one(Job, job_id, with_for_update=NO_KEY)
     counts = tally(session, job_id)
     job.progress = {"done": counts.planned - counts.open, "total": counts.planned, "unit": "moves"}
     job.rung_at, job.rings = None, 0

@@ -35,7 +35,9 @@ def report(session: Session, site_id: int, site: str, key: str, reason: str) -> 
 def take_up(session: Session, limit: int = 100) -> int:
     """Lets the engine look again at sources that are due; returns how many."""
     due = select(Migration).where(text(MIGRATION_KEPT), Migration.next_attempt_at <= func.now())
-    rows = session.scalars(due.order_by(Migration.next_attempt_at).limit(limit).with_for_update(skip_locked=True)).all()
+    rows = session.scalars(
+        due.order_by(Migration.next_attempt_at).limit(limit).with_for_update(key_share=True, skip_locked=True)
+    ).all()
     taken = sum(_take_up(session, row) for row in rows)
     _clear(session)
     return taken

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.db import alerts, audit, jobs, policies
 from app.db.jobs import Bell
-from app.db.locks import in_order
+from app.db.locks import NO_KEY, in_order
 from app.db.tables import Job, Json, Migration
 from app.domain.limits import Limits, Wave, may_start, too_many_errors
 from app.domain.migrations import COPIED, EARLY
@@ -72,7 +72,7 @@ def resume(session: Session, *, actor: str, job_id: int | None = None) -> list[B
         if _job(session, job_id).paused_reason is None:
             raise Conflict(f"job {job_id} is not paused")
         which = Job.id == job_id
-    go_on = update(Job).where(_in_order(which))
+    go_on = update(Job).where(_in_order(session, which))
     go_on = go_on.values(paused_reason=None, reason=None, resumed_at=func.now(), rung_at=None, rings=0)
     found = session.scalars(go_on.returning(Job)).all()
     waited = in_order(Migration.job_id.in_([job.id for job in found]), Migration.reason == PAUSED)
@@ -84,7 +84,9 @@ def resume(session: Session, *, actor: str, job_id: int | None = None) -> list[B
 
 
 def _job(session: Session, job_id: int) -> Job:
-    job = session.scalar(select(Job).where(Job.id == job_id, Job.kind == TaskName.MIGRATE).with_for_update())
+    job = session.scalar(
+        select(Job).where(Job.id == job_id, Job.kind == TaskName.MIGRATE).with_for_update(key_share=True)
+    )
     if job is None:
         raise NotFound(f"there is no migrate job {job_id}")
     if job.state in JOB_FINAL:
@@ -92,16 +94,19 @@ def _job(session: Session, job_id: int) -> Job:
     return job
 
 
-def _in_order(which: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Those jobs that have not ended, locked in the order of their ids."""
-    chosen = select(Job.id).where(which, Job.state.not_in(JOB_FINAL)).order_by(Job.id).with_for_update()
-    return Job.id.in_(chosen.scalar_subquery())
+def _in_order(session: Session, which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Those jobs that have not ended, locked in the order of their ids.
+
+    By a statement of its own: one that locks and changes the same rows may wait for whoever waits for its own lock.
+    """
+    chosen = select(Job.id).where(which, Job.state.not_in(JOB_FINAL)).order_by(Job.id)
+    return Job.id.in_(session.scalars(chosen.with_for_update(key_share=True)).all())
 
 
 def _mark(session: Session, reason: str, job_id: int | None) -> int:
     """Gives what waits its reason, and the jobs theirs."""
     which = Job.kind == TaskName.MIGRATE if job_id is None else Job.id == job_id
-    session.execute(update(Job).where(_in_order(which)).values(reason=f"paused: {reason}"))
+    session.execute(update(Job).where(_in_order(session, which)).values(reason=f"paused: {reason}"))
     idle = and_(Migration.state.in_((MigrationState.QUEUED, MigrationState.WAITING)), Migration.lease_until.is_(None))
     mine = idle if job_id is None else and_(idle, Migration.job_id == job_id)
     fresh = or_(Migration.reason.is_(None), Migration.attempts == 0)
@@ -136,7 +141,7 @@ def _stands_still(session: Session, job_id: int, limits: Limits) -> bool:
 
 def stop_on_errors(session: Session, job_id: int, limits: Limits) -> bool:
     """Pauses the job when too many of its moves have failed since it was last resumed; returns whether it did."""
-    job = session.get_one(Job, job_id, with_for_update=True)
+    job = session.get_one(Job, job_id, with_for_update=NO_KEY)
     if job.paused_reason is not None or job.state in JOB_FINAL:
         return False
     since = job.resumed_at or job.started_at or job.created_at  # a retry of one of its moves starts none

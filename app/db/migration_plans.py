@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db import audit, jobs, migration_counts
+from app.db.locks import NO_KEY
 from app.db.migrations import ACTIVE
 from app.db.tables import Job, Json, Migration, Move, Plan
 from app.db.tables_work import MIGRATION_ACTIVE
@@ -42,7 +43,7 @@ def apply(
 
     Raises NotFound, or Conflict when the plan is in a state that cannot be applied.
     """
-    plan = session.get(Plan, plan_id, with_for_update=True)
+    plan = session.get(Plan, plan_id, with_for_update=NO_KEY)
     if plan is None:
         raise NotFound(f"there is no plan {plan_id}")
     if plan.state not in (PlanState.READY, PlanState.APPROVED):

@@ -171,7 +171,7 @@ def lock(session: Session, works: Sequence[Work]) -> None:
 
 def mine(session: Session, claim: Claim) -> Migration:
     """The row, locked, while the claim is still ours. Raises LeaseLost."""
-    statement = select(Migration).where(_held([claim])).with_for_update()
+    statement = select(Migration).where(_held([claim])).with_for_update(key_share=True)
     row = session.scalar(statement, execution_options={"populate_existing": True})
     if row is None:
         raise LeaseLost
@@ -199,7 +199,7 @@ _COLUMNS = [getattr(Migration, field.name) for field in fields(Held)]
 
 def held(session: Session, claims: Iterable[Claim]) -> dict[int, Held]:
     """The migrations by id, locked in the order of their ids, of those claims that are still ours."""
-    statement = select(*_COLUMNS).where(_held(claims)).order_by(Migration.id).with_for_update()
+    statement = select(*_COLUMNS).where(_held(claims)).order_by(Migration.id).with_for_update(key_share=True)
     return {row.id: Held(*row) for row in session.execute(statement)}
 
 
@@ -214,7 +214,12 @@ class Version:
 def lock_objects(session: Session, works: Sequence[Work]) -> dict[int, Version]:
     """The objects by id, held until the transaction ends, always in the order of their ids."""
     wanted = Object.id.in_({work.object_id for work in works})
-    statement = select(Object.id, Object.version, Object.state).where(wanted).order_by(Object.id).with_for_update()
+    statement = (
+        select(Object.id, Object.version, Object.state)
+        .where(wanted)
+        .order_by(Object.id)
+        .with_for_update(key_share=True)
+    )
     return {row.id: Version(row.version, row.state) for row in session.execute(statement)}
 
 

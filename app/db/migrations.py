@@ -14,7 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.db import audit, jobs, migration_limits
 from app.db.jobs import Bell
-from app.db.locks import in_order
+from app.db.locks import NO_KEY, in_order
 from app.db.tables import Job, Migration, Object
 from app.domain import restores
 from app.domain.migrations import COPIED, EARLY, SWITCHED
@@ -74,7 +74,9 @@ def start(session: Session, job_id: int) -> Job:
 
     Its bell was heard: what becomes ready later, by a retry or a lapsed lease, is rung for at once. Raises NotFound.
     """
-    job = session.scalar(select(Job).where(Job.id == job_id, Job.kind == TaskName.MIGRATE).with_for_update())
+    job = session.scalar(
+        select(Job).where(Job.id == job_id, Job.kind == TaskName.MIGRATE).with_for_update(key_share=True)
+    )
     if job is None:
         raise NotFound(f"there is no migrate job {job_id}")
     job.rung_at, job.rings = None, 0
@@ -96,7 +98,7 @@ def claim(
         .where(*ready(job_id), *_ONLY[only])
         .order_by(Migration.priority, Migration.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
     )
     taken = (
         update(Migration)
@@ -166,7 +168,7 @@ def to_ring(session: Session, room: int, first_s: float, cap_s: float) -> list[B
         .where(Job.kind == TaskName.MIGRATE, ~unstarted, due, or_(and_(waiting, go_on), to_end))
         .order_by(Job.priority, Job.id)
         .limit(room)
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
     )
     rung = (
         update(Job)
@@ -174,7 +176,7 @@ def to_ring(session: Session, room: int, first_s: float, cap_s: float) -> list[B
         .values(rung_at=func.now(), rings=Job.rings + 1)
         .returning(Job)
     )
-    return [jobs.bell(job) for job in session.scalars(rung)]
+    return jobs.bells(session.scalars(rung).all())
 
 
 # -- Seen and changed by users ----------------------------------------------------------------------------------------
@@ -232,7 +234,7 @@ def cancel(session: Session, migration_id: int, actor: str) -> Migration:
 
 def retry(session: Session, migration_id: int, actor: str) -> Migration:
     """Queues an ended migration again with all its attempts; ring its job's bell. Raises NotFound or Conflict."""
-    job = session.get_one(Job, get(session, migration_id).job_id, with_for_update=True)
+    job = session.get_one(Job, get(session, migration_id).job_id, with_for_update=NO_KEY)
     found = _locked(session, migration_id)
     check_transition(MIGRATION_TRANSITIONS, MigrationState(found.state), MigrationState.QUEUED)
     _requeue(session, (Migration.id == migration_id,))
@@ -308,7 +310,7 @@ _FRESH: Mapping[str, object] = {
 
 
 def _locked(session: Session, migration_id: int) -> Migration:
-    statement = select(Migration).where(Migration.id == migration_id).with_for_update()
+    statement = select(Migration).where(Migration.id == migration_id).with_for_update(key_share=True)
     found = session.scalar(statement, execution_options={"populate_existing": True})
     if found is None:
         raise NotFound(f"there is no migration {migration_id}")

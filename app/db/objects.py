@@ -55,7 +55,9 @@ def save_page(
     seen_at: when the scan began; marked: the keys among the unfinished whose object a migration has written.
     """
     _add_missing(session, list(listed))
-    session.execute(select(Object.id).where(Object.key.in_(list(listed))).order_by(Object.id).with_for_update())
+    session.execute(
+        select(Object.id).where(Object.key.in_(list(listed))).order_by(Object.id).with_for_update(key_share=True)
+    )
     found = _judged(session, site_id, listed, marked)
     _save_new(session, site_id, found[Finding.NEW], seen_at)
     _save_same(session, site_id, found[Finding.SAME])
@@ -110,7 +112,7 @@ def _save_new(session: Session, site_id: int, found: list[tuple[int, Pin]], seen
     session.execute(unknown, rows)
     first = [(object_id, pin) for object_id, pin in found if object_id not in served]
     sizes = {object_id: pin.size for object_id, pin in first}
-    for found_object in session.scalars(select(Object).where(Object.id.in_(sizes)).with_for_update()):
+    for found_object in session.scalars(select(Object).where(Object.id.in_(sizes)).with_for_update(key_share=True)):
         found_object.state, found_object.size = ObjectState.PRESENT, sizes[found_object.id]
         found_object.written_at = func.now()
     session.flush()
@@ -159,7 +161,9 @@ def _current_version(session: Session, site_id: int, object_ids: list[int]) -> N
 def _save_same(session: Session, site_id: int, found: list[tuple[int, Pin]]) -> None:
     """Replicas as they were known: a first pin, a class changed by a lifecycle rule, or a lost one that is back."""
     pins = dict(found)
-    known = select(Replica).where(Replica.site_id == site_id, Replica.object_id.in_(pins)).with_for_update()
+    known = (
+        select(Replica).where(Replica.site_id == site_id, Replica.object_id.in_(pins)).with_for_update(key_share=True)
+    )
     for replica in session.scalars(known):
         pin = pins[replica.object_id]
         if not replica.pin:

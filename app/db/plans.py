@@ -10,6 +10,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session, aliased
 
 from app.db import audit
+from app.db.locks import NO_KEY
 from app.db.placement import World, world
 from app.db.tables import Json, Move, Object, Plan, Site
 from app.domain.placement_decisions import Decision
@@ -73,7 +74,7 @@ def _rows(plan_id: int, decision: Decision, world: World) -> list[Json]:
 
 def get(session: Session, plan_id: int, *, lock: bool = False) -> Plan:
     """The plan. Raises NotFound."""
-    plan = session.get(Plan, plan_id, with_for_update=lock)
+    plan = session.get(Plan, plan_id, with_for_update=NO_KEY if lock else None)
     if plan is None:
         raise NotFound(f"there is no plan {plan_id}")
     return plan

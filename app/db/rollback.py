@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db import audit, changes, jobs, migrations, plans, policies, replicas, sites
 from app.db.jobs import Bell
+from app.db.locks import NO_KEY
 from app.db.migrations import ACTIVE
 from app.db.tables import Job, Migration, Move, Object, Plan, Site
 from app.domain.migrations import COPIED, EARLY, SWITCHED
@@ -74,11 +75,13 @@ def stop_open(session: Session, plan_id: int) -> tuple[int, list[Bell]]:
     plan = plans.get(session, plan_id)
     job = None
     if plan.apply_job_id is not None:  # a job before its migrations, as every transaction that holds both
-        job = session.get_one(Job, plan.apply_job_id, with_for_update=True, populate_existing=True)
+        job = session.get_one(Job, plan.apply_job_id, with_for_update=NO_KEY, populate_existing=True)
     if job is not None and job.state in jobs.READY:  # else it would take up again what is ended here
         job.state, job.reason, job.finished_at = JobState.CANCELLED, REASON, func.now()
     early = (Migration.plan_id == plan_id, Migration.state.in_(EARLY))
-    in_order = select(Migration.id).where(*early, Migration.fence == 0).order_by(Migration.id).with_for_update()
+    in_order = (
+        select(Migration.id).where(*early, Migration.fence == 0).order_by(Migration.id).with_for_update(key_share=True)
+    )
     session.execute(
         update(Migration)
         .where(Migration.id.in_(in_order.scalar_subquery()), Migration.fence == 0)
@@ -206,7 +209,7 @@ def owner_wrote(session: Session, move: Undoable, pin: Pin) -> bool:
 def _held(session: Session, move: Undoable, states: Iterable[MigrationState]) -> Object | None:
     """The object, locked, if it and the migration still are as they were read."""
     found = changes.lock(session, move.object_id)
-    row = session.get_one(Migration, move.migration_id, with_for_update=True, populate_existing=True)
+    row = session.get_one(Migration, move.migration_id, with_for_update=NO_KEY, populate_existing=True)
     intended = row.delete_intended_at is not None and row.state in SWITCHED
     same = found.version == move.version and row.state == move.done.state and row.state in states
     return found if same and not intended else None

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db import alerts, migration_kept, secrets
-from app.db.locks import in_order
+from app.db.locks import NO_KEY, in_order
 from app.db.tables import EndpointSample, Migration, Replica, Site
 from app.domain.migrations import SiteFacts
 from app.domain.price_books import SHIPPED
@@ -140,7 +140,7 @@ def facts(site: Site) -> SiteFacts:
 
 def record_probe(session: Session, site_id: int, capabilities: Capabilities) -> None:
     """Keeps what a full probe found; the site is ready, unless it is being drained."""
-    site = session.get_one(Site, site_id, with_for_update=True)
+    site = session.get_one(Site, site_id, with_for_update=NO_KEY)
     site.capabilities, site.probed_at = capabilities.as_json(), func.now()
     migration_kept.look_again(session, "no_guarded_delete", site.id)
     _answers(session, site)
@@ -149,13 +149,13 @@ def record_probe(session: Session, site_id: int, capabilities: Capabilities) -> 
 def record_answer(session: Session, site_id: int, latency_ms: float) -> None:
     """Keeps that a site answered: one that did not is ready again and moves that wait for it go on."""
     _sample(session, site_id, ok=True, latency_ms=latency_ms)
-    _answers(session, session.get_one(Site, site_id, with_for_update=True))
+    _answers(session, session.get_one(Site, site_id, with_for_update=NO_KEY))
 
 
 def record_silence(session: Session, site_id: int, state: SiteState, reason: str, detail: str) -> None:
     """Keeps that a site did not answer (unreachable) or did not let us in (refused), with an alert."""
     _sample(session, site_id, ok=False, error=reason)
-    site = session.get_one(Site, site_id, with_for_update=True)
+    site = session.get_one(Site, site_id, with_for_update=NO_KEY)
     if site.state != SiteState.DRAINING:
         site.state, site.reason = state, detail
     if reason == SAME_BUCKET:

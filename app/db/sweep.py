@@ -21,7 +21,7 @@ def release_lapsed(session: Session, max_attempts: int, limit: int = 500) -> lis
         select(Job.id)
         .where(Job.state == JobState.RUNNING, Job.lease_until < func.now())
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
         .scalar_subquery()
     )
     given_up = Job.attempts + 1 >= max_attempts
@@ -60,11 +60,11 @@ def to_ring(session: Session, queue: QueueName, room: int, first_s: float, cap_s
         .where(Job.queue == queue, Job.state.in_(READY), Job.next_attempt_at <= func.now(), due)
         .order_by(Job.priority, Job.id)
         .limit(room)
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
         .scalar_subquery()
     )
     rung = update(Job).where(Job.id.in_(chosen)).values(rung_at=func.now(), rings=Job.rings + 1).returning(Job)
-    return [jobs.bell(job) for job in session.scalars(rung)]
+    return jobs.bells(session.scalars(rung).all())
 
 
 def tick(session: Session, queue: QueueName, worker: str) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.db import changes, damage, migrations, sites
+from app.db.locks import NO_KEY
 from app.db.tables import Migration, Object, Replica, Site
 from app.domain.pins import Pin
 from app.domain.sites import SiteAddress
@@ -163,7 +164,7 @@ def save(session: Session, held: Sequence[Held], judged: Mapping[str, Judgement]
 
 
 def _save(session: Session, held: Held, judged: Judgement, found_by: str) -> Verdict:
-    row = session.get_one(Replica, held.id, with_for_update=True, populate_existing=True)
+    row = session.get_one(Replica, held.id, with_for_update=NO_KEY, populate_existing=True)
     now, verdict = Pin.from_json(row.pin), judged.verdict
     if now is None or not now.same_object(held.pin) or row.state != held.state:
         return Verdict.CHANGED
