@@ -65,8 +65,3 @@ def test_every_simulated_hour_ends_well(simulate, rounds, seed, figure):
     moves = sum(tale.moves for tale in tales)
     shown = f"hours ended well: {moves:,} moves, {requests:,} requests, {deaths:,} deaths of workers, from seed {first}"
     figure("I18", shown, len(tales))
-
-
-def test_a_seed_tells_the_same_tale_twice(simulate, seed):
-    chosen = seed or 1
-    assert simulate(chosen).lines == simulate(chosen).lines
