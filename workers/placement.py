@@ -57,13 +57,13 @@ class Draft:
 @job_task(TaskName.PLAN)
 def plan(job: JobContext) -> Json:
     """Loads, decides and saves; the result names the plan. Raises Infeasible when no object has a placement."""
-    selection, horizon, now = _read(job.args)
+    selection, horizon, now = read_scope(job.args)
     with session_scope() as session:
         draft = Draft(store.world(session, now), horizon)
         total = store.count(session, selection)
-    _check_found(selection, total)
+    check_found(selection, total)
     _blocks(job, draft, selection, total)
-    _within_budget(draft)
+    within_budget(draft)
     result: Json = {}
     row = _row(job, draft, selection)
     if row.state is PlanState.INFEASIBLE:
@@ -79,7 +79,7 @@ def plan(job: JobContext) -> Json:
     return result
 
 
-def _read(args: Json) -> tuple[Selection, float, datetime]:
+def read_scope(args: Json) -> tuple[Selection, float, datetime]:
     """The job's arguments, checked. Raises Invalid or BadRequest."""
     rules = {name: args[name] for name in ("rf", "sla_ms") if args.get(name) is not None}
     try:
@@ -99,7 +99,8 @@ def _read(args: Json) -> tuple[Selection, float, datetime]:
     return selection, horizon, now
 
 
-def _check_found(selection: Selection, total: int) -> None:
+def check_found(selection: Selection, total: int) -> None:
+    """Raises NotFound when of the keys that were named none can be planned."""
     if selection.keys is not None and total == 0:
         raise NotFound("none of the keys is an object that can be planned: not scanned yet, gone, or being moved")
 
@@ -113,12 +114,12 @@ def _blocks(job: JobContext, draft: Draft, selection: Selection, total: int) -> 
             block = store.block(session, draft.world, selection, after, BLOCK)
         draft.unplanned += block.unplanned
         if block.items:
-            _decide_block(draft, Problem(draft.world.options, block.items, draft.horizon_days))
+            decide_block(draft, Problem(draft.world.options, block.items, draft.horizon_days))
         after = block.last_id
 
 
-def _decide_block(draft: Draft, problem: Problem) -> None:
-    """The MILP decides; the closed form must agree on what the optimum costs."""
+def decide_block(draft: Draft, problem: Problem) -> list[Decision]:
+    """The MILP decides; the closed form must agree on what the optimum costs. The decisions, counted in the draft."""
     costs = price(problem)
     milp = solve_milp(costs)
     closed = solve(costs)
@@ -134,9 +135,10 @@ def _decide_block(draft: Draft, problem: Problem) -> None:
     draft.totals.add(decisions)
     draft.baselines += baselines(costs, decisions)
     draft.infeasible += infeasible(problem, decisions)
+    return decisions
 
 
-def _within_budget(draft: Draft) -> None:
+def within_budget(draft: Draft) -> None:
     """Keeps of the changes those that the day's budget buys most with; what rules demand goes first."""
     sums, rows = draft.totals, _budget(draft)
     wanted = {Use.USD: sums.one_off, Use.BYTES: sums.bytes, Use.MOVES: sums.moves}
