@@ -65,7 +65,6 @@ class Learned:
     """[T] index into `rule` of the one that speaks."""
     by: Rule
     signals: Signals
-    marks: Ints
 
     def name(self, t: int) -> str:
         """What speaks on a day, in words."""
@@ -136,8 +135,7 @@ def learn(
     sample = np.sort(chance.permutation(n)[:SAMPLE])
     part, steps, sizes = _of(grid, sample), _ladder_of(ladder, sample), size_gb[sample]
     group, fold = chance.integers(0, GROUPS, len(sample)), chance.integers(0, 2, len(sample))
-    marks = np.unique(np.append(np.arange(first, 0, -MARK_DAYS)[::-1], np.arange(first, days, MARK_DAYS)))
-    marks = marks[marks > 0]
+    marks = np.arange(first % MARK_DAYS or MARK_DAYS, days, MARK_DAYS)
     by = families(horizon_days)
     own = Signals(_rates_of(signals.rates, sample), signals.cell[sample], *signals[2:])
     spent = _try(part, steps, own, sizes, by, by, group, marks)
@@ -151,7 +149,7 @@ def learn(
     spent = spent.beside(_try(part, steps, own, sizes, panel, by, group, marks))
     every = together(by, panel)
     chosen = _best(spent, np.arange(len(every.kind)), np.flatnonzero(every.kind == VOTE))
-    return Learned(every, _spread(chosen, marks, days), by, signals, marks)
+    return Learned(every, _spread(chosen, marks, days), by, signals)
 
 
 def _signals(grid: Grid) -> Signals:
@@ -199,8 +197,7 @@ class Trials:
 
     def before(self, number: int) -> Floats:
         """[rule, group] $ over the window that ends at a mark: from the newest anchor that is old enough."""
-        mark = int(self.marks[number])
-        begin = max(0, min(mark - WINDOW_DAYS, mark // 2))
+        begin = _window_begins(self.marks[number])
         anchor = int(np.searchsorted(self.anchors, begin, side="right")) - 1
         return self.spent[anchor][:, number]
 
@@ -210,15 +207,20 @@ class Trials:
         return Trials(self.anchors, self.marks, spent)
 
 
+def _window_begins(marks: Ints) -> Ints:
+    """The day from which the window that ends at a mark counts: half of what is known, but the last half year."""
+    return np.maximum(0, np.minimum(marks - WINDOW_DAYS, marks // 2))
+
+
 def _try(
     grid: Grid, ladder: Ladder, signals: Signals, size_gb: Floats, tried: Rule, by: Rule, group: Ints, marks: Ints
 ) -> Trials:
     """Plays every rule from each anchor on, all objects in their first class then, as far as marks need it."""
-    anchors = np.arange(0, max(1, marks[-1] - min(WINDOW_DAYS, marks[-1] // 2) + 1), ANCHOR_DAYS)
+    begins = _window_begins(marks)
+    anchors = np.arange(0, begins[-1] + 1, ANCHOR_DAYS)
     spent = []
     for number, anchor in enumerate(anchors):
         following = anchors[number + 1] if number + 1 < len(anchors) else np.inf
-        begins = np.maximum(0, np.minimum(marks - WINDOW_DAYS, marks // 2))
         needed = np.flatnonzero((begins >= anchor) & (begins < following) & (marks > anchor))
         out = np.zeros((len(tried.kind), len(marks), GROUPS))
         if len(needed):
@@ -269,8 +271,13 @@ def _values(
     when = [int(mark) for mark in some if mark >= FIRST_FIT_DAYS]
     tables = [fit_values(grid, ladder, cell, size_gb, fold, mark) for mark in when]
     at = np.searchsorted(np.array(when, np.int64), np.arange(days), side="right") - 1
-    width = 2 * (len(ladder.get) - 1)
-    return np.array(tables) if tables else np.zeros((1, CELLS, width)), at.astype(np.int64)
+    none = np.zeros((1, CELLS, _width(ladder)))
+    return np.array(tables) if tables else none, at.astype(np.int64)
+
+
+def _width(ladder: Ladder) -> int:
+    """Two values for each class but the base one and the managed one."""
+    return 2 * (len(ladder.get) - 1 - (ladder.managed >= 0))
 
 
 def fit_values(grid: Grid, ladder: Ladder, cell: Ints, size_gb: Floats, fold: Ints, now: int) -> Floats:
@@ -279,11 +286,9 @@ def fit_values(grid: Grid, ladder: Ladder, cell: Ints, size_gb: Floats, fold: In
     Fitted policy iteration: from the clairvoyant's values on, each pass prices the policy of the pass before, on
     objects that its table has not seen.
     """
-    width = 2 * (len(ladder.get) - 1 - (ladder.managed >= 0))
     trusted = now - min(TAIL_DAYS, now // 3)
-    tables = np.zeros((2, CELLS, width))
+    tables = np.zeros((2, CELLS, _width(ladder)))
     little = PSEUDO_OBJECTS * float(np.mean(np.sqrt(size_gb)))
-    sums, weights = np.zeros_like(tables), np.zeros((2, CELLS))
     for iteration in range(ITERATIONS):
         sums, weights = np.zeros_like(tables), np.zeros((2, CELLS))
         backward(grid, ladder, cell, size_gb, fold, tables, iteration == 0, 0, now, trusted, sums, weights)

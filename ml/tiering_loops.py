@@ -1,6 +1,6 @@
 """Plays rules day by day, object by object: what they would have done, what they would have cost.
 
-Compiled: what takes numpy minutes takes a second. A rule sees a day's beginning, never the day.
+Compiled, since each object's state depends on its day before. A rule sees a day's beginning, never the day.
 """
 
 from __future__ import annotations

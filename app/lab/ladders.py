@@ -16,7 +16,7 @@ MANAGED_GAIN = 8.0
 
 
 def classes(book: PriceBook) -> list[StorageClass]:
-    """The classes of a replay: those that answer at once, dearest storage first; archives and managed ones left out.
+    """The classes of a replay: the book's first, then by falling price those that answer at once and are not managed.
 
     Of classes with equal minimum days the one named first stands for all (One Zone keeps its data in one place).
     Raises Invalid for a book with fewer than two.
@@ -28,7 +28,7 @@ def classes(book: PriceBook) -> list[StorageClass]:
             found.append(entry)
     if len(found) < 2:
         raise Invalid(f"the price book {book.name} has {len(found)} class to choose from; a replay needs two")
-    return found
+    return [found[0], *sorted(found[1:], key=lambda entry: -entry.first_usd)]
 
 
 def managed_class(book: PriceBook) -> StorageClass | None:
