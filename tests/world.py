@@ -164,6 +164,14 @@ class World:
     def move(self, name: str, source: str, destination: str, to_class: str = "STANDARD") -> int:
         return self.plan((name, MoveKind.MOVE, source, destination, to_class))
 
+    def moves(self, count: int, source: str, destination: str) -> int:
+        """Puts small objects m0, m1 … and applies a plan that moves them all; its job's id."""
+        names = [f"m{number}" for number in range(count)]
+        for name in names:
+            self.put(source, name, b"xxx")
+        self.scan(source)
+        return self.plan(*[(name, MoveKind.MOVE, source, destination, "STANDARD") for name in names])
+
     def work(self, job_id: int, **options: Any) -> None:
         """One worker's turn at the job."""
         Batch(job_id, get_settings(), **options).run()

@@ -19,12 +19,6 @@ from tests.world import World
 AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
 
 
-@pytest.fixture
-def world(sites, clean_database, configure):
-    configure(growing_age_s=0, retry_base_s=0.01)
-    return World(sites)
-
-
 def reported(world, site, name, op):
     """An access log tells of a PUT or DELETE a minute from now, by when nothing of ours is younger."""
     with session_scope() as session:

@@ -16,26 +16,14 @@ from app.domain.tasks import TaskName
 from app.s3 import multipart
 from tests import jobs as jobrun
 from tests.damage import rot
-from tests.world import World
-from workers.flow import FLOW
 from workers.verification import verify
 
 AWS, GCP = "aws-eu", "gcp-eu"
 
 
 @pytest.fixture
-def world(sites, clean_database, configure):
-    configure(growing_age_s=0, retry_base_s=0.01, multipart_threshold=5 * 2**20, part_size=5 * 2**20, worker_slots=1)
-    yield World(sites)
-    FLOW.forget()
-
-
-def many(world, count, size=3):
-    names = [f"m{number}" for number in range(count)]
-    for name in names:
-        world.put(AWS, name, b"x" * size)
-    world.scan(AWS)
-    return world.plan(*[(name, MoveKind.MOVE, AWS, GCP, "STANDARD") for name in names])
+def world(make_world):
+    return make_world(settings={"worker_slots": 1})
 
 
 def mark(ids, state, **values):
@@ -53,7 +41,7 @@ def budget():
 def test_what_was_given_back_is_not_given_back_again_when_the_next_attempt_is_refused(world):
     """Attempt 1 reserves and fails; attempt 2 gives that back and is refused; a cancel gives it back again."""
     world.policy("budget", {"moves_per_day": 10})
-    job_id = many(world, 1)
+    job_id = world.moves(1, AWS, GCP)
 
     once = ["begun"]
 
@@ -80,7 +68,7 @@ def test_what_was_given_back_is_not_given_back_again_when_the_next_attempt_is_re
 
 def first_wave(world, others, **values):
     """A job of 40 moves of whose first 16 four have failed and the others ended as said; returns its id."""
-    job_id = many(world, 40)
+    job_id = world.moves(40, AWS, GCP)
     ids = [row.id for row in world.rows(job_id)]
     with session_scope() as session:
         migrations.start(session, job_id)
@@ -231,7 +219,7 @@ def test_a_source_that_is_rewritten_again_and_again_is_given_up(world):
 
 
 def test_moves_that_are_blocked_raise_one_alert_a_reason_that_counts_them(world):
-    job_id = many(world, 3)
+    job_id = world.moves(3, AWS, GCP)
     for number in range(3):
         world.put(GCP, f"m{number}", b"theirs")
     world.finish(job_id)

@@ -9,10 +9,8 @@ from sqlalchemy import update
 from app.db import jobs, migration_limits, migrations
 from app.db.session import session_scope
 from app.db.tables import Migration
-from app.domain.states import MoveKind
 from app.errors import Conflict, Invalid
 from app.queue import TaskName
-from tests.world import World
 from workers import shutdown
 from workers.flow import FLOW
 
@@ -20,18 +18,8 @@ AWS, GCP = "aws-eu", "gcp-eu"
 
 
 @pytest.fixture
-def world(sites, clean_database, configure):
-    configure(growing_age_s=0, retry_base_s=0.01, multipart_threshold=5 * 2**20, part_size=5 * 2**20, worker_slots=1)
-    yield World(sites)
-    FLOW.forget()
-
-
-def many(world, count, size=3):
-    names = [f"m{number}" for number in range(count)]
-    for name in names:
-        world.put(AWS, name, b"x" * size)
-    world.scan(AWS)
-    return world.plan(*[(name, MoveKind.MOVE, AWS, GCP, "STANDARD") for name in names])
+def world(make_world):
+    return make_world(settings={"worker_slots": 1})
 
 
 def states(world, job_id):
@@ -64,7 +52,7 @@ def resume(job_id=None):
 
 @pytest.mark.parametrize("one_job", [True, False])
 def test_what_is_paused_waits_with_its_reason_and_goes_on_when_resumed(world, one_job):
-    job_id = many(world, 3)
+    job_id = world.moves(3, AWS, GCP)
     assert pause(job_id if one_job else None) == 3
     world.work(job_id)
     assert states(world, job_id) == {("queued", "paused")}
@@ -78,7 +66,7 @@ def test_what_is_paused_waits_with_its_reason_and_goes_on_when_resumed(world, on
 
 
 def test_a_paused_job_can_be_cancelled(world):
-    job_id = many(world, 2)
+    job_id = world.moves(2, AWS, GCP)
     with session_scope() as session:
         migrations.start(session, job_id)
     pause(job_id)
@@ -117,7 +105,7 @@ def test_a_pause_stops_a_copy_before_its_next_part_and_keeps_what_was_sent(world
 
 
 def test_a_pause_needs_a_reason_and_something_to_pause(world):
-    job_id = many(world, 1)
+    job_id = world.moves(1, AWS, GCP)
     with pytest.raises(Invalid):
         pause(job_id, " ")
     with pytest.raises(Conflict):
@@ -131,7 +119,7 @@ def test_a_pause_needs_a_reason_and_something_to_pause(world):
 
 def test_the_first_wave_goes_alone(world):
     world.policy("limits", {"canary_moves": 5})
-    job_id = many(world, 40)
+    job_id = world.moves(40, AWS, GCP)
     waves = []
 
     def at(point):
@@ -147,7 +135,7 @@ def test_the_first_wave_goes_alone(world):
 def test_a_job_is_paused_when_too_many_of_its_moves_fail(world, configure):
     configure(claim_batch=8)
     world.policy("limits", {"canary_moves": 0, "abort_error_rate": 0.25})
-    job_id = many(world, 40)
+    job_id = world.moves(40, AWS, GCP)
     world.set_site(GCP, secret_key="not the secret any more")
     world.work(job_id)
     failed = sum(row.state == "failed" for row in world.rows(job_id))
@@ -161,7 +149,7 @@ def test_a_job_is_paused_when_too_many_of_its_moves_fail(world, configure):
 def test_requests_keep_to_the_rate_of_their_site(world):
     world.policy("limits", {"sites": {AWS: {"requests_per_s": 20}}})
     FLOW.install()
-    job_id = many(world, 20)
+    job_id = world.moves(20, AWS, GCP)
     started = time.monotonic()
     world.work(job_id)
     assert states(world, job_id) == {("switched", None)}
@@ -170,7 +158,7 @@ def test_requests_keep_to_the_rate_of_their_site(world):
 
 def test_a_budget_of_requests_holds_moves_back(world):
     world.policy("budget", {"requests_per_day": 10})
-    job_id = many(world, 3)
+    job_id = world.moves(3, AWS, GCP)
     world.work(job_id)
     assert sorted((str(row.state), row.reason) for row in world.rows(job_id)) == [
         ("switched", None), ("waiting", "over_budget"), ("waiting", "over_budget"),
@@ -178,7 +166,7 @@ def test_a_budget_of_requests_holds_moves_back(world):
 
 
 def test_a_worker_that_is_ending_gives_back_what_it_has(world):
-    job_id = many(world, 3)
+    job_id = world.moves(3, AWS, GCP)
     rung = []
 
     def at(point):
@@ -201,7 +189,7 @@ def test_a_worker_that_is_ending_gives_back_what_it_has(world):
 
 def test_a_retry_beyond_the_budget_of_one_site_uses_nothing_of_the_others_and_waits_ever_longer(world, configure):
     configure(retry_base_s=1)
-    job_id = many(world, 12)
+    job_id = world.moves(12, AWS, GCP)
     with session_scope() as session:
         session.execute(update(Migration).where(Migration.job_id == job_id).values(retries=5))
     FLOW.of(GCP).retries.level = -10_000.0

@@ -6,27 +6,9 @@ from app.db import faults, jobs, migrations, sites
 from app.db.session import session_scope
 from app.domain.states import MoveKind
 from app.s3.faults import FAULTS
-from tests.world import World
-from workers.flow import FLOW
 from workers.migrations import migrate
 
 AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
-
-
-@pytest.fixture
-def make_world(sites, clean_database, configure):
-    def build(*, settings=None, **rules):
-        configure(**{"growing_age_s": 0, "retry_base_s": 0.01, **(settings or {})})
-        return World(sites, **rules)
-
-    yield build
-    FAULTS.load_from(None)
-    FLOW.forget()
-
-
-@pytest.fixture
-def world(make_world):
-    return make_world()
 
 
 def test_a_move_copies_proves_switches_and_deletes_after_the_grace(world):

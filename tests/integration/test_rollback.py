@@ -22,20 +22,6 @@ from workers.rollback import rollback as task
 AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
 
 
-@pytest.fixture
-def make_world(sites, clean_database, configure):
-    def build(running=None, **rules):
-        configure(growing_age_s=0, retry_base_s=0.01)
-        return World(running or sites, **rules)
-
-    return build
-
-
-@pytest.fixture
-def world(make_world):
-    return make_world()
-
-
 def planned(world, *moves):
     """Applies a plan of moves as World.plan does, each knowing the class that it leaves; its id and its job's."""
     job_id = world.plan(*moves)

@@ -32,20 +32,6 @@ AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
 MIB = 2**20
 
 
-@pytest.fixture
-def make_world(sites, clean_database, configure):
-    def build(running=None, **rules):
-        configure(growing_age_s=0, retry_base_s=0.01, multipart_threshold=5 * MIB, part_size=5 * MIB)
-        return World(running or sites, **rules)
-
-    return build
-
-
-@pytest.fixture
-def world(make_world):
-    return make_world()
-
-
 def tidied(world, site=GCP, **args):
     return jobs.run(tidy, TaskName.TIDY, {"site": site, "prefix": world.folder, **args}).result
 

@@ -20,20 +20,6 @@ from workers.verification import verify
 AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
 
 
-@pytest.fixture
-def make_world(sites, clean_database, configure):
-    def build(running=None, **rules):
-        configure(growing_age_s=0, retry_base_s=0.01)
-        return World(running or sites, **rules)
-
-    return build
-
-
-@pytest.fixture
-def world(make_world):
-    return make_world()
-
-
 def verified(world, **args):
     return jobs.run(verify, TaskName.VERIFY, {"prefix": world.folder, **args}).result
 
