@@ -20,9 +20,9 @@ COLUMNS: Columns = {
     "% OF ALL-HOT": lambda row: _number(row["percent_of_all_hot"]),
     "GAP CLOSED %": lambda row: _number(row["gap_closed"]),
     "REGRET $": lambda row: f"{row['regret']:,.2f}",
-    "FEES $": lambda row: f"{row['components']['move'] + row['components']['early_deletion']:,.2f}",
+    "FEES $": lambda row: f"{row['fees']:,.2f}",
     "MOVES": lambda row: f"{row['moves']:,}",
-    "PAID BACK": lambda row: _number(row["moved_objects_that_paid"], 100, "%"),
+    "PAID BACK": lambda row: _number(row["paid_back"], 100, "%"),
     "DECIDED BY": "decided_by",
 }
 

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from app.domain.pricing import GB
 from app.errors import Invalid
 from app.lab.traces import OPS, Trace
 from ml.history import DAY
@@ -64,9 +65,9 @@ def by_day(trace: Trace, read_fraction: float = 1.0) -> Days:
     np.add.at(share, (trace.object[read], day[read]), trace.bytes_read[read])
     share /= size[:, None]
     event = np.zeros((n, days), np.int8)
-    for op, mark in (("PUT", WRITTEN), ("DELETE", DELETED)):
-        found = trace.op == OPS.index(op)
-        event[trace.object[found], day[found]] = mark
+    changed = np.flatnonzero(np.isin(trace.op, (OPS.index("PUT"), OPS.index("DELETE"))))
+    mark = np.where(trace.op[changed] == OPS.index("PUT"), WRITTEN, DELETED)
+    event[trace.object[changed], day[changed]] = mark  # in order of time: a day's last event stands
     birth = np.full(n, days, np.int64)
     np.minimum.at(birth, trace.object, day)
     grid = prepare(reads, share, event, birth)
@@ -88,5 +89,5 @@ def _sizes(trace: Trace, read_fraction: float) -> tuple[Ints, tuple[str, ...]]:
 
 
 def gigabytes(days: Days) -> Floats:
-    """The objects' sizes in GB of 2**30 bytes, as providers bill."""
-    return days.size / 2**30
+    """The objects' sizes in GB, as providers bill."""
+    return days.size / GB

@@ -6,7 +6,7 @@ with what is still owed at the end charged to every policy (design: economics.md
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,26 @@ import numpy as np
 from app.domain.pricing import PriceBook
 from app.lab.days import Days, gigabytes
 from app.lab.ladders import classes, ladder, managed_class
+from app.lab.payback import paid_back
 from ml.tiering import learn, only, rules
 from ml.tiering_loops import play
 from ml.tiering_optimum import clairvoyant
-from ml.tiering_types import COMPONENTS, FOLLOW, HEAT, NEVER, STAY, TIMEOUTS, Floats, Ints, Ladder, Rates, Rule, Signals
+from ml.tiering_types import (
+    COMPONENTS,
+    EARLY,
+    FOLLOW,
+    HEAT,
+    MOVE,
+    NEVER,
+    STAY,
+    TIMEOUTS,
+    Floats,
+    Ints,
+    Ladder,
+    Rates,
+    Rule,
+    Signals,
+)
 
 NAMES = (
     "all_hot", "all_warm", "all_cold", "lifecycle_30_90", "lifecycle_30_90_promote", "lifecycle_tuned",
@@ -27,6 +43,11 @@ NAMES = (
 TUNED_DAYS = (7, 14, 30, 60, 90, 180)
 TIMEOUT_DAYS = (1, 7, 14, 30, 60, 90, NEVER)
 COMPONENT_NAMES = ("storage", "requests", "retrieval", "move", "early_deletion")
+NOTES = {
+    "sla_misses": "0: every class of the replay answers at once (archives are left out), and no object leaves its site",
+    "paid_back": "share of moves after which storage, reads and early deletion cost less than staying would have",
+    "fees": "what moves and early deletion cost",
+}
 LEAST_SAVING = 0.01
 """Where the optimum saves less than this share of all-hot there is no gap to close."""
 
@@ -41,6 +62,8 @@ class Outcome:
     moves: Ints
     """[object]"""
     daily: Floats
+    paid_back: tuple[int, int] = (0, 0)
+    """Moves that cost less than staying would have, and all moves that were judged."""
     spoke: str = ""
     """What decided at the end, in words."""
 
@@ -75,6 +98,7 @@ class Replay:
             "end": self.days.date(self.days.days - 1),
             "horizon_days": self.horizon_days,
             "prices": self._prices(),
+            "notes": NOTES,
             "assumed": list(self.days.assumed),
             "policies": [self.row(outcome) for outcome in self.outcomes.values()],
         }  # fmt: skip
@@ -100,6 +124,8 @@ class Replay:
             "regret": outcome.cost - best.cost,
             "moves": int(outcome.moves.sum()),
             "bytes_moved": int((outcome.moves * self.days.size).sum()),
+            "paid_back": outcome.paid_back[0] / outcome.paid_back[1] if outcome.paid_back[1] else None,
+            "fees": float(spent[MOVE] + spent[EARLY]),
             "moved_objects_that_paid": float(better.mean()) if moved.any() else None,
             "sla_misses": 0,
             "decided_by": outcome.spoke,
@@ -166,13 +192,15 @@ class _Player:
         usd, daily, moves = np.zeros((n, COMPONENTS)), np.zeros(days), np.zeros(n, np.int64)
         where = np.zeros((n, days), np.int8)
         play(self._grid, steps, signals, self._gb, rule, rule_at, by, first, last, usd, daily, moves, where)
-        return Outcome(name, usd, moves, daily[first:last], spoke)
+        judged = paid_back(self._grid, steps, where, first, last) if name else (0, 0)  # unnamed: tried by _cheapest
+        return Outcome(name, usd, moves, daily[first:last], judged, spoke)
 
     def _cheapest(self, grid: Rule, first: int, last: int) -> Rule:
         """The one of the rules that costs least over these days."""
         steps, days = self._lifecycle(), np.zeros(self._this.days.days, np.int64)
-        spent = [self._play("", steps, NOTHING, one, days, one, first=first, last=last).cost for one in _each(grid)]
-        return list(_each(grid))[int(np.argmin(spent))]
+        each = [only(grid, k) for k in range(len(grid.kind))]
+        spent = [self._play("", steps, NOTHING, one, days, one, first=first, last=last).cost for one in each]
+        return each[int(np.argmin(spent))]
 
     def _foretide(self, name: str) -> Outcome:
         steps = (
@@ -188,11 +216,6 @@ class _Player:
         clairvoyant(self._grid, self._ladder, self._this.split, days, usd, where)
         none = np.zeros(days, np.int64)
         return self._play("clairvoyant", self._anywhere(), NOTHING._replace(cell=where), FOLLOWING, none, FOLLOWING)
-
-
-def _each(rule: Rule) -> Iterator[Rule]:
-    """Every rule as rules of one."""
-    return (only(rule, k) for k in range(len(rule.kind)))
 
 
 def _tuned() -> Rule:

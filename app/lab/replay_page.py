@@ -39,6 +39,7 @@ def page(document: Mapping[str, Any], daily: Mapping[str, Sequence[float]]) -> s
     """The page of a replay's document; daily: dollars spent by each day's end, by policy."""
     prices = document["prices"]
     assumed = "".join(f"<li>{escape(line)}</li>" for line in document["assumed"])
+    notes = "".join(f"<li>{name.replace('_', ' ')}: {escape(line)}</li>" for name, line in document["notes"].items())
     told = (
         f"{document['objects']:,} objects; learnt from {document['begin']}, counted from {document['split']} to "
         f"{document['end']}. Prices: {escape(prices['book'])} of {prices['as_of']} ({escape(prices['source'])})."
@@ -48,26 +49,29 @@ def page(document: Mapping[str, Any], daily: Mapping[str, Sequence[float]]) -> s
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style></head><body><h1>{title}</h1><p>{told}</p>"
         f"{f'<p>Assumed:</p><ul>{assumed}</ul>' if assumed else ''}"
-        f"<h2>What each policy costs</h2>{_table(document['policies'])}"
+        f"<h2>What each policy costs</h2>{_table(document['policies'])}<ul>{notes}</ul>"
         f"<h2>What is paid for, percent of all-hot</h2>{_bars(document['policies'])}"
         f"<h2>Cost over time</h2>{_lines(daily)}</body></html>"
     )
 
 
 def _table(policies: Sequence[Mapping[str, Any]]) -> str:
-    titles = ("Policy", "Cost $", "% of all-hot", "Gap closed %", "Regret $", "Moves", "Decided by")
+    titles = (
+        "Policy", "Cost $", "% of all-hot", "Gap closed %", "Regret $", "Fees $", "Moves", "Paid back %", "Decided by",
+    )  # fmt: skip
     rows = "".join(
         f"<tr{' class=ours' if row['name'].startswith('foretide') else ''}><td>{row['name']}</td>"
         f"<td>{row['cost']:,.2f}</td><td>{_number(row['percent_of_all_hot'])}</td><td>{_number(row['gap_closed'])}</td>"
-        f"<td>{row['regret']:,.2f}</td><td>{row['moves']:,}</td><td>{escape(row['decided_by'])}</td></tr>"
+        f"<td>{row['regret']:,.2f}</td><td>{row['fees']:,.2f}</td><td>{row['moves']:,}</td>"
+        f"<td>{_number(row['paid_back'], 100)}</td><td>{escape(row['decided_by'])}</td></tr>"
         for row in policies
     )
     head = "".join(f"<th>{title}</th>" for title in titles)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+def _number(value: float | None, times: float = 1) -> str:
+    return "–" if value is None else f"{value * times:.1f}"
 
 
 def _bars(policies: Sequence[Mapping[str, Any]]) -> str:

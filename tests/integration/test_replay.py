@@ -26,6 +26,7 @@ KEYS = ("trace", "epochs", "objects", "prices", "policies")
 POLICY_KEYS = (
     "name", "cost", "components", "percent_of_all_hot", "gap_closed", "regret", "moves", "bytes_moved", "sla_misses",
 )  # fmt: skip
+FEES = ("move", "early_deletion")
 
 
 def days_of(reads, *, size=GB, event=None, birth=None) -> Days:
@@ -54,7 +55,7 @@ def test_a_bill_comes_out_as_by_hand():
     change = (0.02 + 0.0004 + 0.01) / 1000
     owed = 50 * 0.004 / 30
     assert cold.usd[0].tolist() == pytest.approx([40 * 0.004 / 30, 0.01 / 1000, 0.03, change, owed])
-    assert cold.moves.tolist() == [1]
+    assert (cold.moves.tolist(), cold.paid_back) == ([1], (0, 1))
 
 
 def test_what_is_written_anew_or_deleted_pays_for_leaving_early():
@@ -179,6 +180,10 @@ def test_the_command_prints_every_policy_and_writes_a_page(tmp_path):
     assert all(set(POLICY_KEYS) <= row.keys() for row in document["policies"])
     assert document["assumed"] == ["size of 4 of 4 objects: their largest row read all of it"]
     assert document["epochs"] == 84
+    rows = {row["name"]: row for row in document["policies"]}
+    assert (rows["all_hot"]["paid_back"], rows["all_cold"]["paid_back"]) == (None, 0.0), "all are read too often"
+    assert rows["all_cold"]["fees"] == pytest.approx(sum(rows["all_cold"]["components"][fee] for fee in FEES))
+    assert "answers at once" in document["notes"]["sla_misses"]
     page = report.read_text()
     assert "foretide_managed" in page
     assert "<script" not in page
