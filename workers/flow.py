@@ -77,8 +77,9 @@ class SiteGate:
                 raise SiteUnavailable(f"{self._name} does not answer; waiting before the next try")
             is_trial = self._breaker.trying
         try:
-            self._enter()
+            self._take_place()
             try:
+                self._await_rate()
                 self._pay(bytes_out)
                 yield
             finally:
@@ -126,25 +127,23 @@ class SiteGate:
         with self._changed:
             self.retries.give_back()
 
-    def _enter(self) -> None:
-        """Waits for a place among the requests under way, then for the rate."""
+    def _take_place(self) -> None:
+        """Waits for a place among the requests under way."""
         with self._changed:
             while self._under_way >= min(self._adaptive.allowed, self._limits.concurrency or self._most):
                 self._changed.wait(LOOK_S)
                 _look()
             self._under_way += 1
             self.retries.requested()
+
+    def _await_rate(self) -> None:
+        """Waits for the rate, or raises HeldBack when that takes too long."""
+        with self._changed:
             wait_s = self._requests.take(1, self._now())
             if wait_s > max(LONGEST_WAIT_S, 1 / (self._limits.requests_per_s or 1)):  # the first in turn may wait
                 self._requests.give_back(1)
-                self._under_way -= 1
                 raise HeldBack(f"{self._name}: the limit of requests", reason="rate_limit", retry_after_s=wait_s)
-        try:
-            self._sleep(wait_s)
-        except BaseException:
-            with self._changed:
-                self._under_way -= 1
-            raise
+        self._sleep(wait_s)
 
     def _pay(self, count: int) -> None:
         with self._changed:

@@ -38,10 +38,9 @@ def scrub(job: JobContext) -> Json | None:
     obey_faults()
     with session_scope() as session:
         site = sites.get(session, job.args["site"])
-        began = store.clock(session)
     if site.state not in (SiteState.READY, SiteState.DRAINING):
         raise Conflict(f"{site.name} is {site.state}")
-    work = Scrub(job, site, began)
+    work = Scrub(job, site)
     if "so_far" not in job.args:
         work.compare()
     left_at = work.read_all() if job.args.get("deep") else None
@@ -55,21 +54,37 @@ def scrub(job: JobContext) -> Json | None:
 class Scrub:
     """One scrub of a site: what it has found so far stands in `result`."""
 
-    def __init__(self, job: JobContext, site: Site, began: datetime) -> None:
+    def __init__(self, job: JobContext, site: Site) -> None:
         self._job, self._site = job, site
         self._prefix = str(job.args.get("prefix") or "")
         self._dry_run = bool(job.args.get("dry_run"))
-        empty: Json = {"replicas": 0, "listed": 0, "dispelled": 0, "read": 0, "found": {}, "began": began.isoformat()}
+        empty: Json = {"replicas": 0, "listed": 0, "dispelled": 0, "read": 0, "found": {}}
         self.result: Json = dict(job.args.get("so_far") or empty)
-        self._began = datetime.fromisoformat(self.result["began"])
-        self._found = Counter[str](self.result["found"])
         self._bucket: Bucket = connect(sites.address(site))
+        self._began, self._before = self._times()
+        self.result["began"] = self._began.isoformat()
+        self._found = Counter[str](self.result["found"])
+
+    def _times(self) -> tuple[datetime, datetime]:
+        """When the scrub began, and how old by the server's clock a key must be to be judged.
+
+        What is younger may have been written since the first dump. The first attempt's times hold for the later ones.
+        """
+        if known := self._job.args.get("times"):
+            return datetime.fromisoformat(known[0]), datetime.fromisoformat(known[1])
+        with session_scope() as session:
+            began: datetime = store.clock(session)
+        offset = timedelta(seconds=sites.facts(self._site).capabilities.clock_offset_s)
+        before = (now_at(self._bucket) or began + offset) - timedelta(seconds=get_settings().growing_age_s)
+        with self._job.saving() as session:
+            self._job.args["times"] = [began.isoformat(), before.isoformat()]
+            jobs.set_args(session, self._job.id, self._job.fence, self._job.args)
+        return began, before
 
     # -- dump, listing, dump ------------------------------------------------------------------------------------------
 
     def compare(self) -> None:
         """Finds what the site holds besides or instead of what the catalogue says."""
-        before = self._before()
         with self._job.saving() as session:
             self.result["replicas"] = store.begin(session, self._job.id, self._site.id, self._prefix)
         for page in objects.pages(self._bucket, self._prefix):
@@ -83,20 +98,13 @@ class Scrub:
             with session_scope() as session:
                 lines = store.lines(session, self._job.id, self._site.id, after, BATCH)
             for line in lines:
-                suspicion = suspect(line.first, line.listed, line.second, before)
+                suspicion = suspect(line.first, line.listed, line.second, self._before)
                 read_later = suspicion and suspicion.why is Why.BYTES and self._job.args.get("deep")
                 if suspicion and not read_later:
                     self._look(line, suspicion)
             if len(lines) < BATCH:
                 return
             after = lines[-1].key
-
-    def _before(self) -> datetime:
-        """What is as young as this by the server's clock may have been written since the first dump."""
-        with session_scope() as session:
-            ours: datetime = store.clock(session)
-        offset = timedelta(seconds=sites.facts(self._site).capabilities.clock_offset_s)
-        return (now_at(self._bucket) or ours + offset) - timedelta(seconds=get_settings().growing_age_s)
 
     def _look(self, line: Line, suspicion: Suspicion) -> None:
         self._job.check()
@@ -146,8 +154,7 @@ class Scrub:
             return store.save(session, self._site.id, line, found, pin, intent, self._began)
 
     def _count(self, found: Suspicion) -> None:
-        name = f"{found.kind}_{found.why}" if found.kind is FindingKind.DARK else str(found.kind)
-        self._found[name] += 1
+        self._found[found.counts_as] += 1
         self.result["found"] = dict(self._found)
 
     # -- deep ---------------------------------------------------------------------------------------------------------
@@ -176,9 +183,11 @@ class Scrub:
 
     def finish(self) -> Json | None:
         """Resolves what was no longer found and ends the job."""
-        result: Json = {**self.result, **self.result["found"], "dry_run": self._dry_run}
+        result: Json = {"dry_run": self._dry_run}
         with self._job.finishing(result) as session:
             store.end(session, self._job.id)
             if not self._dry_run:
+                self.result["found"] = findings.found(session, self._site.id, self._prefix, self._began)
                 result["open"] = findings.end_scrub(session, self._site.id, self._prefix, self._began)
+            result.update(self.result, **self.result["found"])
         return None

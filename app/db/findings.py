@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.db import alerts
 from app.db.tables import Finding, Site
 from app.domain.pins import Pin
-from app.domain.scrub import FindingKind, Suspicion
+from app.domain.scrub import FindingKind, Suspicion, Why
 
 
 def note(
@@ -44,6 +45,18 @@ def note(
 def resolve(session: Session, finding_id: int) -> None:
     """It is over."""
     session.execute(update(Finding).where(Finding.id == finding_id).values(resolved_at=func.now()))
+
+
+def found(session: Session, site_id: int, prefix: str, since: datetime) -> dict[str, int]:
+    """How many were seen since then, by what they count as."""
+    seen = (Finding.site_id == site_id, func.starts_with(Finding.key, prefix), Finding.last_seen_at >= since)
+    rows = session.execute(
+        select(Finding.kind, Finding.why, func.count()).where(*seen).group_by(Finding.kind, Finding.why)
+    )
+    counted = Counter[str]()
+    for kind, why, number in rows:
+        counted[Suspicion(FindingKind(kind), Why(why)).counts_as] += number
+    return dict(counted)
 
 
 def end_scrub(session: Session, site_id: int, prefix: str, began: datetime) -> int:

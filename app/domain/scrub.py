@@ -47,6 +47,11 @@ class Suspicion:
     kind: FindingKind
     why: Why
 
+    @property
+    def counts_as(self) -> str:
+        """Its name among the counts of a scrub."""
+        return f"{self.kind}_{self.why}" if self.kind is FindingKind.DARK else str(self.kind)
+
 
 @dataclass(frozen=True)
 class Dumped:

@@ -5,6 +5,8 @@ import uuid
 
 import pytest
 
+from app.db import jobs as submissions
+from app.db.session import session_scope
 from app.domain.states import MoveKind
 from app.domain.tasks import TaskName
 from app.s3.clocks import now_at
@@ -175,3 +177,25 @@ def test_what_may_not_be_looked_at_is_told_as_unknown_and_holds_up_nothing(api, 
         proxy.harm(on("HeadObject", Fault.FORBIDDEN, name="locked"))
         assert scrubbed(world)["found"] == {"dark_unknown": 2}
     assert set(listed(api, kind="dark")) == {"locked", "open"}
+
+
+def test_a_second_attempt_tells_what_the_first_one_would_have_told(api, sites):
+    """What the first has marked keeps its reason; what was written since it began is left to the next scrub."""
+    with Proxy(sites[GCP]) as proxy:
+        world = World({**sites, GCP: proxy.site})
+        for name in "ab":
+            copied(world, name)
+            rewrite(world, GCP, name, b"something else")
+        a_second_passes(world)
+        proxy.harm(on("HeadObject", Fault.THROTTLED, name="b"))
+        with session_scope() as session:
+            args = {"site": GCP, "prefix": world.folder, "deep": True}
+            job_id = submissions.submit(session, TaskName.SCRUB, args, actor="test").id
+        assert jobs.turn(scrub, job_id).state == "waiting"
+        assert world.states("a")[GCP] == "corrupt"
+        proxy.harm()
+        world.put(GCP, "new")
+        a_second_passes(world)
+        result = jobs.finish(scrub, job_id).result
+    assert result["found"] == {"corrupt": 2}
+    assert {name: row["why"] for name, row in listed(api).items()} == {"a": "rewritten", "b": "rewritten"}
