@@ -14,7 +14,7 @@ from app.api import security, submit
 from app.api.audit import record
 from app.api.etags import etag, expected_version
 from app.api.router import Router, reply
-from app.api.schemas import In, JobOut, Json, Name, Out, Page
+from app.api.schemas import MAX_ID, In, JobOut, Json, Name, Out, Page
 from app.api.submit import Started
 from app.db import evacuation, jobs, prices, sites
 from app.db.session import session_scope
@@ -29,11 +29,21 @@ from app.errors import FieldError, Invalid, PolicyForbids, PreconditionFailed
 from app.settings import get_settings
 
 router = Router("sites")
+MAY_BE_NULL = frozenset({"capacity_bytes", "max_request_rate"})
+"""What a change may take away: null means no limit."""
 REACHED_BY = frozenset({"endpoint_url", "region", "bucket", "access_key", "secret_key", "classes"})
 """What a probe has to look at again when it changes."""
 Text = Annotated[str, Field(min_length=1, max_length=255)]
 KmsKey = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,2048}$")]
 KmsKeys = dict[KmsKey, KmsKey]
+Capacity = Annotated[
+    int | None,
+    Field(gt=0, le=MAX_ID, strict=True, description="Bytes that all copies there may take together; null: no limit."),
+]
+RequestRate = Annotated[
+    float | None,
+    Field(gt=0, le=1e9, description="Reads a second that plans give it at most, by the day's average; null: no limit."),
+]
 Classes = Annotated[list[Text], Field(min_length=1, max_length=20)]
 
 
@@ -49,6 +59,8 @@ class SiteIn(In):
     secret_key: Text
     classes: Classes | None = None
     latency_ms: float = Field(50.0, gt=0, le=1e6, description="What a read takes where nothing was measured yet.")
+    capacity_bytes: Capacity = None
+    max_request_rate: RequestRate = None
 
 
 class SitePatch(In):
@@ -62,6 +74,8 @@ class SitePatch(In):
     secret_key: Text | None = None
     classes: Classes | None = None
     latency_ms: float | None = Field(None, gt=0, le=1e6)
+    capacity_bytes: Capacity = None
+    max_request_rate: RequestRate = None
     encryption_declared: bool | None = Field(None, description="The operator says that data is encrypted at rest.")
     allow_unguarded_delete: bool | None = Field(None, description="Delete where the site offers no condition.")
     kms_keys: KmsKeys | None = Field(
@@ -87,6 +101,8 @@ class SiteOut(Out):
     access_key: str
     classes: list[str]
     latency_ms: float
+    capacity_bytes: int | None
+    max_request_rate: float | None
     state: SiteState
     reason: str | None
     capabilities: Json
@@ -150,7 +166,8 @@ def put_site(name: str, body: SiteIn) -> Response:
 @router.route("PATCH", "/sites/<name:name>", Role.ADMIN, body=SitePatch, answer=SiteOut)
 def patch_site(name: str, body: SitePatch) -> Response:
     """Changes some of a site; it is probed again when it may be another place now."""
-    return _change(name, body.model_dump(exclude_none=True))
+    values = body.model_dump(exclude_unset=True)
+    return _change(name, {field: to for field, to in values.items() if to is not None or field in MAY_BE_NULL})
 
 
 @router.route("DELETE", "/sites/<name:name>", Role.ADMIN, status=204)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from decimal import Decimal
 from itertools import islice
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -26,12 +29,17 @@ COLUMNS: Columns = {
 FIELDS: Columns = {
     **COLUMNS,
     "LATENCY MS": "latency_ms",
+    "CAPACITY": size_of("capacity_bytes"),
+    "READS/S AT MOST": "max_request_rate",
     "PROBED AT": when_of("probed_at"),
     "KMS KEYS": "kms_keys",
     "CAPABILITIES": "capabilities",
     "EVACUATION": "evacuation",
 }
 
+UNITS = {"": 1} | {
+    name + kind: base**power for kind, base in (("B", 1000), ("iB", 1024)) for power, name in enumerate("KMGTPE", 1)
+}
 FINDINGS: Columns = {
     "KIND": "kind",
     "WHY": "why",
@@ -40,6 +48,28 @@ FINDINGS: Columns = {
     "FIRST SEEN": when_of("first_seen_at"),
     "LAST SEEN": when_of("last_seen_at"),
 }
+
+
+class Amount(click.ParamType[int]):
+    """Bytes, plain or with a unit such as GB or GiB."""
+
+    name = "bytes"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes. Fails with what is expected."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:B|([KMGTPE]i?B))?", str(value))
+        if found is None:
+            self.fail(f"{value}: bytes are expected, such as 750000000000, 500GB or 2.5TiB", param, ctx)
+        return int(Decimal(found[1]) * UNITS[found[2] or ""])
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --capacity and --max-request-rate."""
+    capacity = "What all copies there may take together, such as 500GB or 2TiB."
+    rate = "Reads a second that plans give it at most, on the average of a day."
+    above_zero = click.FloatRange(min=0, min_open=True)
+    command = click.option("--max-request-rate", type=above_zero, help=rate)(command)
+    return click.option("--capacity", "capacity_bytes", type=Amount(), help=capacity)(command)
 
 
 @click.group()
@@ -76,6 +106,7 @@ def show(name: str, as_json: bool) -> None:
 @click.option("--secret-key-file", type=click.File(), help="A file with the secret, - for stdin.")
 @click.option("--class", "classes", multiple=True, help="A storage class that may be used; may be given again.")
 @click.option("--latency-ms", type=click.FloatRange(min=0), help="Usual time to the first byte, before it is measured.")
+@limit_options
 @wait_options
 def add(
     name: str,
@@ -115,15 +146,22 @@ def probe(name: str, wait: bool, timeout: float | None, as_json: bool) -> None:
 
 @sites.command()
 @click.argument("name")
-@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE…")
+@click.argument("fields", nargs=-1, metavar="FIELD=VALUE…")
+@limit_options
 @yes_options
 @json_option
-def change(name: str, fields: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Change some of a site: latency_ms=20 encryption_declared=true kms_keys='{"*": "alias/cold"}'."""
+def change(name: str, fields: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool, **limits: float | None) -> None:
+    """Change some of a site: latency_ms=20 encryption_declared=true capacity_bytes=null kms_keys='{"*": "alias/cold"}'.
+
+    A limit of null is lifted.
+    """
+    given = {field: value for field, value in limits.items() if value is not None}
+    if not fields and not given:
+        raise click.UsageError("FIELD=VALUE, --capacity or --max-request-rate is expected")
     with connect() as client:
         site, etag = client.site_document(name)
         chosen = {field.partition("=")[0].partition(".")[0] for field in fields}
-        wanted = changed({known: site[known] for known in chosen & site.keys()}, fields)
+        wanted = changed({known: site[known] for known in chosen & site.keys()}, fields) | given
         if agreed(f"set {', '.join(sorted(wanted))} of the site {name}", yes=yes, dry_run=dry_run):
             print_item(client.change_site(name, wanted, etag), FIELDS, as_json=as_json)
 

@@ -36,6 +36,8 @@ class NewSite:
     classes: tuple[str, ...] = ()
     """Storage classes to be tried; empty: all of the provider's shipped price book."""
     latency_ms: float = 50.0
+    capacity_bytes: int | None = None
+    max_request_rate: float | None = None
     price_book_id: int | None = None
 
 
@@ -51,6 +53,8 @@ def add(session: Session, new: NewSite) -> Site:
         "secret_key_encrypted": secrets.encrypt(new.secret_key),
         "classes": list(new.classes or _shipped_classes(new.provider)),
         "latency_ms": new.latency_ms,
+        "capacity_bytes": new.capacity_bytes,
+        "max_request_rate": new.max_request_rate,
         "price_book_id": new.price_book_id,
     }
     statement = insert(Site).values(values).on_conflict_do_nothing(index_elements=["name"])

@@ -42,6 +42,10 @@ class Site(Base):
     secret_key_encrypted: Mapped[bytes]
     classes: Mapped[list[str]]
     latency_ms: Mapped[float]
+    capacity_bytes: Mapped[int | None]
+    """What all copies there may take together; None: no limit."""
+    max_request_rate: Mapped[float | None]
+    """Reads a second that plans give it at most, on the average of a day; None: no limit."""
     state: Mapped[SiteState] = mapped_column(server_default="probing")
     reason: Mapped[str | None]
     capabilities: Mapped[Json] = mapped_column(server_default=EMPTY)

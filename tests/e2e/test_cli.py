@@ -83,6 +83,11 @@ def test_a_site_that_does_not_answer_is_shown_with_its_reason(foretide, client: 
     assert client.site("down")["kms_keys"] == {}
     assert foretide(*wanted, "--yes", "--json").returncode == ExitCode.OK
     assert (client.site("down")["kms_keys"], client.site("down")["latency_ms"]) == ({"*": "alias/cold"}, 20)
+    limits = ("sites", "change", "down", "--capacity", "1.5TiB", "--max-request-rate", "20", "--yes")
+    assert foretide(*limits).returncode == ExitCode.OK
+    assert foretide("sites", "change", "down", "max_request_rate=null", "--yes").returncode == ExitCode.OK
+    assert (client.site("down")["capacity_bytes"], client.site("down")["max_request_rate"]) == (3 * 2**39, None)
+    assert b"500GB" in foretide("sites", "change", "down", "--capacity", "much", "--yes").stderr
     assert b"/colour" in foretide("sites", "change", "down", "colour=red", "--yes").stderr
     assert foretide("sites", "remove", "down", "--dry-run").returncode == ExitCode.OK
     assert foretide("sites", "remove", "down", "--yes").returncode == ExitCode.OK

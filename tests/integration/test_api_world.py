@@ -116,6 +116,21 @@ def test_a_sites_keys_are_mapped_and_checked(api: Api):
     assert api.get("/v1/sites/aws-eu").json["kms_keys"]["*"] == "alias/cold"
 
 
+def test_what_a_site_may_hold_and_serve_is_given_changed_and_lifted(api: Api):
+    made = api.post("/v1/sites", site(capacity_bytes=10**15, max_request_rate=2.5))
+    assert (made.json["capacity_bytes"], made.json["max_request_rate"]) == (10**15, 2.5)
+    changed = api("PATCH", "/v1/sites/aws-eu", json={"capacity_bytes": None})
+    assert (changed.json["capacity_bytes"], changed.json["max_request_rate"]) == (None, 2.5)
+    assert changed.json["job_id"] is None, "nothing that a probe looks at"
+    for field, wrong in (
+        ("capacity_bytes", 0), ("capacity_bytes", 1.5), ("capacity_bytes", 2**63), ("capacity_bytes", "much"),
+        ("capacity_bytes", True), ("max_request_rate", 0), ("max_request_rate", -1), ("max_request_rate", "fast"),
+    ):  # fmt: skip
+        refused = api("PATCH", "/v1/sites/aws-eu", json={field: wrong})
+        assert (refused.status_code, refused.json["errors"][0]["pointer"]) == (422, f"/{field}"), wrong
+        assert api.post("/v1/sites", site("other", **{field: wrong})).status_code == 422, wrong
+
+
 def test_a_wrong_site_is_told_field_by_field(api: Api):
     wrong = api.post("/v1/sites", site(name="a b", latency_ms=-1, colour="red") | {"bucket": ""})
     assert wrong.status_code == 422
@@ -156,8 +171,7 @@ def test_an_explanation_names_what_was_chosen_and_what_not(world: Api):
     assert found["chosen"]
     assert found["candidates"]
     assert world.get("/v1/explanation?key=none").status_code == 404
-    other = world.post("/v1/what-if", {"key": KEY, "rf": 2})
-    assert other.json["rf"] == 2
+    assert world.get("/v1/explanation", query_string={"key": KEY, "rf": 2}).json["rf"] == 2
 
 
 def test_apply_takes_exactly_the_plan_that_was_read(world: Api):
