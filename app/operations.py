@@ -14,6 +14,27 @@ class Operations:
 
     _api: Transport
 
+    # -- Ask
+
+    def what_if(self, **otherwise: Any) -> Json:
+        """Starts to compare the plan with that under `rf`, `sla_ms`, `residency`, `lost`, `reads_times`, `prices`.
+
+        Over `prefix` or `keys`, within `horizon_days`; the job, whose result holds both and their difference.
+        """
+        return self._api.start("/what-if", given(otherwise))
+
+    def preview_policy(self, name: str, document: Json) -> Json:
+        """Starts to tell what a policy's document would change if it were put; the job, its result as what_if's."""
+        return self._api.start(f"/policies/{part(name)}:preview", document)
+
+    def policy_versions(self, name: str) -> Iterator[Json]:
+        """Every version of a policy, the newest first."""
+        return self._api.pages(f"/policies/{part(name)}/versions")
+
+    def policy_diff(self, name: str, old: int | None = None, new: int | None = None) -> Json:
+        """What differs between two versions; the newest and the one before it unless told otherwise."""
+        return self._api.get(f"/policies/{part(name)}/diff", **given({"from": old, "to": new}))
+
     # -- Undo
 
     def roll_back_plan(self, plan_id: int, *, apply: bool = False, dry_run: bool = False) -> Json:

@@ -12,8 +12,9 @@ from app import clock
 from app.api import submit
 from app.api.objects import prediction, show
 from app.api.router import Router
-from app.api.schemas import In, JobOut, Json, Key, KeyQuery
-from app.db import objects, placement, predictions
+from app.api.schemas import In, JobOut, Json, Key, KeyQuery, Name
+from app.api.submit import Started
+from app.db import objects, placement, policies, predictions, sites
 from app.db.placement import Selection
 from app.db.session import session_scope
 from app.domain.explanation import explain
@@ -21,6 +22,7 @@ from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem
 from app.domain.policies import MAX_RF
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
+from app.domain.what_if import MOST_TIMES, read
 from app.errors import Conflict
 
 router = Router("placement")
@@ -38,13 +40,24 @@ class Scope(In):
     horizon_days: float | None = Field(None, gt=0, le=MAX_HORIZON_DAYS, description="What a move must pay back within.")
 
 
-class WhatIf(In):
-    """An object under other rules."""
+class Explain(KeyQuery):
+    """An object, and rules that differ from the policies for this answer alone."""
 
-    key: Key
     rf: int | None = Field(None, ge=1, le=MAX_RF)
     sla_ms: float | None = Field(None, gt=0, le=1e9)
     horizon_days: float = Field(DEFAULT_HORIZON_DAYS, gt=0, le=MAX_HORIZON_DAYS)
+
+
+class WhatIf(Scope):
+    """What would be otherwise, and for which objects; what is left out stays as it is."""
+
+    key: Key | None = Field(None, description="One object: short for keys.")
+    lost: list[Name] | None = Field(None, min_length=1, max_length=100, description="Sites gone with their copies.")
+    residency: list[Name] | None = Field(None, min_length=1, max_length=100, description="Copies lie only there.")
+    reads_times: float = Field(1.0, ge=0, le=MOST_TIMES, description="Every object is read so many times as often.")
+    prices: dict[Name, str | Json] | None = Field(
+        None, max_length=100, description="By site: a provider whose shipped book holds there, or a price book."
+    )
 
 
 @router.get("/placements", Role.VIEWER, query=KeyQuery)
@@ -56,20 +69,28 @@ def get_placement(query: KeyQuery) -> Json:
         return shown | {"prediction": prediction(predictions.of(session, row.id))}
 
 
-@router.get("/explanation", Role.VIEWER, query=KeyQuery)
-def get_explanation(query: KeyQuery) -> Json:
+@router.get("/explanation", Role.VIEWER, query=Explain)
+def get_explanation(query: Explain) -> Json:
     """Why an object lies where it lies: every candidate set with its cost and what rules it out."""
     with session_scope() as session:
-        problem = problem_of(session, query.key)
+        problem = problem_of(session, query.key, rf=query.rf, sla_ms=query.sla_ms, horizon_days=query.horizon_days)
     return explain(problem)
 
 
-@router.post("/what-if", Role.VIEWER, body=WhatIf)
-def what_if(body: WhatIf) -> Json:
-    """The explanation of an object under other rules; nothing is saved."""
-    with session_scope() as session:
-        problem = problem_of(session, body.key, rf=body.rf, sla_ms=body.sla_ms, horizon_days=body.horizon_days)
-    return explain(problem)
+@router.post("/what-if", Role.OPERATOR, body=WhatIf, answer=JobOut, status=202, starts_work=True)
+def what_if(body: WhatIf) -> Response:
+    """Starts to compare the plan as it would be with that under other prices, rules or reads, or without some sites.
+
+    The job's result holds both and their difference; nothing else is changed.
+    """
+    asked = arguments(body) | ({"keys": [body.key]} if body.key else {})
+    asked.pop("key", None)
+
+    def begin(session: Session) -> Started:
+        read(asked, [site.name for site in sites.listing(session)], policies.load(session))
+        return Started(submit.job(session, TaskName.WHAT_IF, asked))
+
+    return submit.start_with(begin)
 
 
 @router.post("/optimize", Role.OPERATOR, body=Scope, answer=JobOut, status=202, starts_work=True)

@@ -8,16 +8,18 @@ from flask import Response
 from pydantic import Field, RootModel
 
 from app import auth
-from app.api import security
+from app.api import security, submit
 from app.api.etags import etag, expected_version
 from app.api.router import Router, reply
-from app.api.schemas import In, Json, Page
+from app.api.schemas import MAX_ID, In, JobOut, Json, Page
 from app.db import policies
 from app.db.session import session_scope
 from app.db.tables import Policy
+from app.domain.documents import differences
 from app.domain.policies import validate
 from app.domain.roles import Role
 from app.domain.states import Mode
+from app.domain.tasks import TaskName
 
 router = Router("policies")
 
@@ -31,6 +33,13 @@ class ModeIn(In):
 
     mode: Mode
     reason: str = Field("", max_length=500, description="Needed for paused.")
+
+
+class DiffQuery(In):
+    """Which two versions; the newest and the one before it if they are left out."""
+
+    old: int | None = Field(None, alias="from", ge=0, le=MAX_ID)
+    new: int | None = Field(None, alias="to", ge=0, le=MAX_ID)
 
 
 @router.get("/policies", Role.VIEWER, answer=Page)
@@ -66,6 +75,26 @@ def put_policy(name: str, body: Document) -> Response:
             request_id=security.request_id(),
         )
         return reply(row.document, headers=etag(row.version))
+
+
+@router.post("/policies/<name:name>:preview", Role.OPERATOR, body=Document, answer=JobOut, status=202, starts_work=True)
+def preview_policy(name: str, body: Document) -> Response:
+    """Starts to tell what a document would change if it were put; nothing is written.
+
+    The job's result is that of /v1/what-if: the objects that other rules would hold for, those that could no longer be
+    placed, moves and money by prefix, with examples.
+    """
+    validate(name, body.root)
+    return submit.start(TaskName.WHAT_IF, {"policies": {name: body.root}})
+
+
+@router.get("/policies/<name:name>/diff", Role.VIEWER, query=DiffQuery)
+def get_diff(name: str, query: DiffQuery) -> Json:
+    """What differs between two versions, field by field: pointer, old and new value; version 0 is the defaults."""
+    with session_scope() as session:
+        older, newer = policies.two_versions(session, name, query.old, query.new)
+    changes = differences(older[1], newer[1])
+    return {"name": name, "from": older[0], "to": newer[0], "changes": [vars(change) for change in changes]}
 
 
 @router.get("/policies/<name:name>/versions", Role.VIEWER, answer=Page)

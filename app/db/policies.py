@@ -13,7 +13,7 @@ from app.db import audit, migration_kept
 from app.db.tables import Policy
 from app.domain.policies import Policies, validate
 from app.domain.states import Mode
-from app.errors import Invalid, PreconditionFailed
+from app.errors import Invalid, NotFound, PreconditionFailed
 from app.settings import get_settings
 
 LOCK = 7_201_001  # of writers of policies, so that versions follow one another
@@ -39,6 +39,22 @@ def versions(session: Session, name: str) -> Sequence[Policy]:
     """Every version of a policy, the newest first; empty while its defaults hold. Raises NotFound for another name."""
     validate(name, {})
     return session.scalars(select(Policy).where(Policy.name == name).order_by(Policy.version.desc())).all()
+
+
+def two_versions(
+    session: Session, name: str, older: int | None = None, newer: int | None = None
+) -> tuple[tuple[int, Mapping[str, Any]], tuple[int, Mapping[str, Any]]]:
+    """Two versions of a policy with their numbers: the newest and the one before it unless told otherwise.
+
+    Version 0 stands for the defaults, an empty document. Raises NotFound for a version that there is not.
+    """
+    found = {0: {}, **{row.version: row.document for row in versions(session, name)}}
+    second = max(found) if newer is None else newer
+    first = max(0, second - 1) if older is None else older
+    for version in (first, second):
+        if version not in found:
+            raise NotFound(f"policy {name} has no version {version}; its newest is {max(found)}")
+    return (first, found[first]), (second, found[second])
 
 
 def put(

@@ -26,6 +26,7 @@ class TaskName(StrEnum):
     TRAIN = "train"
     PREDICT = "predict"
     PLAN = "plan"
+    WHAT_IF = "what-if"
     ROLLBACK = "rollback"
     MIGRATE = "migrate"
     VERIFY = "verify"
@@ -59,6 +60,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
+    TaskName.WHAT_IF: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.ROLLBACK: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.REPAIR: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.EVACUATE: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
