@@ -132,9 +132,12 @@ class Client(Operations):
         """Predictions for up to 1,000 rows of features. Raises TooLarge above."""
         return self._api.change("POST", f"/models/{part(name)}:predict", {"rows": rows})
 
-    def explanation(self, key: str) -> Json:
-        """Why the object is where it is: every candidate set with its cost split and what rules it out."""
-        return self._api.get("/explanation", key=key)
+    def explanation(self, key: str, **rules: Any) -> Json:
+        """Why the object is where it is: every candidate set with its cost split and what rules it out.
+
+        rules: `rf`, `sla_ms`, `horizon_days` that differ for this answer.
+        """
+        return self._api.get("/explanation", key=key, **given(rules))
 
     def plans(self) -> Iterator[Json]:
         """Plans, newest first."""

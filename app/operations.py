@@ -23,6 +23,12 @@ class Operations:
         """
         return self._api.start("/what-if", given(otherwise))
 
+    def break_even(
+        self, *, key: str | None = None, prefix: str | None = None, horizon_days: float | None = None
+    ) -> Json:
+        """The card of an object, or of a sample of those under a prefix: where classes break even, what is owed."""
+        return self._api.get("/break-even", **given({"key": key, "prefix": prefix, "horizon_days": horizon_days}))
+
     def preview_policy(self, name: str, document: Json) -> Json:
         """Starts to tell what a policy's document would change if it were put; the job, its result as what_if's."""
         return self._api.start(f"/policies/{part(name)}:preview", document)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from app.cli.output import Cell, Columns, Json, json_option, money, money_of, print_json, print_rows, safe
+from app.cli.output import Cell, Columns, Json, json_option, money, money_of, print_json, print_rows, safe, size
 from app.cli.session import connect
 
 SPLIT = ("storage", "requests", "retrieval", "egress", "sla_penalty", "move", "early_deletion")
@@ -25,17 +25,46 @@ COLUMNS: Columns = {
 }
 
 
+WAYS: Columns = {
+    "SITE": "site",
+    "FROM": "from",
+    "TO": "to",
+    "SAVES A MONTH": money_of("saves_a_month"),
+    "ONE-OFF": money_of("one_off"),
+    "PAID BACK": lambda way: "never" if way["payback_days"] is None else f"{way['payback_days']:.3g} days",
+    "FLIPS AT": lambda way: "–" if (at := way["flips_at_reads_a_month"]) is None else f"{at:.3g} reads a month",
+    "SMALLEST": lambda way: "–" if way["smallest_bytes"] is None else size(round(way["smallest_bytes"])),
+    "RULED OUT BY": lambda way: "; ".join(f"{reason} ({count})" for reason, count in way["closed"].items()),
+}
+
+
 @click.command()
-@click.argument("key")
-@click.option("--all", "show_all", is_flag=True, help=f"Show every candidate, not only the {SHOWN} best.")
+@click.argument("key", required=False)
+@click.option("--prefix", help="The break-even card of the objects whose keys begin so.")
+@click.option("--break-even", "is_card", is_flag=True, help="Show between which classes it flips, and what is owed.")
+@click.option("--horizon-days", type=click.FloatRange(0, 3650, min_open=True), help="What a move must pay back within.")
+@click.option("--all", "show_all", is_flag=True, help=f"Show everything, not only the {SHOWN} best or what is held.")
 @json_option
-def explain(key: str, show_all: bool, as_json: bool) -> None:
-    """Show why KEY is where it is: every candidate's cost and what rules it out."""
+def explain(
+    key: str | None, prefix: str | None, is_card: bool, horizon_days: float | None, show_all: bool, as_json: bool
+) -> None:
+    """Show why KEY is where it is: every candidate's cost and what rules it out; or where classes break even."""
+    if (key is None) == (prefix is None):
+        raise click.UsageError("give either a key or --prefix")
     with connect() as client:
-        found = client.explanation(key)
+        if prefix is not None or is_card:
+            found = client.break_even(key=key, prefix=prefix, horizon_days=horizon_days)
+        else:
+            found = client.explanation(str(key), horizon_days=horizon_days)
     if as_json:
         print_json(found)
-        return
+    elif "ways" in found:
+        _card(found, show_all=show_all)
+    else:
+        _explanation(found, show_all=show_all)
+
+
+def _explanation(found: Json, *, show_all: bool) -> None:
     for line in _story(found):
         click.echo(line)
     candidates = found["candidates"] if show_all else found["candidates"][:SHOWN]
@@ -44,6 +73,31 @@ def explain(key: str, show_all: bool, as_json: bool) -> None:
     hidden = len(found["candidates"]) - len(candidates) + found["candidates_left_out"]
     if hidden:
         click.echo(f"… and {hidden} more; --all or --json shows them", err=True)
+
+
+def _card(found: Json, *, show_all: bool) -> None:
+    """What is held and owed, and the ways out of it."""
+    named = found["key"] if found["key"] is not None else f"{found['prefix']}… ({_sampled(found)})"
+    click.echo(f"{safe(named)}  {size(found['bytes'])}, {found['reads_a_month']:.3g} reads a month and object")
+    for copy in found["copies"]:
+        left = f", {copy['days_left']:.3g} days left" if copy["days_left"] else ""
+        owed = f"{money(copy['early_deletion_usd'])} owed for leaving today{left}"
+        where = f"{safe(copy['storage_class'])} at {safe(copy['site'])}: {copy['objects']} objects"
+        click.echo(f"  {where}, {money(copy['usd_a_month'])} a month; {owed}")
+    for line in found["says"]:
+        click.echo(f"  {safe(line)}")
+    shown = [way for way in found["ways"] if show_all or way["held"]]
+    click.echo(f"\nWays, over {found['horizon_days']:g} days, each to earn {found['payback']:g} times what it costs:")
+    print_rows(shown, WAYS, as_json=False, nothing="There is no other class.")
+    if len(shown) < len(found["ways"]):
+        click.echo(
+            f"… and {len(found['ways']) - len(shown)} between other classes; --all or --json shows them", err=True
+        )
+
+
+def _sampled(found: Json) -> str:
+    seen, total = found["objects"], found["objects_in_all"]
+    return f"{seen} objects" if seen == total else f"{seen} of {total} objects looked at"
 
 
 def _story(found: Json) -> list[str]:

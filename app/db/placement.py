@@ -138,6 +138,15 @@ def count(session: Session, selection: Selection) -> int:
     return session.scalar(select(func.count()).select_from(Object).where(*_selected(selection))) or 0
 
 
+def sample(session: Session, prefix: str, most: int) -> tuple[tuple[str, ...], int]:
+    """Up to so many keys under a prefix, evenly taken by id, and how many there are in all."""
+    selection = Selection(prefix, moving=True)
+    total = count(session, selection)
+    step = -(-total // most) or 1
+    chosen = select(Object.key).where(*_selected(selection), Object.id % step == 0).order_by(Object.id).limit(most)
+    return tuple(session.scalars(chosen)), total
+
+
 def block(session: Session, world: World, selection: Selection, after_id: int, limit: int) -> Block:
     """The next objects of a selection by id, with their demand and rules, in a few queries whatever their number."""
     chosen = select(Object).where(*_selected(selection), Object.id > after_id).order_by(Object.id).limit(limit)
