@@ -40,19 +40,35 @@ def ndjson(file: IO[bytes], strict: bool, as_json: bool) -> ExitCode:
     return _send(_unpacked(file), strict=strict, as_json=as_json)
 
 
-@ingest.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@ingest_options
-def parquet(file: Path, strict: bool, as_json: bool) -> ExitCode:
-    """Send FILE, Parquet or CSV with ts, object, op, bytes and optional size, region."""
-    from app.lab.traces import read_trace
+LOGS = {
+    "parquet": "Send FILE, Parquet or CSV with object, bytes and ts or date, at will op, size, region.",
+    "s3-access-logs": "Send FILE, server access logs of S3, plain or gzip.",
+    "cloudfront": "Send FILE, standard logs of CloudFront, plain or gzip.",
+    "gcs-logs": "Send FILE, usage logs of Cloud Storage, plain or gzip.",
+    "azure-logs": "Send FILE, logs of Azure Blob Storage: analytics logs, or resource logs as JSON, plain or gzip.",
+    "nginx": "Send FILE, access logs of nginx in the combined format, plain or gzip.",
+}
 
-    trace = read_trace(file)
-    for rejected in trace.rejected:
-        click.echo(f"line {rejected.line}: {safe(rejected.detail)}", err=True)
-    lines = (line for block in trace.ndjson(file.stem) for line in block.splitlines())
-    sent = _send(lines, strict=strict, as_json=as_json)
-    return ExitCode.PARTIAL if trace.rejected_total else sent
+
+def _file_verb(name: str, told: str) -> None:
+    """Adds the verb that sends files of a format."""
+
+    @ingest.command(name, help=told, short_help=told)
+    @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+    @ingest_options
+    def send(file: Path, strict: bool, as_json: bool) -> ExitCode:
+        from app.lab.traces import read_trace
+
+        trace = read_trace(file, None if name == "parquet" else name)
+        for rejected in trace.rejected:
+            click.echo(f"line {rejected.line}: {safe(rejected.detail)}", err=True)
+        lines = (line for block in trace.ndjson(file.stem) for line in block.splitlines())
+        sent = _send(lines, strict=strict, as_json=as_json)
+        return ExitCode.PARTIAL if trace.rejected_total else sent
+
+
+for _name, _told in LOGS.items():
+    _file_verb(_name, _told)
 
 
 def _unpacked(file: IO[bytes]) -> Iterable[bytes]:

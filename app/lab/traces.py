@@ -1,6 +1,7 @@
 """Reads a trace file into columns (step: ingest): Parquet or CSV of ts, object, op, bytes, at will size, region, count.
 
-Instead of ts it may have date (a day, UTC); a row without an op is a GET, one without a count is one request.
+Or an access log that app/lab/logs.py knows. Instead of ts it may have date (a day, UTC); a row without an op is a GET,
+one without a count is one request.
 
 Rows that cannot be used are left out and reported by line: nothing is guessed. A time without a zone is such a row.
 """
@@ -19,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import Invalid
+from app.lab.logs import NAMES as LOGS
+from app.lab.logs import LogFormat, detect, load
 from ml.history import Catalogue, History, Ints
 
 if TYPE_CHECKING:
@@ -107,8 +110,8 @@ class Trace:
             yield ("\n".join(block) + "\n").encode()
 
 
-def read_trace(path: Path) -> Trace:
-    """The trace of a .parquet or .csv file.
+def read_trace(path: Path, log: str | None = None) -> Trace:
+    """The trace of a .parquet or .csv file, or of an access log. log: the format that it must have.
 
     Raises Invalid for a file that cannot be read, a missing column, times without a zone, or no usable row at all.
     """
@@ -116,11 +119,9 @@ def read_trace(path: Path) -> Trace:
 
     if not path.is_file():
         raise Invalid(f"there is no trace file {path}")
-    if path.suffix.lower() not in (".parquet", ".csv"):
-        raise Invalid(f"a trace is a .parquet or .csv file, not {path.name}")
     connection = duckdb.connect(config=OFFLINE)
     try:
-        _load(connection, path)
+        _load(connection, path, _format(path, log))
         trace = _columns(connection, path)
     except duckdb.Error as error:
         raise Invalid(f"the trace {path.name} cannot be read: {str(error).splitlines()[0]}") from error
@@ -129,10 +130,26 @@ def read_trace(path: Path) -> Trace:
     return trace
 
 
-def _load(connection: DuckDBPyConnection, path: Path) -> None:
+def _format(path: Path, log: str | None) -> LogFormat | None:
+    """The format of a log; None: Parquet or CSV. Raises Invalid for another than the wanted one, or an unknown one."""
+    suffix = path.suffix.lower()
+    found = None if suffix == ".parquet" else detect(path)
+    if log and (not found or found.name != log):
+        raise Invalid(f"{path.name} does not begin with a line of {log}" + (f", but of {found.name}" if found else ""))
+    if not found and suffix not in (".parquet", ".csv"):
+        raise Invalid(f"{path.name} is neither a .parquet or .csv file nor a log of {', '.join(LOGS)}")
+    return found
+
+
+def _load(connection: DuckDBPyConnection, path: Path, log: LogFormat | None) -> None:
     """Table `line`: each row's place, its values as far as they can be read, and what is wrong with it."""
     parquet = path.suffix.lower() == ".parquet"
-    source = connection.read_parquet(str(path)) if parquet else connection.read_csv(str(path), all_varchar=True)
+    if log:
+        load(connection, path, log)
+        source = connection.table("source")
+    else:
+        source = connection.read_parquet(str(path)) if parquet else connection.read_csv(str(path), all_varchar=True)
+        source.create_view("source")
     types = dict(zip(source.columns, (str(kind) for kind in source.types), strict=True))
     time = "ts" if "ts" in types else "date"
     missing = [name for name in REQUIRED if name not in types and not (name == "ts" and "date" in types)]
@@ -146,12 +163,12 @@ def _load(connection: DuckDBPyConnection, path: Path) -> None:
     moment = time if time == "ts" else "date::date::varchar || ' 00:00:00+00'"
     op = "upper(op::varchar)" if "op" in types else "'GET'"
     optional = {name: name if name in types else "NULL" for name in ("size", "region", "partial_upload", "count")}
-    first = 1 if parquet else 2
-    source.create_view("source")
+    place = "line" if log else f"row_number() over () + {0 if parquet else 1}"
     connection.execute(
         f"""create temp table line as
         with parsed as (
-            select row_number() over () + {first} - 1 as line, object::varchar as object, {zoned} as zoned,
+            select {place} as line, {"unread" if log else "false"} as unread,
+                   object::varchar as object, {zoned} as zoned,
                    try_cast({moment} as timestamptz) as ts, {op} as op,
                    bytes is null as no_bytes, coalesce(try_cast(bytes as bigint), -1) as bytes,
                    {optional["size"]} is null as no_size, coalesce(try_cast({optional["size"]} as bigint), -1) as size,
@@ -161,6 +178,7 @@ def _load(connection: DuckDBPyConnection, path: Path) -> None:
                    coalesce(try_cast({optional["partial_upload"]} as boolean), false) as partial_upload
             from source)
         select *, case
+            when unread then 'not a line of {log.name if log else ""}'
             when object is null or object = '' then 'object is empty'
             when octet_length(encode(object)) > {KEY_BYTES} then 'object is longer than {KEY_BYTES} bytes'
             when not coalesce(zoned, true) then 'ts has no time zone'
