@@ -41,6 +41,12 @@ class Operations:
         """What differs between two versions; the newest and the one before it unless told otherwise."""
         return self._api.get(f"/policies/{part(name)}/diff", **given({"from": old, "to": new}))
 
+    # -- Tag
+
+    def tag_object(self, object_id: int, tags: dict[str, str]) -> Json:
+        """Replaces an object's tags in the catalogue, which residency policies may go by; the object."""
+        return self._api.change("PUT", f"/objects/{object_id}", {"tags": tags})
+
     # -- Undo
 
     def roll_back_plan(self, plan_id: int, *, apply: bool = False, dry_run: bool = False) -> Json:

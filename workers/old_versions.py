@@ -14,6 +14,7 @@ from app.db.old_versions import Left
 from app.db.session import session_scope
 from app.db.tables import Json
 from app.domain.old_versions import VersionAction, VersionFacts, may_remove, older_is_read
+from app.domain.policies import Rules
 from app.errors import ForetideError
 from app.queue import TaskName
 from app.s3 import objects
@@ -41,7 +42,7 @@ def expire(job: JobContext) -> Json:
             while after is not None:
                 with session_scope() as session:
                     batch = store.due(session, age, after, BATCH)
-                counts.update(threads.map(lambda left: _look_at(left, known.rules(left.key).rf), batch))
+                counts.update(threads.map(lambda left: _look_at(left, known.rules(left.key)), batch))
                 job.progress(sum(counts.values()), 0, "versions")
                 after = batch[-1].id if len(batch) == BATCH else None
     with session_scope() as session:
@@ -49,10 +50,10 @@ def expire(job: JobContext) -> Json:
     return {"looked_at": dict(counts), "standing": {"versions": count, "bytes": size}}
 
 
-def _look_at(left: Left, rf: int) -> str:
+def _look_at(left: Left, rules: Rules) -> str:
     """What has come of the version; one that could not be looked at, or removed, stands until the next time."""
     try:
-        return _see_to(left, rf)
+        return _see_to(left, rules)
     except ForetideError as error:
         log.warning("old version not removed", key=left.key, site=left.address.name, reason=error.reason)
         with session_scope() as session:
@@ -60,8 +61,8 @@ def _look_at(left: Left, rf: int) -> str:
         return error.reason
 
 
-def _see_to(left: Left, rf: int) -> str:
-    facts = _facts(left, rf)
+def _see_to(left: Left, rules: Rules) -> str:
+    facts = _facts(left, rules)
     action, reason = may_remove(facts)
     if action is VersionAction.REMOVE:
         _remove(left, facts)
@@ -73,7 +74,7 @@ def _see_to(left: Left, rf: int) -> str:
     return "removed" if action is VersionAction.REMOVE else reason
 
 
-def _facts(left: Left, rf: int) -> VersionFacts:
+def _facts(left: Left, rules: Rules) -> VersionFacts:
     bucket = connect(left.address)
     there = objects.find(bucket, left.key, left.version_id)
     current = objects.find(bucket, left.key)
@@ -82,9 +83,9 @@ def _facts(left: Left, rf: int) -> VersionFacts:
         pinned=left.pin,
         there=there.pin if there else None,
         current=current.pin if current else None,
-        locked=there is not None and there.is_locked(there.server_date or datetime.now(UTC)),
+        locked=rules.legal_hold or (there is not None and there.is_locked(there.server_date or datetime.now(UTC))),
         copies=left.copies,
-        rf=rf,
+        rf=rules.rf,
     )
 
 

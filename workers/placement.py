@@ -19,7 +19,7 @@ from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem, price
 from app.domain.placement_rows import Row, Use
 from app.domain.plans import Baselines, Totals, baselines, infeasible
-from app.domain.policies import validate
+from app.domain.policy_documents import validate
 from app.domain.pricing import to_usd
 from app.domain.states import PlanState
 from app.errors import BadRequest, FieldError, Infeasible, Invalid, NotFound

@@ -16,7 +16,7 @@ from app.db import policies
 from app.db.session import session_scope
 from app.db.tables import Policy
 from app.domain.documents import differences
-from app.domain.policies import validate
+from app.domain.policy_documents import validate
 from app.domain.roles import Role
 from app.domain.states import Mode
 from app.domain.tasks import TaskName

@@ -6,7 +6,7 @@ from itertools import islice
 
 import click
 
-from app.cli.output import Columns, Json, json_option, print_item, print_rows, size_of
+from app.cli.output import Columns, Json, json_option, print_item, print_rows, safe, size_of
 from app.cli.session import agreed, connect, finish, proven, wait_options, yes_options
 from app.domain.states import ObjectState
 from app.errors import ExitCode, NotFound
@@ -61,6 +61,28 @@ def show(key: str, as_json: bool) -> None:
         if found is None:
             raise NotFound(f"there is no object {key}")
         print_item(client.object(found["id"]), FIELDS, as_json=as_json)
+
+
+@objects.command()
+@click.argument("key")
+@click.argument("tags", nargs=-1, required=True, metavar="NAME=VALUE…")
+@yes_options
+@json_option
+def tag(key: str, tags: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Set tags of an object in the catalogue, which residency may go by; NAME= takes one away."""
+    with connect() as client:
+        found = next(client.objects(key=key), None)
+        if found is None:
+            raise NotFound(f"there is no object {key}")
+        new: dict[str, str] = dict(found["tags"])
+        for given in tags:
+            name, equals, value = given.partition("=")
+            if not (name and equals):
+                raise click.UsageError(f"{given}: NAME=VALUE is expected")
+            new.pop(name, None)
+            new |= {name: value} if value else {}
+        if agreed(f"set the tags of {safe(key)} to {new}", yes=yes, dry_run=dry_run):
+            print_item(client.tag_object(found["id"], new), FIELDS, as_json=as_json)
 
 
 @objects.command()

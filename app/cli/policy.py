@@ -9,7 +9,7 @@ import click
 from app.cli.output import Columns, Json, json_option, print_json, print_rows, when_of
 from app.cli.session import agreed, connect, follow, wait_options, yes_options
 from app.cli.what_if import show_comparison
-from app.domain.policies import POLICIES
+from app.domain.policy_documents import POLICIES
 
 NAME = click.Choice([name for name in POLICIES if name != "mode"])
 VERSIONS: Columns = {

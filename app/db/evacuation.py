@@ -137,7 +137,7 @@ def _copy(found: Object, replica: Replica, rules: Policies, moving: bool, times:
         state=ReplicaState(replica.state),
         current=replica.object_version == found.version,
         ours=replica.verified_at is not None,
-        rules=rules.rules(found.key),
+        rules=rules.rules(found.key, found.tags),
         moving=moving,
         tried=times,
         last_reason=reason,

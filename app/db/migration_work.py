@@ -96,7 +96,7 @@ def _work(row: Migration, found: Object, now: datetime, held: list[Replica], kno
         key=found.key,
         object_state=ObjectState(found.state),
         to_class=row.to_class,
-        rules=rules.rules(found.key),
+        rules=rules.rules(found.key, found.tags),
         source=known.facts[source_id],
         source_replica=replicas.facts(lies.get(source_id), found.version),
         destination=known.facts[destination_id],

@@ -238,6 +238,7 @@ def _item(
         size=row.size or 0,
         held=held,
         demand=expect(history, prior, None if predicted is None else predicted.p_hot),
-        rules=world.policies.rules(row.key, rf=selection.rf, sla_ms=selection.sla_ms),
+        rules=world.policies.rules(row.key, row.tags, rf=selection.rf, sla_ms=selection.sla_ms),
         days_since_move=moved,
+        tags=row.tags,
     )

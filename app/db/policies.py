@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.db import audit, migration_kept
 from app.db.tables import Policy
-from app.domain.policies import Policies, validate
+from app.domain.policies import Policies
+from app.domain.policy_documents import validate
 from app.domain.states import Mode
 from app.errors import Invalid, NotFound, PreconditionFailed
 from app.settings import get_settings

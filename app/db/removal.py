@@ -139,7 +139,7 @@ class _Known:
             site=self._facts.name,
             site_id=self._site_id,
             address=self._sites[self._site_id],
-            rules=self._rules.rules(found.key),
+            rules=self._rules.rules(found.key, found.tags),
             cause=cause,
             pin=Pin.from_json(replica.pin) if replica else None,
             proven=replica is not None and replica.verified_at is not None,

@@ -48,7 +48,7 @@ def block(session: Session, prefix: str | None, keys: Sequence[str] | None, afte
         chosen = chosen.where(Object.key.in_(keys))
     page = chosen.where(Object.id > after_id).group_by(Object.id).order_by(Object.id).limit(limit)
     rows, rules = session.execute(page).all(), policies.load(session)
-    ids = [found.id for found, good, bad in rows if is_broken(good, bad, rules.rules(found.key))]
+    ids = [found.id for found, good, bad in rows if is_broken(good, bad, rules.rules(found.key, found.tags))]
     last_id = rows[-1][0].id if len(rows) == limit else None
     return Block(len(rows), _load(session, ids, rules), last_id)
 
@@ -64,6 +64,6 @@ def _load(session: Session, ids: Sequence[int], rules: Policies) -> list[Broken]
     for thing in session.scalars(select(Object).where(Object.id.in_(ids)).order_by(Object.id)):
         facts = {known[row.site_id].name: replicas.facts(row, thing.version) for row in held[thing.id]}
         lies = {name: fact for name, fact in facts.items() if fact}
-        copies = Copies(rules.rules(thing.key), lies, by_name, thing.id in moving)
+        copies = Copies(rules.rules(thing.key, thing.tags), lies, by_name, thing.id in moving)
         found.append(Broken(thing.id, thing.key, thing.version, thing.size or 0, copies))
     return found

@@ -139,7 +139,7 @@ class Rollback:
         )
         now = Now(
             state=ObjectState(found.state),
-            rules=self.rules.rules(found.key),
+            rules=self.rules.rules(found.key, found.tags),
             replicas={name: fact for name, fact in facts.items() if fact},
             sites={site.name: SiteState(site.state) for site in self.sites.values()},
             busy=session.scalar(other.limit(1)) is not None,

@@ -68,7 +68,7 @@ def _changes(problem: Problem, rules: Rules) -> Iterator[tuple[str, Change]]:
         yield "readers routed", {"readers": Readers.ROUTED}
     if rules.encrypted_only:
         yield "encryption not enforced", {"encrypted_only": False}
-    if rules.pinned:
+    if rules.pinned and not rules.legal_hold:
         yield "pinned lifted", {"pinned": False}
     for copies in range(rules.rf - 1, 0, -1):
         yield f"rf {copies}", {"rf": copies}
@@ -91,7 +91,7 @@ def _conflict(problem: Problem, item: Item, found: Sequence[Relaxation]) -> Conf
         "" if rules.sites is None else "residency",
         "encryption" if rules.encrypted_only else "",
         f"readers {rules.readers}",
-        "pinned" if rules.pinned else "",
+        "legal_hold" if rules.legal_hold else "pinned" if rules.pinned else "",
     ]
     blamed = {name for entry in found for name in entry.rules}
     in_force = tuple(word for word in words if word)

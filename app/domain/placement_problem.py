@@ -69,6 +69,7 @@ class Item:
     demand: Demand
     rules: Rules
     days_since_move: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def _why_not(problem: Problem, item: Item, pair: Pair) -> str:
     if same:
         return ""
     if rules.pinned and held is not None:
-        return "pinned"
+        return "legal hold" if rules.legal_hold else "pinned"
     if site.state is not SiteState.READY:
         return f"site is {site.state}"
     if not item.held:

@@ -11,7 +11,8 @@ from typing import Any
 
 from app.domain.demand import RegionReads
 from app.domain.placement_problem import Item, Problem, SiteOption
-from app.domain.policies import Policies, Rules, validate
+from app.domain.policies import Policies, Rules
+from app.domain.policy_documents import validate
 from app.domain.price_books import SHIPPED
 from app.domain.price_documents import from_json
 from app.domain.pricing import PriceBook
@@ -63,7 +64,7 @@ class Scenario:
 
     def rules(self, item: Item) -> Rules:
         """The rules that would hold for an object; equal ones are the very same, by which the planner groups them."""
-        rules = self.policies.rules(item.key, rf=self.rf, sla_ms=self.sla_ms)
+        rules = self.policies.rules(item.key, item.tags, rf=self.rf, sla_ms=self.sla_ms)
         if self.residency is None:
             return rules
         return self._confined.setdefault(id(rules), replace(rules, sites=self.residency))

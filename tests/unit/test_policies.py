@@ -1,6 +1,7 @@
 import pytest
 
-from app.domain.policies import POLICIES, Policies, Readers, Rules, validate
+from app.domain.policies import Policies, Readers, Rules
+from app.domain.policy_documents import POLICIES, validate
 from app.domain.states import Mode
 from app.errors import Invalid, NotFound
 
@@ -42,6 +43,43 @@ def test_residency_and_encryption_reach_the_rules():
     assert policies.rules("us/a").encrypted_only
 
 
+def test_a_tag_confines_beside_the_prefix_and_both_hold():
+    document = {
+        "prefixes": [{"prefix": "eu/", "sites": ["aws-eu", "gcp-eu"]}],
+        "tags": [
+            {"tag": "data", "value": "personal", "sites": ["gcp-eu", "azure-we"]},
+            {"tag": "held", "sites": ["azure-we"]},
+        ],
+    }
+    policies = Policies({"residency": document})
+    assert policies.rules("us/a", {"data": "personal"}).sites == {"gcp-eu", "azure-we"}
+    assert policies.rules("eu/a", {"data": "personal"}).sites == {"gcp-eu"}
+    assert policies.rules("eu/a", {"data": "open"}).sites == {"aws-eu", "gcp-eu"}
+    assert policies.rules("us/a", {"data": "open", "held": "since May"}).sites == {"azure-we"}
+    assert policies.rules("eu/a", {"held": "x"}).sites == frozenset(), "nowhere: the plan says that it cannot be"
+    assert policies.rules("eu/a", {"data": "personal"}) is policies.rules("eu/b", {"data": "personal", "team": "b"})
+
+
+def test_a_class_gives_its_rules_under_what_stands_beside_it():
+    policies = Policies(
+        {
+            "sla": {
+                "classes": {"gold": {"rf": 3, "sla_ms": 20}, "bronze": {"sla_ms": 500}},
+                "default": {"sla_class": "bronze", "rf": 2},
+                "prefixes": [{"prefix": "a/", "sla_class": "gold"}, {"prefix": "b/", "sla_class": "gold", "rf": 1}],
+            }
+        }
+    )
+    assert (policies.rules("x").sla_ms, policies.rules("x").rf, policies.rules("x").sla_class) == (500, 2, "bronze")
+    assert (policies.rules("a/x").sla_ms, policies.rules("a/x").rf) == (20, 3)
+    assert (policies.rules("b/x").sla_ms, policies.rules("b/x").rf) == (20, 1)
+
+
+def test_a_legal_hold_pins():
+    rules = Policies({"sla": {"prefixes": [{"prefix": "held/", "legal_hold": True}]}}).rules("held/a")
+    assert (rules.pinned, rules.legal_hold) == (True, True)
+
+
 def test_the_setting_gives_the_first_value_of_encryption_and_the_policy_then_rules():
     assert Policies(encryption_default=True).encryption_enforced
     assert not Policies({"security": {"enforce": False}}, encryption_default=True).encryption_enforced
@@ -60,6 +98,13 @@ def test_the_setting_gives_the_first_value_of_encryption_and_the_policy_then_rul
         ("sla", {"default": [], "prefix": 1}, {"/default", "/prefix"}),
         ("sla", {"default": {"preferences": {"aws-eu": "high"}}}, {"/default/preferences"}),
         ("residency", {"default": {"sites": []}}, {"/default/sites"}),
+        ("residency", {"tags": [{"tag": "a"}, {"sites": None}, 3]}, {"/tags/0/sites", "/tags/1/tag", "/tags/2"}),
+        ("residency", {"tags": [{"tag": "", "sites": ["a"], "value": 1}]}, {"/tags/0/tag", "/tags/0/value"}),
+        ("residency", {"classes": {}}, {"/classes"}),
+        ("sla", {"tags": []}, {"/tags"}),
+        ("sla", {"default": {"sla_class": "gold"}}, {"/default/sla_class"}),
+        ("sla", {"classes": {"gold": {"rf": 0, "sla_class": "x"}}}, {"/classes/gold/rf", "/classes/gold/sla_class"}),
+        ("sla", {"prefixes": [{"prefix": "a", "legal_hold": 1}]}, {"/prefixes/0/legal_hold"}),
         ("security", {"enforce": "yes"}, {"/enforce"}),
         ("security", [], {""}),
         ("budget", {"usd_per_day": -1}, {"/usd_per_day"}),
