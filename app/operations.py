@@ -41,6 +41,10 @@ class Operations:
         """What differs between two versions; the newest and the one before it unless told otherwise."""
         return self._api.get(f"/policies/{part(name)}/diff", **given({"from": old, "to": new}))
 
+    def site_policy(self, name: str, mode: str = "observe", principal: str | None = None) -> Json:
+        """The least that a site's credentials must be allowed in a mode. principal: an ARN, for a bucket policy."""
+        return self._api.get(f"/sites/{part(name)}/policy", **given({"mode": mode, "principal": principal}))
+
     # -- Tag
 
     def tag_object(self, object_id: int, tags: dict[str, str]) -> Json:

@@ -45,7 +45,7 @@ def _look_at(site: Site, known: Sequence[Site], *, full: bool) -> Json:
         bucket = connect(replace(sites.address(site), class_names=()))
         latency_ms = s3_probe.ping(bucket)
         capabilities = s3_probe.probe(bucket, site.classes) if full else None
-        if full:
+        if capabilities and not capabilities.read_only:
             _is_not_known(site, bucket, known)
     except ForetideError as error:
         state = SiteState.UNREACHABLE if isinstance(error, SiteUnavailable) else SiteState.REFUSED

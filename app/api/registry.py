@@ -17,6 +17,7 @@ from app.api import (
     models,
     objects,
     openapi,
+    permissions,
     placement,
     plans,
     policies,
@@ -32,6 +33,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         sites,
+        permissions,
         evacuation,
         findings,
         objects,

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import click
 
-from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, size_of, when_of
+from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, safe, size_of, when_of
 from app.cli.policy import changed
 from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
 from app.domain.scrub import FindingKind
@@ -175,6 +175,23 @@ def remove(name: str, yes: bool, dry_run: bool) -> None:
         client.site(name)
         if agreed(f"forget the site {name}; its bucket is not touched", yes=yes, dry_run=dry_run):
             client.remove_site(name)
+
+
+@sites.command()
+@click.argument("name")
+@click.option("--mode", type=click.Choice(["observe", "approve", "auto"]), default="observe", show_default=True)
+@click.option("--principal", metavar="ARN", help="Whom AWS's document names, which makes it a bucket policy.")
+@json_option
+def policy(name: str, mode: str, principal: str | None, as_json: bool) -> None:
+    """Print the least that a site's credentials must be allowed in a mode."""
+    with connect() as client:
+        found = client.site_policy(name, mode, principal)
+    if as_json or found["policy"]:
+        print_json(found if as_json else found["policy"])
+    else:
+        click.echo("\n".join(found["roles"]))
+    for note in () if as_json else found["notes"]:
+        click.echo(safe(note), err=True)
 
 
 @sites.command()

@@ -162,6 +162,8 @@ def _admit_removal(move: MoveFacts) -> None:
 
 
 def _keeps(site: SiteFacts, storage_class: str | None) -> None:
+    if site.capabilities.read_only:
+        raise Blocked(f"the credentials of {site.name} may not write", reason="site_read_only")
     if storage_class not in site.capabilities.classes:
         raise Blocked(f"{site.name} does not keep class {storage_class}", reason="class_not_kept")
 

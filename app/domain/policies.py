@@ -135,3 +135,10 @@ def _match(document: Json, key: str) -> Json:
     """The entry of the longest prefix that the key starts with; empty when there is none."""
     entries = [entry for entry in document.get("prefixes", []) if key.startswith(entry["prefix"])]
     return max(entries, key=lambda entry: len(entry["prefix"]), default={})
+
+
+def any_rules(policies: Policies, field: str) -> bool:
+    """Whether the sla policy sets a rule that is true or false for any prefix or class, or by default."""
+    document = policies.document("sla")
+    entries = [document.get("default", {}), *document.get("prefixes", []), *document.get("classes", {}).values()]
+    return any(entry.get(field) for entry in entries)

@@ -73,6 +73,8 @@ class Capabilities:
     """The server's clock less ours."""
     latency_ms: float | None = None
     """Median of the probe's small reads."""
+    read_only: bool = False
+    """The credentials may not write: nothing was tried, and the classes are those that were given."""
     warnings: tuple[str, ...] = ()
     """What an operator should know, such as a lifecycle rule that would fight the planner."""
 

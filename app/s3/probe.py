@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
 
 from app.domain.sites import SERVERS_NAMES, Capabilities
 from app.errors import (
+    AccessDenied,
     ChecksumMismatch,
     ConditionFailed,
     ForetideError,
@@ -25,7 +25,7 @@ from app.errors import (
     SiteFaulty,
     SourceChanged,
 )
-from app.s3 import multipart, objects, transfer
+from app.s3 import declared, multipart, objects, transfer
 from app.s3.client import Bucket, Query
 from app.s3.heads import Carried
 from app.s3.objects import Target
@@ -38,6 +38,7 @@ CARRIED = Carried(
     {"content_type": "text/x-foretide", "content_encoding": "identity", "cache_control": "max-age=7"}, {"probe": "a b"}
 )
 READS = 5
+READ_ONLY = "the credentials may not write: what the site does was not tried, and nothing is moved there"
 
 
 def ping(bucket: Bucket) -> float:
@@ -60,7 +61,7 @@ def probe(bucket: Bucket, classes: Sequence[str]) -> Capabilities:
     ping(bucket)
     trial = _Trial(bucket, f"{PREFIX}{uuid.uuid4().hex}/")
     try:
-        return trial.run(classes)
+        return trial.run(classes) if trial.may_write() else trial.read_only(classes)
     finally:
         trial.clean_up()
 
@@ -88,7 +89,7 @@ class _Trial:
         head = objects.head(self.bucket, self._key("plain"))
         now = datetime.now(UTC)
         names = self._class_names(classes)
-        versioning = self._setting("get_bucket_versioning").get("Status") == "Enabled"
+        versioning = declared.keeps_versions(self.bucket)
         return Capabilities(
             conditional_put=self._refuses_put("put"),
             conditional_complete=self._refuses_complete("complete"),
@@ -100,14 +101,35 @@ class _Trial:
             metadata=head.carried.headers == CARRIED.headers and head.carried.metadata == CARRIED.metadata,
             tags=self._keeps_tags("tags"),
             versioning=versioning,
-            object_lock=bool(self._setting("get_object_lock_configuration", "ObjectLockConfiguration")),
-            encrypted=encrypted or self._default_encryption(),
+            object_lock=declared.has_object_lock(self.bucket),
+            encrypted=encrypted or declared.encrypts(self.bucket),
             classes=tuple(names),
             class_names=names,
             keys=kept_keys(self.bucket, self._key("keys/"), INTENT),
             clock_offset_s=round((head.server_date - now).total_seconds(), 1) if head.server_date else 0.0,
             latency_ms=latency_ms,
-            warnings=self._warnings(),
+            warnings=declared.warnings(self.bucket),
+        )
+
+    def may_write(self) -> bool:
+        """Whether the credentials may write at all: those that only observe may not."""
+        try:
+            self._put(self._key("plain"), FIRST)
+        except AccessDenied:
+            return False
+        return True
+
+    def read_only(self, classes: Sequence[str]) -> Capabilities:
+        """What can be seen by looking alone; the classes are taken as they were given."""
+        return Capabilities(
+            read_only=True,
+            versioning=declared.keeps_versions(self.bucket),
+            object_lock=declared.has_object_lock(self.bucket),
+            encrypted=declared.encrypts(self.bucket),
+            classes=tuple(classes),
+            class_names={name: name for name in classes},
+            latency_ms=round(median(ping(self.bucket) for _ in range(READS)), 2),
+            warnings=(READ_ONLY, *declared.warnings(self.bucket)),
         )
 
     def shown_by(self, others: Iterable[Bucket]) -> str | None:
@@ -244,29 +266,9 @@ class _Trial:
             agreed.append([line.pin.storage_class for line in listed] == [storage_class])
         return agreed == [True, True, True]
 
-    def _setting(self, operation: str, field: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """What the bucket says of itself; empty when there is nothing, or the site does not know the question."""
-        try:
-            answer = self.bucket.call(operation, **parameters)
-        except (Permanent, SiteFaulty):
-            return {}
-        return dict(answer.get(field) or {}) if field else answer
-
-    def _default_encryption(self) -> bool:
-        rules = self._setting("get_bucket_encryption", "ServerSideEncryptionConfiguration")
-        return bool(rules.get("Rules"))
-
-    def _warnings(self) -> tuple[str, ...]:
-        found = []
-        if self._setting("get_bucket_lifecycle_configuration").get("Rules"):
-            found.append("the bucket has lifecycle rules, which may move or delete what Foretide has placed")
-        if self._setting("get_bucket_replication", "ReplicationConfiguration").get("Rules"):
-            found.append("the bucket has replication rules, which make copies that Foretide does not know")
-        return tuple(found)
-
     def clean_up(self) -> None:
         """Removes all that the trial wrote, every version of it."""
-        versions = self._setting("list_object_versions", None, Prefix=self.folder)
+        versions = declared.setting(self.bucket, "list_object_versions", Prefix=self.folder)
         entries = [*versions.get("Versions", []), *versions.get("DeleteMarkers", [])]
         for entry in entries:
             self.bucket.call("delete_object", writes=True, Key=entry["Key"], VersionId=entry["VersionId"])
