@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml.tiering_loops import cells, expected, idle_and_recent, shadow
+from ml.tiering_loops import cells, expected, play, shadow
 from ml.tiering_optimum import backward
 from ml.tiering_types import (
     CELLS,
+    COMPONENTS,
+    HALF_LIVES_DAYS,
     IDLE_BINS,
     NEVER,
+    PRIOR_DAYS,
     RATE,
     RATE_BINS,
     RECENT_BINS,
@@ -34,12 +37,11 @@ from ml.tiering_types import (
 )
 
 HORIZON_DAYS = 90.0
-HALF_LIVES_DAYS = (60.0, 15.0)
-PRIOR_DAYS = (20.0, 10.0)
 MARK_DAYS = 14
 ANCHOR_DAYS = 60
 FIT_DAYS = 60
-FIRST_FIT_DAYS = 120
+FIRST_FIT_DAYS = 180
+"""Before, the third voter has seen too little to be heard."""
 TAIL_DAYS = 60
 """The last days of a history only end the sums of the values: what follows them is not known."""
 WINDOW_DAYS = 180
@@ -65,6 +67,25 @@ class Learned:
     """[T] index into `rule` of the one that speaks."""
     by: Rule
     signals: Signals
+
+    def unseen(self, grid: Grid, ladder: Ladder, size_gb: Floats, first: int, last: int) -> dict[str, float]:
+        """$ over some days under the rules as they spoke then, beside staying and the lifecycle of 30 and 90 days.
+
+        The rules of a day have learned from the days before it alone.
+        """
+        now = np.zeros(grid.reads.shape[1], np.int64)
+        tried = {
+            "learned": (self.rule, self.rule_at),
+            "stay": (rules((STAY, NEVER, NEVER, 0, 0)), now),
+            "lifecycle_30_90": (rules((TIMEOUTS, 30, 90, 0, 0)), now),
+        }
+        n, spent = len(size_gb), {}
+        for name, (rule, at) in tried.items():
+            usd, daily, moves = np.zeros((n, COMPONENTS)), np.zeros(len(now)), np.zeros(n, np.int64)
+            where = np.zeros((n, len(now)), np.int8)
+            play(grid, ladder, self.signals, size_gb, rule, at, self.by, first, last, usd, daily, moves, where)
+            spent[name] = float(usd.sum())
+        return spent
 
     def name(self, t: int) -> str:
         """What speaks on a day, in words."""
@@ -118,13 +139,6 @@ def families(horizon_days: float = HORIZON_DAYS) -> Rule:
     return rules((STAY, NEVER, NEVER, 0, 1), *timeouts, *rates)
 
 
-def prepare(reads: Floats, share: Floats, event: np.ndarray, birth: Ints) -> Grid:
-    """The grid with what follows from it: idle and recent days."""
-    grid = Grid(reads, share, event, birth, np.zeros(reads.shape, np.int64), np.zeros(reads.shape, np.int64))
-    idle_and_recent(grid)
-    return grid
-
-
 def learn(
     grid: Grid, ladder: Ladder, size_gb: Floats, first: int, horizon_days: float = HORIZON_DAYS, seed: int = 0
 ) -> Learned:
@@ -170,6 +184,7 @@ def _of(grid: Grid, chosen: Ints) -> Grid:
         birth=grid.birth[chosen],
         idle=grid.idle[chosen],
         recent=grid.recent[chosen],
+        cohort=grid.cohort[chosen],
     )
 
 

@@ -18,6 +18,7 @@ from ml.tiering_types import (
     FOLLOW,
     HEAT,
     IDLE_BINS,
+    LEAST_OBJECT_DAYS,
     MOVE,
     RATE,
     RATE_BINS,
@@ -46,9 +47,10 @@ REGRET_FADES = 0.95
 
 
 @njit(cache=True, fastmath=True, error_model="numpy", inline="always")
-def _by_timeouts(
+def by_timeouts(
     idle: int, recent: int, warm: float, cold: float, promote: float, c: int, base: int, coldest: int
 ) -> int:
+    """The class after so many idle days; back when it was read on `promote` of the last seven."""
     wanted = base
     if idle >= cold:
         wanted = coldest
@@ -71,7 +73,14 @@ def _by_heat(reads: float, coldest: int) -> int:
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _by_rate(
+def expected_usd(ladder: Ladder, i: int, b: int, full: float, reads: float, idle: float, days: float) -> float:
+    """$ for so many days in a class at these reads a day; idle: days since the managed class saw one."""
+    usd = managed_days(ladder, i, reads, idle, days) if b == ladder.managed else days * ladder.day[b, i]
+    return float(usd + days * (full * ladder.full[b, i] + reads * ladder.get[b]))
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def by_rate(
     ladder: Ladder, rates: Rates, rule: Rule, k: int, i: int, t: int, c: int, left: int, idle: float, base: int
 ) -> int:
     """The class of least expected cost over the horizon, the change with its margin included."""
@@ -80,11 +89,7 @@ def _by_rate(
     best, wanted = 1e300, c
     for b in range(len(ladder.get)):
         if b in (c, base) or ladder.may[b, i]:
-            if b == ladder.managed:
-                usd = managed_days(ladder, i, reads, idle if b == c else 0.0, days)
-            else:
-                usd = days * ladder.day[b, i]
-            usd += days * (full * ladder.full[b, i] + reads * ladder.get[b])
+            usd = expected_usd(ladder, i, b, full, reads, idle if b == c else 0.0, days)
             if b != c:
                 usd += rule.cold[k] * (ladder.change[c, b] + ladder.full[c, i] + left * ladder.day[c, i])
             if usd < best:
@@ -99,7 +104,7 @@ def worth(table: Floats, cell: int, b: int, fill: float) -> float:
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _by_values(
+def by_values(
     ladder: Ladder, signals: Signals, rule: Rule, k: int, i: int, t: int, c: int, left: int, gb: float, base: int
 ) -> int:
     """The class of the least fitted value, the change to it included."""
@@ -119,24 +124,49 @@ def _by_values(
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _by_panel(
+def by_panel(
     grid: Grid, ladder: Ladder, signals: Signals, rule: Rule, k: int, i: int, t: int, c: int, left: int,
     idle: float, gb: float, by: Rule, base: int, coldest: int,
 ) -> int:  # fmt: skip
     """Where a RATE, VALUES or VOTE wants an object. by: the rules that the voters of a VOTE stand for."""
     if rule.kind[k] == RATE:
-        return _by_rate(ladder, signals.rates, rule, k, i, t, c, left, idle, base)
-    three = _by_values(ladder, signals, rule, k, i, t, c, left, gb, base)
+        return by_rate(ladder, signals.rates, rule, k, i, t, c, left, idle, base)
+    three = by_values(ladder, signals, rule, k, i, t, c, left, gb, base)
     if rule.kind[k] == VALUES:
         return three
     k = signals.rate_at[t]
-    one = _by_rate(ladder, signals.rates, by, k, i, t, c, left, idle, base) if by.kind[k] == RATE else c
+    one = by_rate(ladder, signals.rates, by, k, i, t, c, left, idle, base) if by.kind[k] == RATE else c
     k, two = signals.timeouts_at[t], c
     if by.kind[k] == TIMEOUTS:
-        two = _by_timeouts(grid.idle[i, t], grid.recent[i, t], by.warm[k], by.cold[k], by.promote[k], c, base, coldest)
+        two = by_timeouts(grid.idle[i, t], grid.recent[i, t], by.warm[k], by.cold[k], by.promote[k], c, base, coldest)
     if one in (two, three):
         return one
     return two if two == three else c
+
+
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+def overdue(ladder: Ladder, factor: float, i: int, c: int, base: int, left: int, regret: float) -> bool:
+    """Whether reads in a colder class have cost `factor` times what coming back takes; 0: it is never asked."""
+    back = factor * (ladder.change[c, base] + ladder.full[c, i] + left * ladder.day[c, i])
+    return c not in (0, base) and factor > 0 and regret > back
+
+
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+def settled(wanted: int, c: int, base: int, may: bool, back: bool, rested: bool) -> int:
+    """Where an object goes. may: the class wanted can pay; back: it is overdue; rested: it was not so of late."""
+    if not may and wanted != base:
+        wanted = c
+    if back:
+        wanted = base
+    if wanted not in (c, base) and not rested:
+        wanted = c
+    return wanted
+
+
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+def regretted(regret: float, overpaid: float) -> float:
+    """What reads in a colder class have cost too much after one more day."""
+    return max(0.0, regret * REGRET_FADES + overpaid)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
@@ -168,7 +198,7 @@ def _life(
                 k = rule_at[t]
                 kind, wanted = rule.kind[k], base if c == 0 else c
                 if kind == TIMEOUTS:
-                    wanted = _by_timeouts(
+                    wanted = by_timeouts(
                         grid.idle[i, t], grid.recent[i, t], rule.warm[k], rule.cold[k], rule.promote[k],
                         wanted, base, coldest,
                     )  # fmt: skip
@@ -177,16 +207,13 @@ def _life(
                 elif kind == HEAT:
                     wanted = _by_heat(grid.reads[i, t - 1] if t > 0 else 0.0, coldest)
                 elif kind != STAY:
-                    wanted = _by_panel(
+                    wanted = by_panel(
                         grid, ladder, signals, rule, k, i, t, wanted, left, float(idle), gb, by, base, coldest
                     )
-                if kind != FOLLOW and not may[wanted] and wanted != base:
-                    wanted = c
-                back = rule.regret[k] * (ladder.change[c, base] + full[c] + left * day[c])
-                if c not in (0, base) and rule.regret[k] > 0 and regret > back:
-                    wanted, held = base, t
-                if wanted not in (c, base) and t - held < HELD_DAYS:
-                    wanted = c
+                back = overdue(ladder, rule.regret[k], i, c, base, left, regret)
+                if back:
+                    held = t
+                wanted = settled(wanted, c, base, kind == FOLLOW or may[wanted], back, t - held >= HELD_DAYS)
                 if wanted != c:
                     move += ladder.change[c, wanted] + full[c]
                     early += left * day[c]
@@ -198,8 +225,7 @@ def _life(
             requests += asked
             retrieval += taken
             if c not in (0, ladder.managed):
-                overpaid = asked + taken - reads * ladder.get[0] - (day[0] - day[c])
-                regret = max(0.0, regret * REGRET_FADES + overpaid)
+                regret = regretted(regret, asked + taken - reads * ladder.get[0] - (day[0] - day[c]))
             left = max(0, left - 1)
             if grid.event[i, t] == DELETED:
                 early += left * day[c]
@@ -263,19 +289,29 @@ def shadow(
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def expected(grid: Grid, fades: Floats, prior_days: Floats, out: Rates) -> None:
-    """Gamma–Poisson rates as of each day's beginning, for several memories: (a + p·m) / (b + p), m the fleet's mean.
+    """Gamma–Poisson rates as of each day's beginning, for several memories: (a + p·m) / (b + p), m the cohort's mean.
 
-    fades [memories]: what a day's reads count for on the next. Half a read over twenty days is added to the mean
+    A cohort watched for fewer than 200 object-days goes by the mean of all objects. fades [memories]: what a day's
+    reads count for on the next. Half a read over twenty days is added to the mean
     (Jeffreys' prior), so that silence in a short log is not taken for certainty.
     """
     n, days = grid.reads.shape
+    cohorts = grid.cohort.max() + 1
     for memory in range(len(fades)):
         a, r, b = np.zeros(n), np.zeros(n), np.zeros(n)
         prior, fade = prior_days[memory], fades[memory]
+        full, reads, watched = np.zeros(cohorts + 1), np.zeros(cohorts + 1), np.zeros(cohorts + 1)
         for t in range(days):
-            watched = b.sum() + 20.0
-            mean_full, mean_reads = (a.sum() + 0.5) / watched, (r.sum() + 0.5) / watched
+            full[:], reads[:], watched[:] = 0.0, 0.0, 0.0
             for i in range(n):
+                for group in (grid.cohort[i], cohorts):
+                    full[group] += a[i]
+                    reads[group] += r[i]
+                    watched[group] += b[i]
+            for i in range(n):
+                group = grid.cohort[i] if watched[grid.cohort[i]] >= LEAST_OBJECT_DAYS else cohorts
+                mean_full = (full[group] + 0.5) / (watched[group] + 20.0)
+                mean_reads = (reads[group] + 0.5) / (watched[group] + 20.0)
                 out.full[memory, i, t] = (a[i] + prior * mean_full) / (b[i] + prior)
                 out.reads[memory, i, t] = (r[i] + prior * mean_reads) / (b[i] + prior)
                 if grid.birth[i] <= t:

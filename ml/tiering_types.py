@@ -16,6 +16,11 @@ STAY, TIMEOUTS, RATE, VALUES, VOTE, HEAT, FOLLOW = range(7)
 NEVER = 1e9
 IDLE_BINS, RATE_BINS, RECENT_BINS = 14, 9, 3
 CELLS = IDLE_BINS * RATE_BINS * RECENT_BINS
+HALF_LIVES_DAYS = (60.0, 15.0)
+PRIOR_DAYS = (20.0, 10.0)
+"""The memories of the rates, and for how many days of its own what is known of its like counts for an object."""
+LEAST_OBJECT_DAYS = 200.0
+"""A cohort that was watched for less goes by the mean of all objects."""
 STORAGE, REQUESTS, RETRIEVAL, MOVE, EARLY, COMPONENTS = range(6)
 """What is paid for, and how many kinds there are."""
 
@@ -35,6 +40,8 @@ class Grid(NamedTuple):
     """[n, T] days since the last read at a day's beginning, or since birth."""
     recent: Ints
     """[n, T] of the seven days before, those with a read."""
+    cohort: Ints
+    """[n] dense number of the objects that are taken to be read alike."""
 
 
 class Ladder(NamedTuple):

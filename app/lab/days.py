@@ -12,7 +12,7 @@ from app.domain.pricing import GB
 from app.errors import Invalid
 from app.lab.traces import OPS, Trace
 from ml.history import DAY
-from ml.tiering import prepare
+from ml.tiering_grid import prepare
 from ml.tiering_types import DELETED, WRITTEN, Floats, Grid, Ints
 
 LEAST_DAYS = 4
@@ -70,7 +70,9 @@ def by_day(trace: Trace, read_fraction: float = 1.0) -> Days:
     event[trace.object[changed], day[changed]] = mark  # in order of time: a day's last event stands
     birth = np.full(n, days, np.int64)
     np.minimum.at(birth, trace.object, day)
-    grid = prepare(reads, share, event, birth)
+    names: dict[str, int] = {}
+    cohort = np.array([names.setdefault(key.partition("/")[0], len(names)) for key in trace.keys], np.int64)
+    grid = prepare(reads, share, event, birth, cohort)
     return Days(grid, size, datetime.fromtimestamp(begin * 86_400, UTC), assumed)
 
 

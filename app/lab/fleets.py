@@ -8,7 +8,7 @@ import numpy as np
 
 from app.lab.days import Days
 from ml.history import Floats, Ints
-from ml.tiering import prepare
+from ml.tiering_grid import prepare
 
 Habit = Callable[[np.random.Generator, Floats, Floats], Floats]
 """(chance, day [T, 1], age [T, n]) → reads a day expected [T, n]."""

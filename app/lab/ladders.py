@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,14 +17,15 @@ MANAGED_GAIN = 8.0
 """How many times its monitoring the managed class's last step must save: smaller objects are not worth watching."""
 
 
-def classes(book: PriceBook) -> list[StorageClass]:
+def classes(book: PriceBook, offered: Collection[str] | None = None) -> list[StorageClass]:
     """The classes of a replay: the book's first, then by falling price those that answer at once and are not managed.
 
-    Of classes with equal minimum days the one named first stands for all (One Zone keeps its data in one place).
+    offered: names of the classes to choose from; None: all that the book prices. Of classes with equal minimum days
+    the one named first stands for all (One Zone keeps its data in one place).
     Raises Invalid for a book with fewer than two.
     """
     found: list[StorageClass] = []
-    for entry in book.classes:
+    for entry in _offered(book, offered):
         known = {known.min_days for known in found}
         if not entry.archive and not entry.idle_steps and (not found or entry.min_days not in known):
             found.append(entry)
@@ -31,15 +34,19 @@ def classes(book: PriceBook) -> list[StorageClass]:
     return [found[0], *sorted(found[1:], key=lambda entry: -entry.first_usd)]
 
 
-def managed_class(book: PriceBook) -> StorageClass | None:
-    """The book's managed class, if it has one."""
-    return next((entry for entry in book.classes if entry.idle_steps), None)
+def managed_class(book: PriceBook, offered: Collection[str] | None = None) -> StorageClass | None:
+    """The managed class of the book, or of what is offered of it, if there is one."""
+    return next((entry for entry in _offered(book, offered) if entry.idle_steps), None)
 
 
-def ladder(book: PriceBook, size: Ints, managed: bool = False) -> Ladder:
+def _offered(book: PriceBook, offered: Collection[str] | None) -> list[StorageClass]:
+    return [entry for entry in book.classes if offered is None or entry is book.classes[0] or entry.name in offered]
+
+
+def ladder(book: PriceBook, size: Ints, managed: bool = False, offered: Collection[str] | None = None) -> Ladder:
     """What the classes cost objects of `size` bytes; managed: with the managed class, in which objects then live."""
-    entries = classes(book)
-    extra = managed_class(book) if managed else None
+    entries = classes(book, offered)
+    extra = managed_class(book, offered) if managed else None
     if managed and extra is None:
         raise Invalid(f"the price book {book.name} has no managed class")
     bytes_, hot = size.astype(float), entries[0]

@@ -17,7 +17,8 @@ from app.lab.fleets import fleet
 from app.lab.ladders import ladder
 from app.lab.replay import BASELINES, NAMES, NOTHING, Outcome, replay
 from app.lab.traces import read_trace
-from ml.tiering import learn, prepare
+from ml.tiering import learn
+from ml.tiering_grid import prepare
 from ml.tiering_loops import play
 from ml.tiering_types import COMPONENTS, DELETED, WRITTEN
 from tests.needs import TRACES

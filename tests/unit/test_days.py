@@ -9,7 +9,7 @@ from app.lab.days import Days, by_day
 from app.lab.ladders import ladder
 from app.lab.payback import paid_back
 from app.lab.traces import OPS, Trace
-from ml.tiering import prepare
+from ml.tiering_grid import prepare
 from ml.tiering_types import DELETED, WRITTEN
 
 HOUR = 3_600_000_000
