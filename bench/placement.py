@@ -19,7 +19,7 @@ from app.domain.demand import Demand, RegionReads
 from app.domain.placement import couple, solve, split
 from app.domain.placement_coupled import solve_coupled
 from app.domain.placement_fleet import Fleet, solve_fleet
-from app.domain.placement_kernel import Batch, Term, bound, cheapest
+from app.domain.placement_kernel import Batch, Term, account, cheapest
 from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import Costs, Held, Item, Problem, SiteOption, price
 from app.domain.placement_rows import Row, Use
@@ -170,7 +170,7 @@ def fleet(count: int, seed: int = 0) -> tuple[Batch, Floats]:
     sets = tuple(combinations(range(SITES), 2))
     columns = tuple(tuple(range(site * CLASSES, (site + 1) * CLASSES)) for site in range(SITES))
     batch = Batch(sets, sets, columns, hold, serve, tuple(terms))
-    _, free = bound(batch, np.zeros(ROWS))
+    free = account(batch, cheapest(batch, np.zeros(ROWS)), ROWS)[1].sum(axis=1)
     capacity = size.sum() * np.array([0.4, 0.55, 0.65, 0.75])
     rate = reads.sum() * np.array([0.25, 0.3, 0.4, 0.45])
     return batch, np.concatenate([capacity, rate, np.maximum(0.7 * free[8:10], 0.02 * size.sum()), 0.95 * free[10:]])

@@ -1,53 +1,45 @@
 """The fleet solver: where all objects' copies should lie when rows couple them, with a certified gap.
 
-Dual prices on the rows decide nearly every object by the closed form; those that a small change of prices moves are
-solved exactly against the room that the others leave. Loaded by workers and benchmarks only (scipy).
+Prices on the rows are sought on samples, then on all objects, which are mixed in blocks until the cost meets the bound;
+the mix is made whole, and what hangs on the prices is solved exactly. Loaded by workers and benchmarks only (scipy).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy.optimize import linprog
 
-from app.domain.placement_kernel import CLOSED, Batch, Choice, Mask, Rows, account, bound, cheapest
-from app.domain.placement_rest import solve_rest
+from app.domain.placement_blocks import Blocks, Mix, Whole, alike, parts
+from app.domain.placement_kernel import CLOSED, Batch, Choice, account, cheapest
+from app.domain.placement_rest import REST, better
 from app.domain.pricing import Floats
 
-SAMPLES = (10_000, 100_000)
+SAMPLES = (1_000, 20_000)
 """Objects on which the prices are sought before all are looked at."""
-REST = 900
-"""Objects that are solved exactly, if that suffices; else four times as many, and so on."""
-GOLDEN = 0.6180339887498949
-"""Steps of this size fall evenly on a circle, however many."""
-MOST = 10_000
-"""More are solved exactly only while nothing was found that keeps every row."""
-CLOSE = 3e-5
-"""A gap that needs no greater rest."""
-TURN_S = 4.0
-"""Seconds for one turn of the exact rest."""
-MIX_REACH = 0.5
-"""How far around the best prices, relative to them, choices are mixed."""
-LEAST_SHARE = 1e-4
-"""Prices whose share of the mix is smaller are left out of it."""
-FEW = 15
-"""Steps for so few objects that the exact rest holds them all: it finds their prices itself."""
-PROOF = 60
-"""Steps in which a proof is sought that nothing keeps the rows."""
+BLOCKS = 500
+"""Objects that choose alike are mixed together, in so many blocks."""
+ROUGH, FINE = 1e-4, 1e-6
+"""The gap at which a sample's prices will do, and that at which those of all objects will."""
+DEAR = 10.0
+"""What exceeding a row by all of its limit costs at first, in the cost of all objects."""
+ACTIVE = 1e-3
+"""Prices with a smaller share of a sample's mix are not looked at again."""
+WHOLE = 8
+"""Turns in which the mix is made whole, each time in less room."""
+CLOSE = 1e-5
+"""A gap that no exact rest need better."""
+TURNS, TURN_S = 6, 4.0
+"""Turns of the exact rest at most, and seconds for each."""
+NUDGES = (0.02, 0.05, 0.1, 0.3)
+"""How far prices are moved for further sets of few objects, so that whole ones fill what the rows leave."""
+WIDER = (1.0, 30.0, 1e3, 1e5)
+"""How much dearer each row is made in turn where no whole sets fit, in the mean cost of an object for all its limit."""
 PROVEN = 1e-7
 """What objects must use beyond the limits at some prices, relative to the limits: more is no rounding."""
-NUDGES = (0.02, 0.02, 0.05, 0.05, 0.1, 0.1, 0.3, 0.3)
-"""How far prices are moved for further sets, so that whole ones fill what the rows leave."""
-GAP = 1e-5
-"""What the exact rest may leave, of the whole cost."""
-STALLED = 1e-7
-"""A step that promises less, relative to the bound, is not taken."""
-LEAST = 0.05
-"""A price of zero may rise within reach as if it were this, in units of cost ÷ limit."""
 EXACT = 1e-9
 """A gap below which a result counts as optimal."""
 SLACK = 1e-9
@@ -92,88 +84,6 @@ class Fleet:
         return max(0.0, over) / max(abs(self.objective), 1e-300) if over > 0 else 0.0
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """What the bound is at most, seen from some prices: height + slope · prices, all in units of the cost."""
-
-    prices: Floats
-    slope: Floats
-    height: float
-
-
-class _Dual:
-    """The Lagrangian dual: prices in units of cost ÷ limit, so that all are near 1; remembers the best it saw."""
-
-    def __init__(self, batches: Sequence[Batch], limits: Floats) -> None:
-        self.batches, self.limits = batches, limits
-        self.best, self.prices = -np.inf, np.zeros(len(limits))
-        self.cuts: list[_Cut] = []
-        free, self.free_use = self.at(self.prices)
-        self.money = abs(free) or 1.0
-        scale = np.maximum(np.abs(limits), np.abs(self.free_use))
-        self.unit = self.money / np.where(scale > 0, scale, 1.0)
-
-    def at(self, prices: Floats) -> tuple[float, Floats]:
-        """The bound that prices give, and what the objects use at them."""
-        parts = [bound(batch, prices) for batch in self.batches]
-        value = sum(part for part, _ in parts) - float(prices @ self.limits)
-        used = np.sum([use for _, use in parts], axis=0) if parts else np.zeros(len(prices))
-        if value > self.best:
-            self.best, self.prices = value, prices
-        return value, used
-
-    def climb(self, start: Floats, reach: float, steps: int, until: float, enough: float = np.inf) -> None:
-        """Raises the bound from some prices: each step goes to the top of the cuts known, within its reach.
-
-        Bounds are concave and made of planes, so cuts find the top where gradients alone stall at an edge. The reach
-        (relative to each price) grows while steps are as good as the cuts promised, and shrinks where they were not. It
-        ends early at a bound that is `enough`.
-        """
-        at = np.maximum(start / self.unit, 0.0)
-        best = self._cut(at)
-        for _ in range(steps):
-            step = reach * np.maximum(at, LEAST)
-            top, promised, _ = _top(self.cuts, np.maximum(at - step, 0.0), at + step)
-            if self.best > enough or promised - best <= STALLED * abs(best) or time.perf_counter() > until:
-                break
-            value = self._cut(top)
-            gained = (value - best) / (promised - best)
-            reach = min(reach * 2, 4.0) if gained > 0.5 else reach if gained > 0.05 else reach / 2
-            if value > best:
-                at, best = top, value
-
-    def mix(self) -> list[tuple[float, Floats]]:
-        """Shares and prices: choices taken at these prices in these shares keep the rows, but for what cuts miss."""
-        at = self.prices / self.unit
-        step = MIX_REACH * np.maximum(at, LEAST)
-        _, _, shares = _top(self.cuts, np.maximum(at - step, 0.0), at + step)
-        kept = [(share, cut.prices) for share, cut in zip(shares, self.cuts, strict=True) if share > LEAST_SHARE]
-        return sorted(kept, key=lambda entry: -entry[0]) or [(1.0, self.prices)]
-
-    def _cut(self, scaled: Floats) -> float:
-        """Looks at some prices: the bound there, in units of the cost."""
-        value, used = self.at(scaled * self.unit)
-        slope = (used - self.limits) * self.unit / self.money
-        self.cuts.append(_Cut(scaled * self.unit, slope, value / self.money - float(slope @ scaled)))
-        return value / self.money
-
-
-def _top(cuts: Sequence[_Cut], low: Floats, high: Floats) -> tuple[Floats, float, Floats]:
-    """Where the least of the cuts is highest between two points, how high, and the share of each cut in it."""
-    rows, slopes = len(low), np.array([cut.slope for cut in cuts])
-    heights = np.array([cut.height for cut in cuts])
-    solved = linprog(
-        np.append(np.zeros(rows), -1.0),
-        A_ub=np.hstack([-slopes, np.ones((len(cuts), 1))]),
-        b_ub=heights,
-        bounds=[*zip(low, high, strict=True), (None, None)],
-        method="highs",
-    )
-    if solved.status != 0:  # numbers too far apart for the solver: no step
-        return low, -np.inf, np.zeros(len(cuts))
-    return solved.x[:rows], float(solved.x[rows]), -solved.ineqlin.marginals
-
-
 def solve_fleet(
     batches: Sequence[Batch], limits: Floats, *, offset: float = 0.0, seconds: float = 60.0, seed: int = 0
 ) -> Fleet:
@@ -183,165 +93,117 @@ def solve_fleet(
     """
     started = time.perf_counter()
     until, rng = started + seconds, np.random.default_rng(seed)
-    dual = _Dual(batches, limits)
-    if not (dual.free_use > limits).any():
-        return _ended(dual, tuple(cheapest(batch, dual.prices) for batch in batches), offset, started, 0)
-    _price(dual, batches, limits, rng, until)
-    choices, exact = _repair(dual, rng, until)
-    if choices is None and _impossible(batches, limits, until):
+    labels = np.zeros(sum(batch.size for batch in batches), int)
+    free = Blocks(batches, limits, labels, [np.zeros(len(limits))])
+    whole = free.sum(labels[:1], labels[:1])
+    if _kept(free, whole):
+        return _ended(free, whole, offset, started, 0)
+    dear = DEAR * (abs(free.best) or 1.0) / free.scale
+    blocks, mix = _price(free, dear, rng, until)
+    if (mix.short > PROVEN * blocks.scale).any() and _impossible(free, until):
         zero = np.zeros(len(limits))
-        return Fleet(Status.INFEASIBLE, None, np.inf, np.inf, zero, zero, time.perf_counter() - started, exact)
-    return _ended(dual, choices, offset, started, exact)
+        return Fleet(Status.INFEASIBLE, None, np.inf, np.inf, zero, zero, time.perf_counter() - started, 0)
+    whole, exact = _improved(blocks, _whole(blocks, mix, dear, until), offset, rng, until)
+    return _ended(blocks, whole, offset, started, exact)
 
 
-def _ended(dual: _Dual, choices: tuple[Choice, ...] | None, offset: float, started: float, exact: int) -> Fleet:
-    """The outcome, its cost and use summed anew from the choices."""
-    rows = len(dual.limits)
-    objective, used = np.inf, np.zeros(rows)
-    if choices is not None:
-        sums = [account(batch, choice, rows) for batch, choice in zip(dual.batches, choices, strict=True)]
-        objective = float(sum(cost.sum() for cost, _ in sums)) + offset
-        used = np.sum([use.sum(axis=1) for _, use in sums], axis=0) if sums else used
+def _kept(blocks: Blocks, whole: Whole) -> bool:
+    return bool((whole.used - blocks.limits <= SLACK / 2 * np.abs(blocks.limits)).all())
+
+
+def _improved(blocks: Blocks, whole: Whole, offset: float, rng: np.random.Generator, until: float) -> tuple[Whole, int]:
+    """Turns of the exact rest, until the gap is small; and how many objects one turn has held."""
+    total, kept, turn = len(blocks.labels), _kept(blocks, whole), 0
+    while turn < TURNS and time.perf_counter() < until:
+        if kept and (whole.cost - blocks.best <= CLOSE * abs(whole.cost + offset) or (turn and total <= REST)):
+            break
+        if turn and not kept:
+            _spare(blocks, WIDER[min(turn, len(WIDER)) - 1])
+        left = min(TURN_S, until - time.perf_counter())
+        found = better(blocks, whole, left, FINE * abs(whole.cost + offset), rng)
+        turn += 1
+        if found is not None and _kept(blocks, found) and (not kept or found.cost < whole.cost):
+            whole, kept = found, True
+    return whole, min(REST, total) * (turn > 0)
+
+
+def _spare(blocks: Blocks, factor: float) -> None:
+    """Looks at sets that spare one row, each in turn: those at hand do not fit the limits as wholes."""
+    unit = factor * abs(blocks.best) / blocks.scale / len(blocks.labels)
+    for row in range(len(unit)):
+        blocks.look(blocks.at + np.where(np.arange(len(unit)) == row, unit, 0.0))
+
+
+def _ended(blocks: Blocks, whole: Whole, offset: float, started: float, exact: int) -> Fleet:
+    """The outcome; cost and use are summed anew from the choices, and each row is checked once more."""
+    choices = tuple(_choices(blocks, whole))
+    sums = [account(batch, choice, len(blocks.limits)) for batch, choice in zip(blocks.batches, choices, strict=True)]
+    objective = float(sum(cost.sum() for cost, _ in sums)) + offset
+    used = np.sum([use.sum(axis=1) for _, use in sums], axis=0) if sums else np.zeros(len(blocks.limits))
+    kept = (used - blocks.limits <= SLACK * np.abs(blocks.limits)).all()
     fleet = Fleet(
-        Status.TIME_LIMIT, choices, objective, dual.best + offset, dual.prices, used,
-        time.perf_counter() - started, exact,
-    )  # fmt: skip
-    if choices is None:
-        return fleet
-    status = Status.OPTIMAL if fleet.gap <= EXACT else Status.FEASIBLE
-    return Fleet(**{**vars(fleet), "status": status})
+        Status.FEASIBLE, choices, objective, blocks.best + offset, blocks.at, used, time.perf_counter() - started, exact
+    )
+    if not kept:
+        return replace(fleet, status=Status.TIME_LIMIT, choices=None, objective=np.inf, used=np.zeros(len(used)))
+    return replace(fleet, status=Status.OPTIMAL) if fleet.gap <= EXACT else fleet
 
 
-def _price(dual: _Dual, batches: Sequence[Batch], limits: Floats, rng: np.random.Generator, until: float) -> None:
-    """Seeks the prices on samples, then on all objects."""
-    total = sum(batch.size for batch in batches)
-    start, reach = np.zeros(len(limits)), 1.0
+def _choices(blocks: Blocks, whole: Whole) -> Iterator[Choice]:
+    """The sets that objects take, by batch."""
+    start = 0
+    for batch in blocks.batches:
+        taken = whole.taken[start : start + batch.size]
+        held, read = np.zeros(batch.hold.shape, bool), np.zeros(batch.hold.shape, bool)
+        for number in np.unique(taken):
+            objects = np.flatnonzero(taken == number)
+            choice = cheapest(batch.take(objects), blocks.prices[number])
+            held[:, objects], read[:, objects] = choice.held, choice.read
+        yield Choice(held, read)
+        start += batch.size
+
+
+def _price(free: Blocks, dear: Floats, rng: np.random.Generator, until: float) -> tuple[Blocks, Mix]:
+    """The blocks of all objects and their mix, its prices sought on samples first."""
+    prices, total = free.prices, len(free.labels)
     for wanted in SAMPLES:
         if 2 * wanted < total:
-            part = _Dual(_sample(batches, wanted / total, rng), limits * (wanted / total))
-            part.climb(start, reach, 150, until)
-            start, reach = part.prices, reach / 3
-    steps = FEW if total <= REST else int(np.clip(2e7 / total, 30, 150))  # few objects get their prices from the rest
-    dual.climb(start, reach, steps, until)
-
-
-def _sample(batches: Sequence[Batch], share: float, rng: np.random.Generator) -> list[Batch]:
-    """About a share of the objects of every batch."""
-    picked = (np.flatnonzero(rng.random(batch.size) < share) for batch in batches)
-    return [batch.take(some) for batch, some in zip(batches, picked, strict=True) if len(some)]
-
-
-def _repair(dual: _Dual, rng: np.random.Generator, until: float) -> tuple[tuple[Choice, ...] | None, int]:
-    """Choices that keep every row, and how many objects were solved exactly.
-
-    Objects whose choice is the same at all prices of the mix are decided; the others begin with a choice drawn by the
-    shares, which keeps the rows on the whole, and the exact rest makes up for what the draw has missed.
-    """
-    batches, mix = dual.batches, dual.mix()
-    drawn = [_draw(dual, batch, mix, rng) for batch in batches]
-    choices, loose = [choice for choice, _ in drawn], [mask for _, mask in drawn]
-    used = _use(dual, batches, choices)
-    prices = [dual.prices, *(entry for _, entry in mix)]
-    prices += [dual.prices * (1 + size * rng.uniform(-1, 1, len(used))) for size in NUDGES]
-    best, least, wanted = None, np.inf, REST
-    while True:
-        picked = _picked(dual, choices, loose, wanted, rng)
-        some = [batch.take(objects) for batch, objects in zip(batches, picked, strict=True)]
-        before = [choice.take(objects) for choice, objects in zip(choices, picked, strict=True)]
-        room = dual.limits - used + _use(dual, some, before)
-        rest = solve_rest(some, room, prices, min(until, time.perf_counter() + TURN_S), GAP * dual.money)
-        dual.at(rest.prices)
-        count = sum(map(len, picked))
-        if rest.choices is not None:
-            whole = zip(choices, picked, rest.choices, strict=True)
-            found = tuple(choice.put(objects, new) for choice, objects, new in whole)
-            cost = _cost(dual, found)
-            if cost < least:
-                best, least = found, cost
-        close = best is not None and least - dual.best <= CLOSE * abs(least)
-        if close or count == sum(batch.size for batch in batches) or time.perf_counter() > until:
-            return best, count
-        if best is not None and wanted >= MOST:
-            return best, count
-        wanted *= 4
-
-
-def _cost(dual: _Dual, choices: Sequence[Choice]) -> float:
-    """What choices cost."""
-    rows = len(dual.limits)
-    pairs = zip(dual.batches, choices, strict=True)
-    return float(sum(account(batch, choice, rows)[0].sum() for batch, choice in pairs))
-
-
-def _draw(
-    dual: _Dual, batch: Batch, mix: Sequence[tuple[float, Floats]], rng: np.random.Generator
-) -> tuple[Choice, Mask]:
-    """A choice for each object, drawn from those at the mix's prices by their shares, and whether these differ.
-
-    Objects are drawn evenly along the row that they weigh on most, by weight: chance alone would miss by the heaviest.
-    """
-    choices = [cheapest(batch, prices) for _, prices in mix]
-    loose = np.zeros(batch.size, bool)
-    for other in choices[1:]:
-        loose |= choices[0].differs(other)
-    objects = np.flatnonzero(loose)
-    some = batch.take(objects)
-    scale = np.where(dual.limits != 0, np.abs(dual.limits), 1.0)[:, None]
-    weight = account(some, choices[0].take(objects), len(dual.limits))[1] / scale
-    order = np.lexsort((weight.max(axis=0, initial=0.0), weight.argmax(axis=0)))
-    shares = np.cumsum([share for share, _ in mix])
-    even = (rng.random() + np.arange(len(objects)) * GOLDEN) % 1.0
-    turn = np.empty(len(objects), int)
-    turn[order] = np.searchsorted(shares / shares[-1], even, side="right")
-    choice = choices[0]
-    for number, other in enumerate(choices[1:], 1):
-        taken = objects[turn == number]
-        choice = choice.put(taken, other.take(taken))
-    return choice, loose
-
-
-def _use(dual: _Dual, batches: Sequence[Batch], choices: Sequence[Choice]) -> Floats:
-    """[row] what choices use."""
-    rows = len(dual.limits)
-    total: Floats = np.zeros(rows)
-    for batch, choice in zip(batches, choices, strict=True):
-        total = total + account(batch, choice, rows)[1].sum(axis=1)
-    return total
-
-
-def _picked(
-    dual: _Dual, choices: Sequence[Choice], loose: Sequence[np.ndarray], wanted: int, rng: np.random.Generator
-) -> list[Rows]:
-    """The objects to solve exactly: of those that hang on the prices the greatest and a random share, then others."""
-    total = sum(len(mask) for mask in loose)
-    if total <= wanted:
-        return [np.arange(len(mask)) for mask in loose]
-    hangs = np.concatenate(loose)
-    rank = rng.random(total)
-    scale = np.where(np.abs(dual.limits) > 0, np.abs(dual.limits), 1.0)
-    weight = np.concatenate(
-        [
-            (account(batch, choice, len(scale))[1] / scale[:, None]).max(axis=0)
-            for batch, choice in zip(dual.batches, choices, strict=True)
-        ]
+            share = wanted / total
+            some = parts(free.batches, np.flatnonzero(rng.random(total) < share))
+            blocks = Blocks(some, free.limits * share, alike(some, prices, BLOCKS), prices)
+            mix = blocks.climb(dear, ROUGH, until)
+            active = np.flatnonzero(mix.shares.sum(axis=1) > ACTIVE * blocks.count)
+            prices = [*(blocks.prices[number] for number in active), blocks.at, mix.prices]
+    alone = total <= REST
+    blocks = Blocks(
+        free.batches, free.limits, np.arange(total) if alone else alike(free.batches, prices, BLOCKS), prices
     )
-    order = np.argsort(-weight[hangs])[: wanted // 2]
-    rank[np.flatnonzero(hangs)[order]] -= 2
-    rank[hangs] -= 1
-    chosen = np.zeros(total, bool)
-    chosen[np.argpartition(rank, wanted)[:wanted]] = True
-    result, start = [], 0
-    for mask in loose:
-        result.append(np.flatnonzero(chosen[start : start + len(mask)]))
-        start += len(mask)
-    return result
+    mix = blocks.climb(dear, EXACT if alone else FINE, until)
+    if alone:  # whole sets of few objects fill the rows better where there are more of them
+        for size in NUDGES:
+            blocks.look(blocks.at * (1 + size * rng.uniform(-1, 1, len(dear))))
+        mix = blocks.mix(blocks.limits, dear)
+    return blocks, mix
 
 
-def _impossible(batches: Sequence[Batch], limits: Floats, until: float) -> bool:
+def _whole(blocks: Blocks, mix: Mix, dear: Floats, until: float) -> Whole:
+    """The mix made whole: where it exceeds a row, again in less room."""
+    room = blocks.limits
+    whole = blocks.whole(mix, room, dear)
+    for turn in range(WHOLE):
+        if _kept(blocks, whole) or time.perf_counter() > until:
+            break
+        room = room - 2.0**turn * np.maximum(whole.used - blocks.limits, 0.0)
+        whole = blocks.whole(blocks.mix(room, dear), room, dear)
+    return whole
+
+
+def _impossible(free: Blocks, until: float) -> bool:
     """Whether some prices prove, costs aside, that what objects must use exceeds the limits."""
-    dual = _Dual([_without_costs(batch) for batch in batches], limits)
-    dual.climb(dual.prices, 1.0, PROOF, until, enough=PROVEN)
-    return dual.best > PROVEN
+    batches = [_without_costs(batch) for batch in free.batches]
+    blocks = Blocks(batches, free.limits, alike(batches, free.prices, BLOCKS), free.prices)
+    blocks.climb(1 / free.scale, EXACT, until, enough=PROVEN)
+    return blocks.best > PROVEN
 
 
 def _without_costs(batch: Batch) -> Batch:

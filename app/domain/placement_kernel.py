@@ -145,18 +145,8 @@ def cheapest(batch: Batch, prices: Floats) -> Choice:
     held = np.zeros(batch.hold.shape, bool)
     read = np.zeros(batch.hold.shape, bool)
     for part in _parts(batch.size):
-        _, held[:, part], read[:, part] = _block(batch, prices, part)
+        held[:, part], read[:, part] = _block(batch, prices, part)
     return Choice(held, read)
-
-
-def bound(batch: Batch, prices: Floats) -> tuple[float, Floats]:
-    """The summed cost of the cheapest sets, prices included, and what these use [row]: the oracle of the dual."""
-    value, usage = 0.0, np.zeros(len(prices))
-    for part in _parts(batch.size):
-        cost, held, read = _block(batch, prices, part)
-        value += cost
-        usage += _usage(batch, held, read, part, len(prices))
-    return value, usage
 
 
 def account(batch: Batch, choice: Choice, rows: int) -> tuple[Floats, Floats]:
@@ -178,8 +168,8 @@ def _parts(size: int) -> Iterator[slice]:
     return (slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK))
 
 
-def _block(batch: Batch, prices: Floats, part: slice) -> tuple[float, Picks, Picks]:
-    """The choice of a part, and what it costs, prices included."""
+def _block(batch: Batch, prices: Floats, part: slice) -> tuple[Picks, Picks]:
+    """The choice of a part."""
     hold, serve = _priced(batch, prices, part)
     served = serve + hold
     shape = (len(batch.columns), hold.shape[1])
@@ -202,8 +192,8 @@ def _block(batch: Batch, prices: Floats, part: slice) -> tuple[float, Picks, Pic
         _or_today(batch.today, part, (hold, serve), best, (held, read))
     closed = best >= CLOSED / 2
     if closed.any():
-        held[:, closed], read[:, closed], best[closed] = False, False, 0.0
-    return float(best.sum()), held, read
+        held[:, closed], read[:, closed] = False, False
+    return held, read
 
 
 def _priced(batch: Batch, prices: Floats, part: slice) -> tuple[Floats, Floats]:
@@ -258,16 +248,3 @@ def _or_today(now: Today, part: slice, costs: tuple[Floats, Floats], best: Float
     np.copyto(best, cost, where=cheaper)
     for pick, stand in zip(picks, stands, strict=True):
         np.copyto(pick, stand, where=cheaper)
-
-
-def _usage(batch: Batch, held: Picks, read: Picks, part: slice, rows: int) -> Floats:
-    """[row] what the objects of a part use."""
-    usage = np.zeros(rows)
-    picks = (held.astype(float), read.astype(float) if any(term.read for term in batch.terms) else np.zeros((0, 0)))
-    for of_read, weight, into, patterns in batch.flat:
-        usage[into] += patterns @ (picks[of_read] @ weight[part])
-    for of_read, counted, terms in batch.dense:
-        each = np.einsum("po,po->o", picks[of_read], counted[:, part])
-        for term in terms:
-            usage[term.row] += each @ term.weight[part]
-    return usage
