@@ -13,6 +13,7 @@ from app.errors import ExitCode, Invalid
 
 if TYPE_CHECKING:
     from app.domain.pricing import PriceBook
+    from app.lab.pairs import PricedSite
 
 COLUMNS: Columns = {
     "POLICY": "name",
@@ -33,21 +34,23 @@ def _number(value: float | None, times: float = 1, unit: str = "") -> str:
 
 PRICES = "A provider's shipped book, or a file with a price book as JSON."
 HORIZON = "Days that the rate voter looks ahead."
+SITES = "PROVIDER:REGION or BOOK.json:REGION, repeatable: sites to choose from; the first is where objects are now."
 FRACTION = "Where the trace tells no sizes: the share of an object that its largest row read."
 
 
 @click.command()
 @click.argument("trace", type=click.Path(path_type=Path))
-@click.option("--prices", default="aws", show_default=True, help=PRICES)
+@click.option("--prices", show_default="aws", help=PRICES)
 @click.option("--horizon", type=click.FloatRange(1, 3650), default=90.0, show_default=True, help=HORIZON)
 @click.option("--policy", "policies", multiple=True, help="Show this policy and what it is compared with; repeatable.")
+@click.option("--sites", "places", multiple=True, help=SITES)
 @click.option("--epoch", type=click.Choice(["1d"]), default="1d", show_default=True, help="How often is decided.")
 @click.option("--read-fraction", "fraction", type=click.FloatRange(0, 1, min_open=True), default=1.0, help=FRACTION)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page with pictures.")
 @json_option
 def replay(
-    trace: Path, prices: str, horizon: float, policies: tuple[str, ...], epoch: str, fraction: float,
-    report: Path | None, as_json: bool,
+    trace: Path, prices: str | None, horizon: float, policies: tuple[str, ...], places: tuple[str, ...], epoch: str,
+    fraction: float, report: Path | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Replay TRACE (Parquet or CSV: ts or date, object, bytes[, op, size, count]) under every policy.
 
@@ -57,18 +60,24 @@ def replay(
     from app.lab.replay import NAMES
     from app.lab.replay import replay as play
     from app.lab.replay_page import page
+    from app.lab.sites_replay import NAMES as OVER_SITES
+    from app.lab.sites_replay import replay_sites
     from app.lab.traces import read_trace
 
-    unknown = sorted(set(policies) - set(NAMES))
+    names = OVER_SITES if places else NAMES
+    unknown = sorted(set(policies) - set(names))
     if unknown:
-        raise click.UsageError(f"there is no policy {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    book, found = _book(prices), read_trace(trace)
+        raise click.UsageError(f"there is no policy {', '.join(unknown)}; there are {', '.join(names)}")
+    if places and prices:
+        raise click.UsageError("--sites name their prices themselves; leave --prices out")
+    sites, book, found = [_site(place) for place in places], _book(prices or "aws"), read_trace(trace)
     if found.rejected_total:
         first = found.rejected[0]
         click.echo(f"{found.rejected_total} lines left out; the first: line {first.line}: {first.detail}", err=True)
-    done = play(by_day(found, fraction), book, horizon, _Bar())
+    days = by_day(found, fraction)
+    done = replay_sites(found, days, sites, horizon, _Bar()) if sites else play(days, book, horizon, _Bar())
     document = {**done.document(trace.name), "epoch": epoch}
-    shown = {*policies, "all_hot", "clairvoyant"} if policies else set(NAMES)
+    shown = {*policies, "all_hot", "clairvoyant"} if policies else set(names)
     document["policies"] = [row for row in document["policies"] if row["name"] in shown]
     if report:
         report.write_text(page(document, {name: outcome.daily.tolist() for name, outcome in done.outcomes.items()}))
@@ -102,6 +111,16 @@ def _book(prices: str) -> PriceBook:
     except (ValueError, OSError) as error:
         raise Invalid(f"{prices} cannot be read as JSON: {error}") from None
     return from_json(document)
+
+
+def _site(place: str) -> PricedSite:
+    """A site from PROVIDER:REGION or BOOK.json:REGION. Raises Invalid."""
+    from app.lab.pairs import PricedSite
+
+    prices, found, region = place.rpartition(":")
+    if not found or not prices or not region:
+        raise Invalid(f"a site is named PROVIDER:REGION, such as aws:eu-west-1, not {place}")
+    return PricedSite(_book(prices), region)
 
 
 def _tell(document: dict[str, Any], report: Path | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ SHADES = {
     "storage": ("Storage", "#2f6f9f"),
     "requests": ("Requests", "#7fa650"),
     "retrieval": ("Retrieval", "#d98e2b"),
+    "egress": ("Egress", "#3d9a94"),
     "move": ("Moves", "#a23b72"),
     "early_deletion": ("Early deletion", "#5a4a42"),
 }
@@ -17,6 +18,8 @@ LINES = {
     "all_hot": ("#b3432f", ""),
     "lifecycle_tuned": ("#7a7a7a", "6 3"),
     "intelligent_tiering": ("#8a63b0", "2 3"),
+    "best_site": ("#8a63b0", "2 3"),
+    "foretide_direct": ("#7a7a7a", "6 3"),
     "foretide": ("#1d7a4c", ""),
     "foretide_managed": ("#1d7a4c", "2 2"),
     "clairvoyant": ("#222222", "8 3 2 3"),
@@ -84,9 +87,10 @@ def _bars(policies: Sequence[Mapping[str, Any]]) -> str:
         x, y = float(LEFT), number * (BAR + 8)
         parts.append(f'<text x="{LEFT - 8}" y="{y + 16}" text-anchor="end">{row["name"]}</text>')
         for name, (title, shade) in SHADES.items():
-            width = min(100 * row["components"][name] / hot * scale, LEFT + most * scale - x)
+            usd = row["components"].get(name, 0.0)
+            width = min(100 * usd / hot * scale, LEFT + most * scale - x)
             if width > 0.05:
-                tip = f"{title}: ${row['components'][name]:,.2f}"
+                tip = f"{title}: ${usd:,.2f}"
                 parts.append(
                     f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{shade}">'
                     f"<title>{tip}</title></rect>"
@@ -95,8 +99,9 @@ def _bars(policies: Sequence[Mapping[str, Any]]) -> str:
         cut = " →" if 100 * row["cost"] / hot > most else ""
         parts.append(f'<text x="{x + 6:.1f}" y="{y + 16}">{100 * row["cost"] / hot:.1f} %{cut}</text>')
     y = len(policies) * (BAR + 8) + 10
-    for number, (title, shade) in enumerate(SHADES.values()):
-        x = LEFT + number * 130
+    paid = [SHADES[name] for name in SHADES if any(row["components"].get(name) for row in policies)]
+    for number, (title, shade) in enumerate(paid):
+        x = LEFT + number * 115
         parts.append(f'<rect x="{x}" y="{y}" width="14" height="14" fill="{shade}"/>')
         parts.append(f'<text x="{x + 20}" y="{y + 12}">{title}</text>')
     return _svg(y + 24, "Cost of each policy by component, percent of all-hot", parts)
