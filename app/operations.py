@@ -45,6 +45,10 @@ class Operations:
         """The least that a site's credentials must be allowed in a mode. principal: an ARN, for a bucket policy."""
         return self._api.get(f"/sites/{part(name)}/policy", **given({"mode": mode, "principal": principal}))
 
+    def export_plan(self, plan_id: int, form: str, site: str | None = None) -> Json:
+        """A plan's demotions in place as rules: form is s3-lifecycle, gcs-lifecycle or azure-policy."""
+        return self._api.get(f"/plans/{plan_id}/export", **given({"format": form, "site": site}))
+
     # -- Tag
 
     def tag_object(self, object_id: int, tags: dict[str, str]) -> Json:

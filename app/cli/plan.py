@@ -25,6 +25,7 @@ COLUMNS: Columns = {
     "ONE-OFF": money_of("one_off"),
     "MADE": when_of("created_at"),
 }
+FORMATS = {"s3": "s3-lifecycle", "gcs": "gcs-lifecycle", "azure": "azure-policy"}
 SIGNS = {"copy": "+", "move": "~", "class": "~", "remove": "-"}
 
 
@@ -123,6 +124,34 @@ def apply(plan_id: int, yes: bool, dry_run: bool, wait: bool, timeout: float | N
         found, etag = client.plan(plan_id)
         if agreed(f"apply plan {plan_id}: {_totals(found)}", yes=yes, dry_run=dry_run):
             finish(client, client.apply_plan(plan_id, etag), wait=wait, timeout=timeout, as_json=as_json)
+
+
+@plan.command()
+@click.argument("plan_id", type=int)
+@click.option("--provider", type=click.Choice(list(FORMATS)), required=True, help="Whose lifecycle rules.")
+@click.option("--site", help="Only this site's.")
+@json_option
+def export(plan_id: int, provider: str, site: str | None, as_json: bool) -> ExitCode:
+    """Print a plan's demotions in place as a provider's lifecycle rules; what none can say is told beside."""
+    with connect() as client:
+        found = client.export_plan(plan_id, FORMATS[provider], site)
+    if as_json:
+        print_json(found)
+        return ExitCode.OK
+    if len(found["sites"]) != 1:
+        names = ", ".join(entry["site"] for entry in found["sites"]) or "none"
+        raise click.UsageError(f"sites with such rules: {names}; say which by --site, or --json for all")
+    (only,) = found["sites"]
+    print_json(only["document"])
+    click.echo(f"{len(only['rules'])} rules for {only['objects']} objects, {size(only['bytes'])}", err=True)
+    for entry in only["left_out"]:
+        where = f" ({safe(', '.join(entry['prefixes'][:5]))})" if entry["prefixes"] else ""
+        click.echo(
+            f"left out: {entry['objects']} objects, {size(entry['bytes'])}: {safe(entry['reason'])}{where}", err=True
+        )
+    for note in found["notes"]:
+        click.echo(note, err=True)
+    return ExitCode.PARTIAL if only["left_out"] else ExitCode.OK
 
 
 @plan.command()
