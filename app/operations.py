@@ -49,6 +49,20 @@ class Operations:
         """A plan's demotions in place as rules: form is s3-lifecycle, gcs-lifecycle or azure-policy."""
         return self._api.get(f"/plans/{plan_id}/export", **given({"format": form, "site": site}))
 
+    # -- Prices
+
+    def price_books(self) -> list[Json]:
+        """Every price book, shipped or a site's own, with the sites that it holds for."""
+        return list(self._api.pages("/prices"))
+
+    def set_prices(self, site: str, book: Json) -> Json:
+        """Gives a site a price book of its own; the book. Raises Invalid, naming the fields that are wrong."""
+        return self._api.change("PUT", f"/sites/{part(site)}/prices", book)
+
+    def reset_prices(self, site: str) -> Json:
+        """Gives a site the shipped book of its provider again; the book."""
+        return self._api.change("DELETE", f"/sites/{part(site)}/prices")
+
     # -- Tag
 
     def tag_object(self, object_id: int, tags: dict[str, str]) -> Json:

@@ -22,6 +22,7 @@ from app.api import (
     placement,
     plans,
     policies,
+    prices,
     routing,
     runs,
     sites,
@@ -35,6 +36,7 @@ ROUTERS = tuple(
     for module in (
         sites,
         permissions,
+        prices,
         evacuation,
         findings,
         objects,

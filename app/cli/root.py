@@ -40,6 +40,7 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("app.cli.plan:plan", "Make a plan; list, show, approve and apply plans."),
     "policy": Verb("app.cli.policy:policy", "Show and set the rules that plans and moves obey."),
     "predict": Verb("app.cli.predict:predict", "Score rows of features with the model that serves."),
+    "prices": Verb("app.cli.prices:prices", "List, show and change the price books that plans go by."),
     "replay": Verb("app.cli.replay:replay", "Show what every policy would have cost on a recorded trace."),
     "route": Verb("app.cli.route:route", "Ask where a read goes, and read."),
     "runs": Verb("app.cli.runs:runs", "Run the whole cycle, or a part, and watch its steps."),

@@ -97,7 +97,7 @@ def show(name: str, as_json: bool) -> None:
 
 @sites.command()
 @click.argument("name")
-@click.option("--provider", required=True, help="aws, gcp, azure, r2 or another name; its price book is used.")
+@click.option("--provider", required=True, help="aws, gcp, azure, cloudflare or another name; its price book is used.")
 @click.option("--region", required=True, help="The provider's name of the region.")
 @click.option("--endpoint-url", required=True, help="URL of the S3 endpoint.")
 @click.option("--bucket", required=True, help="A bucket that exists.")

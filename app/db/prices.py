@@ -33,6 +33,22 @@ def get(session: Session, site_name: str) -> PriceBook:
     return books(session, [site]).get(site_name) or shipped(site.provider)
 
 
+def in_use(session: Session) -> list[tuple[PriceBook, list[str]]]:
+    """Every book that there is: the shipped ones, then sites' own, each with the sites whose prices it holds."""
+    rows = sites.listing(session)
+    found = books(session, rows)
+    shown = [(book, [row.name for row in rows if found.get(row.name) is book]) for book in SHIPPED.values()]
+    return shown + [(found[row.name], [row.name]) for row in rows if row.price_book_id and row.name in found]
+
+
+def forget(session: Session, site_name: str, *, actor: str, request_id: str | None = None) -> PriceBook:
+    """Gives a site the shipped book of its provider again. Raises NotFound, Invalid when there is none."""
+    book = shipped(sites.get(session, site_name).provider)
+    sites.change(session, site_name, price_book_id=None)
+    audit.append(session, actor, "site.prices", site_name, {"book": book.name, "as_of": str(book.as_of)}, request_id)
+    return book
+
+
 def put(session: Session, site_name: str, document: object, *, actor: str, request_id: str | None = None) -> PriceBook:
     """Gives a site a book of its own. Raises NotFound for the site, Invalid with the fields that are wrong."""
     book = price_documents.from_json(document)
