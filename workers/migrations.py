@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from functools import partial
 
 import structlog
@@ -56,13 +56,12 @@ class Batch:
         settings: Settings,
         at: Callable[[str], None] = lambda _: None,
         now: Callable[[], float] = time.monotonic,
-        wait_s: float | None = TICK_S,
+        threads: Callable[[int, str], Executor] = ThreadPoolExecutor,
     ) -> None:
         """at: called at each point where a crash must do no harm; now: seconds by which leases are held.
 
-        wait_s: how long it waits for a move to end before it looks at its leases; None: until one ends, however long.
+        threads: what works is done in, from how many there are and their name.
         """
-        self._wait_s = wait_s
         self._job_id, self._settings, self._now = job_id, settings, now
         self._held: dict[int, Claim] = {}
         self._stopped: dict[int, Callable[[], ForetideError]] = {}
@@ -72,8 +71,8 @@ class Batch:
         self._leased_until = 0.0
         self._renewed = 0.0
         self._ticked = 0.0
-        self._requests = ThreadPoolExecutor(settings.migrate_concurrency, thread_name_prefix="request")
-        self._movers = ThreadPoolExecutor(settings.migrate_concurrency, thread_name_prefix="migrate")
+        self._requests = threads(settings.migrate_concurrency, "request")
+        self._movers = threads(settings.migrate_concurrency, "migrate")
         self._attempts = Attempts(job_id, settings, self._requests, self._check, at)
 
     def run(self) -> None:
@@ -89,7 +88,7 @@ class Batch:
         until = self._now() + TURN_S
         try:
             while self._fill(running, until, bell):
-                done, _ = wait(running, timeout=self._wait_s, return_when=FIRST_COMPLETED)
+                done, _ = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
                 for future in done:
                     works = running.pop(future)
                     if len(works) > 1 and isinstance(future.exception(), Exception):

@@ -44,7 +44,8 @@ def clock(session: Session) -> datetime:
 def unfinished(session: Session, site_id: int, keys: Iterable[str]) -> list[str]:
     """Those of the keys where a migration had begun to write at the site and came to nothing: they need a look."""
     left = (Replica.site_id == site_id, Replica.state.in_(UNFINISHED), Replica.pin == {})
-    return list(session.scalars(select(Object.key).join(Replica).where(*left, Object.key.in_(list(keys)))))
+    chosen = select(Object.key).join(Replica).where(*left, Object.key.in_(list(keys)))
+    return list(session.scalars(chosen.order_by(Object.key)))
 
 
 def save_page(

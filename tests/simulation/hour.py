@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from sqlalchemy import func, select, text
 
@@ -33,6 +35,22 @@ LARGE = 5 * 2**20 + 1
 SWEEP_S = 30.0
 ROOM = 8
 CLASSES = ("STANDARD", "STANDARD_IA")
+
+
+class AtOnce(Executor):
+    """Does each work where it is handed in: two threads would meet in another order each time."""
+
+    def __init__(self, number: int, name: str) -> None:
+        """As for a pool of threads, of which there is none."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        """Done already when it returns."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*args, **named))
+        except BaseException as error:  # noqa: BLE001  # as a pool of threads does: whoever waits is told
+            future.set_exception(error)
+        return future
 
 
 @dataclass
@@ -269,7 +287,7 @@ class Hour:
                     self._freeze(job_id, worker)
 
         self._worker = worker
-        died = worker.run(lambda: Batch(job_id, get_settings(), at, self._clock.seconds, wait_s=None).run())
+        died = worker.run(lambda: Batch(job_id, get_settings(), at, self._clock.seconds, AtOnce).run())
         self._worker = self._dies_in = None
         self.tale.turns += 1
         self.tale.deaths += died
@@ -279,7 +297,7 @@ class Hour:
         """The worker stands still for longer than its lease, while another takes its work over."""
         self._clock.pass_s(get_settings().lease_s + 5)
         self._worker = None
-        Batch(job_id, get_settings(), now=self._clock.seconds, wait_s=None).run()
+        Batch(job_id, get_settings(), now=self._clock.seconds, threads=AtOnce).run()
         self._worker = frozen
 
     # -- what must hold -----------------------------------------------------------------------------------------------
@@ -338,7 +356,7 @@ class Hour:
         for _ in range(4):
             for job_id in self._jobs:
                 self._clock.pass_s(30)
-                Batch(job_id, get_settings(), now=self._clock.seconds, wait_s=None).run()
+                Batch(job_id, get_settings(), now=self._clock.seconds, threads=AtOnce).run()
 
     def _open(self) -> list[tuple[int, str, str | None]]:
         """Moves that have not ended, but those whose source waits for more copies."""
