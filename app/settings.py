@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         90, description="Accesses older than this are refused as too_old and their partitions dropped."
     )
+    rollup_days: int = Field(
+        400, description="Hourly sums of accesses older than this are dropped: voters on placement need months."
+    )
     future_skew_s: float = Field(300.0, description="An access further in the future than this is refused.")
     ingest_max_lines: int = Field(10_000, description="Lines of one ingest request.")
     ingest_max_bytes: int = Field(8 * 2**20, description="Bytes of one ingest request, after unpacking.")

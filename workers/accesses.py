@@ -27,7 +27,8 @@ def roll_up(job: JobContext) -> Json:
         job.progress(batches, batches + 1, "blocks")
     refreshed = features.refresh(job, touched, moment)
     with job.saving() as session:
-        retention = timedelta(days=get_settings().retention_days)
-        pruned = partitions.prune(session, moment - retention)
+        settings = get_settings()
+        kept, sums = settings.retention_days, max(settings.retention_days, settings.rollup_days)
+        pruned = partitions.prune(session, moment - timedelta(days=kept), moment - timedelta(days=sums))
         partitions.ensure(session, [moment.date(), (moment + timedelta(days=1)).date()])
     return {"batches": batches, "objects": refreshed, "pruned_days": pruned}

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import structlog
 from sqlalchemy.orm import Session
 
-from app.db import accesses, models, observations
+from app.db import accesses, models, observations, opinions
 from app.db.session import session_scope
 from app.db.tables import Json, ModelVersion
 from app.errors import ArtifactRefused
@@ -17,7 +17,7 @@ from ml import artifacts, dataset, tiers
 from ml.features import NAMES
 from ml.serving import Packed
 from ml.tiers import Trained
-from workers import features
+from workers import features, voters
 from workers.base import JobContext, job_task
 
 log = structlog.get_logger()
@@ -30,7 +30,12 @@ LIBRARIES = ("numpy", "scikit-learn", "skops")
 
 @job_task(TaskName.TRAIN)
 def train(job: JobContext) -> Json:
-    """Trains beside the baselines; the result becomes champion unless the present one is better on the same rows."""
+    """Trains beside the baselines; the result becomes champion unless the present one is better on the same rows.
+
+    With {"model": "placement"} the voters learn instead.
+    """
+    if job.args.get("model") == opinions.NAME:
+        return voters.learn(job)
     until = accesses.floor_hour(features.as_of(job))
     with session_scope() as session:
         part = max(1, observations.count_objects(session) // LEARN_OBJECTS)

@@ -8,8 +8,8 @@ from datetime import datetime
 import numpy as np
 
 from app import clock
+from app.db import opinions, plans
 from app.db import placement as store
-from app.db import plans
 from app.db.placement import Selection, World
 from app.db.session import session_scope
 from app.db.tables import Json, Plan
@@ -18,13 +18,17 @@ from app.domain.placement_decisions import Decision, Verdict, decide
 from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem, price
 from app.domain.placement_rows import Row, Use
+from app.domain.placement_votes import voted
 from app.domain.plans import Baselines, Totals, baselines, infeasible
 from app.domain.policy_documents import validate
 from app.domain.pricing import to_usd
 from app.domain.states import PlanState
+from app.domain.votes import Turnout
 from app.errors import BadRequest, FieldError, Infeasible, Invalid, NotFound
 from app.queue import TaskName
+from workers import voters
 from workers.base import JobContext, job_task
+from workers.voters import Bench
 
 BLOCK = 5000
 MAX_HORIZON_DAYS = 3650
@@ -52,17 +56,26 @@ class Draft:
     infeasible: list[Json] = field(default_factory=list)
     unplanned: list[tuple[str, str]] = field(default_factory=list)
     solver: Json = field(default_factory=lambda: dict(SOLVER))
+    votes: Turnout = field(default_factory=Turnout)
 
 
 @job_task(TaskName.PLAN)
-def plan(job: JobContext) -> Json:
-    """Loads, decides and saves; the result names the plan. Raises Infeasible when no object has a placement."""
+def plan(job: JobContext) -> Json | None:
+    """Loads, decides and saves; the result names the plan. Raises Infeasible when no object has a placement.
+
+    Where it is time for the voters to learn, they do so first, in a job of their own.
+    """
     selection, horizon, now = read_scope(job.args)
     with session_scope() as session:
         draft = Draft(store.world(session, now), horizon)
         total = store.count(session, selection)
-    check_found(selection, total)
-    _blocks(job, draft, selection, total)
+        check_found(selection, total)
+        learning = voters.wait_for(session, job, draft.world)
+        bench = None if learning else Bench.open(session, now)
+    if learning:
+        voters.learn_first(job, learning)
+        return None
+    _blocks(job, draft, selection, total, bench)
     within_budget(draft)
     result: Json = {}
     row = _row(job, draft, selection)
@@ -105,22 +118,27 @@ def check_found(selection: Selection, total: int) -> None:
         raise NotFound("none of the keys is an object that can be planned: not scanned yet, gone, or being moved")
 
 
-def _blocks(job: JobContext, draft: Draft, selection: Selection, total: int) -> None:
-    """Reads and decides block by block; no transaction is open while it decides."""
+def _blocks(job: JobContext, draft: Draft, selection: Selection, total: int, bench: Bench | None) -> None:
+    """Reads, asks the voters and decides block by block; no transaction is open while it decides."""
     after: int | None = 0
     while after is not None:
         job.progress(min(draft.totals.objects, total), total, "objects")
         with session_scope() as session:
             block = store.block(session, draft.world, selection, after, BLOCK)
+            known = bench.look(session, draft.world.now, block.items) if bench and block.items else None
+        items, said = bench.ask(draft.world, block.items, known) if bench and known else (block.items, {})
         draft.unplanned += block.unplanned
-        if block.items:
-            decide_block(draft, Problem(draft.world.options, block.items, draft.horizon_days))
+        if items:
+            decide_block(draft, Problem(draft.world.options, items, draft.horizon_days))
+        if said:
+            with job.saving() as session:
+                opinions.save(session, draft.world.voting, draft.world.now, said)
         after = block.last_id
 
 
 def decide_block(draft: Draft, problem: Problem) -> list[Decision]:
     """The MILP decides; the closed form must agree on what the optimum costs. The decisions, counted in the draft."""
-    costs = price(problem)
+    costs = voted(price(problem))
     milp = solve_milp(costs)
     closed = solve(costs)
     decisions = decide(costs, milp.chosen)
@@ -133,6 +151,7 @@ def decide_block(draft: Draft, problem: Problem) -> list[Decision]:
     solver["closed_form_difference"] = max(solver["closed_form_difference"], difference)
     draft.changes += [decision for decision in decisions if decision.changes]
     draft.totals.add(decisions)
+    draft.votes.add((decision.item.opinion, decision.ballot) for decision in decisions)
     draft.baselines += baselines(costs, decisions)
     draft.infeasible += infeasible(problem, decisions)
     return decisions
@@ -147,7 +166,8 @@ def within_budget(draft: Draft) -> None:
     from app.domain.placement_coupled import solve_coupled  # scipy: not in the workers' parent
     from app.domain.placement_shortage import explain_rows
 
-    costs = price(Problem(draft.world.options, tuple(d.item for d in draft.changes), draft.horizon_days))
+    problem = Problem(draft.world.options, tuple(d.item for d in draft.changes), draft.horizon_days)
+    costs = voted(price(problem), or_stay=True)
     solution = solve_coupled(costs, rows)
     draft.solver["coupling"] = solution.document()
     if np.isfinite(solution.objective):
@@ -187,7 +207,12 @@ def _row(job: JobContext, draft: Draft, selection: Selection) -> Plan:
         one_off=to_usd(sums.one_off),
         objects=sums.objects,
         moves=sums.moves,
-        solver={**draft.solver, "verdicts": dict(sums.verdicts), "unplanned": _unplanned(draft)},
+        solver={
+            **draft.solver,
+            "verdicts": dict(sums.verdicts),
+            "unplanned": _unplanned(draft),
+            "vote": draft.votes.document(draft.world.voting.model, draft.world.voting.speakers),
+        },
         infeasible=draft.infeasible or None,
     )
 

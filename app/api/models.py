@@ -23,8 +23,8 @@ from app.errors import FieldError, Invalid, NotFound, TooLarge
 from ml.serving import TIERS, Packed, tier_of
 
 router = Router("models")
-TRAINED = "tier"
-"""The model that there is a task for."""
+TRAINED = ("tier", "placement")
+"""The models that there is a task for."""
 MAX_ROWS = 1000
 
 
@@ -95,9 +95,9 @@ def train(name: str) -> Response:
     """Trains a new version; it serves only when it beats what it must."""
 
     def begin(session: Session) -> Started:
-        if name != TRAINED:
-            raise NotFound(f"there is no model {name}; there is {TRAINED}")
-        return Started(submit.job(session, TaskName.TRAIN))
+        if name not in TRAINED:
+            raise NotFound(f"there is no model {name}; there are {', '.join(TRAINED)}")
+        return Started(submit.job(session, TaskName.TRAIN, {"model": name}))
 
     return submit.start_with(begin)
 

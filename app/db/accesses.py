@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 READ = "a.op in ('GET', 'HEAD') and coalesce(a.status, 200) < 400"
 
 _CLAIM = text(
@@ -75,7 +76,18 @@ def floor_hour(moment: datetime) -> datetime:
 
 def microseconds(moment: datetime) -> int:
     """An aware time as the learners count it, since 1970 UTC."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def day_of(moment: datetime) -> int:
+    """The UTC day of an aware time, counted from 1970."""
+    return (moment - EPOCH) // timedelta(days=1)
+
+
+def known_days(session: Session, now: datetime) -> int:
+    """For how many whole days before today accesses are known."""
+    begin: datetime | None = session.scalar(text("select min(ts_min) from access_batch where rolled_up_at is not null"))
+    return 0 if begin is None else max(0, day_of(now) - day_of(begin))
 
 
 def recent_reads(session: Session, object_id: int, now: datetime) -> tuple[int, int]:

@@ -24,9 +24,9 @@ def ensure(session: Session, days: Iterable[date]) -> int:
     return len(missing)
 
 
-def prune(session: Session, before: datetime) -> int:
-    """Drops partitions and roll-ups of days that ended before an aware time; returns the partitions dropped."""
-    last_kept = before.astimezone(UTC).date()
+def prune(session: Session, before: datetime, sums_before: datetime) -> int:
+    """Drops accesses of days that ended before an aware time, and sums before another; returns the partitions."""
+    last_kept, last_sum = before.astimezone(UTC).date(), sums_before.astimezone(UTC).date()
     session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     names = session.scalars(
         text(
@@ -37,8 +37,8 @@ def prune(session: Session, before: datetime) -> int:
     ).all()
     for name in names:
         session.execute(text(f"drop table {name}"))
-    session.execute(text("delete from access_hour where hour < :day"), {"day": _start(last_kept)})
-    session.execute(text("delete from access_batch where ts_max < :day"), {"day": _start(last_kept)})
+    session.execute(text("delete from access_hour where hour < :day"), {"day": _start(last_sum)})
+    session.execute(text("delete from access_batch where ts_max < :day"), {"day": _start(last_sum)})
     return len(names)
 
 

@@ -6,15 +6,16 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import inf
 
 from sqlalchemy import ColumnElement, Double, cast, exists, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from app.db import policies, prices, sites
+from app.db import opinions, policies, prices, sites
 from app.db.demand import DAY_S, Priors, cohort, histories
+from app.db.opinions import Voting
 from app.db.tables import Json, Migration, Object, Prediction, Replica, Site
 from app.db.tables_work import MIGRATION_ACTIVE
 from app.domain import price_documents
@@ -50,6 +51,7 @@ class World:
     policies: Policies
     unpriced: tuple[str, ...]
     """Sites that no price book covers; nothing is planned to or from them."""
+    voting: Voting = field(default_factory=Voting)
 
     @property
     def names(self) -> dict[int, str]:
@@ -70,7 +72,7 @@ class World:
                 }
                 for site in self.options
             },
-            "prices": {site.name: _digest(site.book) for site in self.options},
+            "prices": {site.name: digest(site.book) for site in self.options},
         }
 
 
@@ -83,7 +85,8 @@ class Block:
     last_id: int | None
 
 
-def _digest(book: PriceBook) -> str:
+def digest(book: PriceBook) -> str:
+    """A book as a fingerprint: its date and what is in it."""
     document = json.dumps(price_documents.to_json(book), sort_keys=True)
     return f"{book.as_of} {hashlib.sha256(document.encode()).hexdigest()[:12]}"
 
@@ -102,6 +105,7 @@ def world(session: Session, now: datetime) -> World:
         site_ids={site.name: site.id for site in rows},
         policies=rules,
         unpriced=tuple(site.name for site in rows if site.name not in books),
+        voting=opinions.voting(session, now),
     )
 
 
@@ -156,13 +160,15 @@ def block(session: Session, world: World, selection: Selection, after_id: int, l
     read = histories(session, world.now, objects)
     predicted = {row.object_id: row for row in session.scalars(select(Prediction).where(Prediction.object_id.in_(ids)))}
     priors = Priors.over(objects, read) if selection.keys is None else _peers(session, world.now, objects)
+    said = opinions.load(session, world.voting, ids)
     items, unplanned = [], []
     for row in objects:
         held, problem = _held(world, copies.get(row.id, ()))
         if problem:
             unplanned.append((row.key, problem))
             continue
-        items.append(_item(world, selection, row, held, read[row.id], predicted.get(row.id), priors))
+        item = _item(world, selection, row, held, read[row.id], predicted.get(row.id), priors)
+        items.append(replace(item, opinion=said[row.id]))
     return Block(tuple(items), tuple(unplanned), ids[-1] if len(ids) == limit else None)
 
 

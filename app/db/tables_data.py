@@ -218,6 +218,18 @@ class Prediction(Base):
     bytes_30d: Mapped[float]
 
 
+class ObjectOpinion(Base):
+    """What the voters last said of an object, by site, as app/db/opinions.py reads it; written only when it changed."""
+
+    __tablename__ = "object_opinion"
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), primary_key=True)
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id"))
+    as_of: Mapped[datetime]
+    ballots: Mapped[Json]
+    back_at: Mapped[datetime | None]
+    """When reads last brought it back that had made a colder class too dear."""
+
+
 class Policy(Base):
     """A version of a policy document; the highest version of a name is in force."""
 

@@ -124,7 +124,7 @@ def _surplus(costs: Costs, row: int, shape: Structure) -> tuple[tuple[int, ...],
     if not shape.sets or len(shape.held) <= len(shape.sets[0]) or breaches(costs, row, shape):
         return None
     now = today(costs, row, shape)
-    return now.columns, now.primary
+    return (now.columns, now.primary) if np.isfinite(costs.reading[row, now.primary]) else None
 
 
 def today(costs: Costs, row: int, shape: Structure) -> ReplicaSet:

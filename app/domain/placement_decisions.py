@@ -6,6 +6,7 @@ costs, with at least the wanted probability, and not again within the least resi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -25,8 +26,10 @@ from app.domain.placement import (
 )
 from app.domain.placement_problem import READABLE, Costs, Item
 from app.domain.placement_sets import Structure
+from app.domain.placement_votes import ballots, voted
 from app.domain.pricing import MONTH_DAYS
 from app.domain.states import MoveKind
+from app.domain.votes import VOTERS, Ballot
 
 
 class Verdict(StrEnum):
@@ -75,6 +78,8 @@ class Decision:
     probability: float
     reason: str
     moves: tuple[PlannedMove, ...]
+    ballot: Ballot | None = None
+    """What was said of the copy that is read, at the site where it lies or goes."""
 
     @property
     def changes(self) -> bool:
@@ -105,10 +110,13 @@ class Decision:
 
 
 def decide(costs: Costs, chosen: Sequence[ReplicaSet | None] | None = None) -> list[Decision]:
-    """Decides for every object. `chosen`: the cheapest sets as another solver found them; None: the closed form's."""
-    best = solve(costs) if chosen is None else chosen
+    """Decides for every object. `chosen`: the cheapest sets of `voted(costs)` as another solver found them.
+
+    None: the closed form's. Unlike those, what mends a broken rule asks nobody.
+    """
+    best = solve(voted(costs)) if chosen is None else chosen
     shapes = structures(costs)
-    mended = solve(_keeping_classes(costs))
+    mended = solve(replace(_keeping_classes(costs), may_read=None))
     return [_decide(costs, row, shape, best[row], mended[row]) for row, shape in enumerate(shapes)]
 
 
@@ -136,36 +144,49 @@ def _decide(costs: Costs, row: int, shape: Structure, best: ReplicaSet | None, m
             item, Verdict.INFEASIBLE, now, now_cost, None, None, costs.horizon_days, broken, (), 0.0, "", ()
         )
     new_cost = split(costs, row, best)
+    ballot = ballots(costs, row, now.primary).get(costs.pairs[best.primary].site)
     before = split(costs, row, mended) if broken and mended is not None else now_cost
-    gate, probability = _gate(costs, item, before, new_cost)
+    gain = None if ballot is None else _expected(costs, now, best, ballot)
+    gate, probability = _gate(costs, item, before, new_cost, gain)
     if broken and gate and mended is not None:  # what goes beyond mending must clear the gate as well
         best, new_cost, gate = mended, before, ()
     if best.columns == now.columns:
         verdict = Verdict.STAY
     elif broken:
         verdict = Verdict.MUST
-    elif new_cost.total >= now_cost.total:
+    elif gain is None and new_cost.total >= now_cost.total:
         verdict = Verdict.STAY
     else:
         verdict = Verdict.HELD if gate else Verdict.MOVE
     moves = _moves(costs, row, now, best) if verdict in (Verdict.MOVE, Verdict.MUST) else ()
     decision = Decision(
-        item, verdict, now, now_cost, best, new_cost, costs.horizon_days, broken, gate, probability, "", moves
+        item, verdict, now, now_cost, best, new_cost, costs.horizon_days, broken, gate, probability, "", moves, ballot
     )
     return replace(decision, reason=_reason(costs, decision, best, new_cost))
 
 
-def _gate(costs: Costs, item: Item, now: Split, new: Split) -> tuple[tuple[str, ...], float]:
-    """What speaks against a voluntary change from one set to another, and the probability that it saves money."""
+def _expected(costs: Costs, now: ReplicaSet, best: ReplicaSet, ballot: Ballot) -> float | None:
+    """$ that the voters expect of another class in place, its change paid; None where they were not asked for that."""
+    old, new = costs.pairs[now.primary], costs.pairs[best.primary]
+    if old.site != new.site or old.name == new.name:
+        return None
+    return math.inf if ballot.back else ballot.gain(new.name)
+
+
+def _gate(costs: Costs, item: Item, now: Split, new: Split, gain: float | None) -> tuple[tuple[str, ...], float]:
+    """What speaks against a voluntary change from one set to another, and the probability that it saves money.
+
+    gain: $ that the voters expect of the change; it then stands for the saving, and their agreement for being sure.
+    """
     rules, reasons = item.rules, []
-    saving = now.recurring + now.end - new.recurring - new.end
     price_of_change = new.one_off - now.one_off
+    saving = now.recurring + now.end - new.recurring - new.end if gain is None else gain + price_of_change
     if price_of_change > 0 and saving < rules.payback * price_of_change:
         times = saving / price_of_change
         reasons.append(f"in {costs.horizon_days:.0f} days it saves {times:.1f} times its cost, not {rules.payback:g}")
     per_demand = now.serve - new.serve
     probability = saving_probability(item, now.total - new.total - per_demand, per_demand, costs.horizon_days)
-    if probability < rules.confidence:
+    if gain is None and probability < rules.confidence:
         reasons.append(f"it saves with probability {probability:.2f}, not {rules.confidence:g}")
     if item.days_since_move is not None and item.days_since_move < rules.min_residency_days:
         reasons.append(f"it was moved {item.days_since_move:.1f} days ago, not {rules.min_residency_days:g}")
@@ -239,8 +260,22 @@ BREACHES = {
 
 
 def _reason(costs: Costs, decision: Decision, chosen: ReplicaSet, new: Split) -> str:
-    """One sentence for a person: what is done, what it saves or mends, and what it costs."""
-    return _told(costs, decision, chosen, new) + _left_behind(costs, decision)
+    """One sentence for a person: what is done, what it saves or mends, what it costs, and who voted what."""
+    return _told(costs, decision, chosen, new) + _left_behind(costs, decision) + _who_said(decision)
+
+
+def _who_said(decision: Decision) -> str:
+    """The votes on the copy that is read, or why there were none."""
+    ballot, opinion = decision.ballot, decision.item.opinion
+    if decision.verdict is Verdict.MUST or opinion is None:
+        return ""
+    if ballot is None:
+        return f"; {opinion.silence}" if opinion.silence else ""
+    if ballot.back:
+        return "; reads since it was moved have cost more than coming back does"
+    said = zip(VOTERS, ballot.targets, ballot.gains, strict=True)
+    votes = ", ".join(f"{name} {target}{f' ({usd(gain)})' if gain else ''}" for name, target, gain in said)
+    return f"; {ballot.speaker.name}: {votes}"
 
 
 def _left_behind(costs: Costs, decision: Decision) -> str:

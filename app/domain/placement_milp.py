@@ -100,9 +100,10 @@ def _open(costs: Costs, row: int, site: int) -> list[int]:
 def _alike(costs: Costs, shapes: Sequence[Structure], rows: Sequence[int]) -> dict[int, list[int]]:
     """Objects whose rules and costs are the same, by the first of them."""
     first: dict[tuple[Structure, bytes, bytes], int] = {}
+    reading = costs.reading
     groups: dict[int, list[int]] = {}
     for row in rows:
-        key = (shapes[row], costs.hold[row].tobytes(), costs.serve[row].tobytes())
+        key = (shapes[row], costs.hold[row].tobytes(), reading[row].tobytes())
         groups.setdefault(first.setdefault(key, row), []).append(row)
     return groups
 
@@ -135,10 +136,13 @@ def _program(
 
 def _variables(program: Any, costs: Costs, shape: Structure, row: int) -> _Object:
     usable = [column for site in (*shape.forced, *shape.free) for column in _open(costs, row, site)]
-    reading = [column for column in usable if costs.pairs[column].site in shape.primaries]
+    hold, serve = costs.hold[row], costs.reading[row]
+    reading = [
+        column for column in usable if costs.pairs[column].site in shape.primaries and np.isfinite(serve[column])
+    ]
     several = len(shape.forced) + shape.add > 1
     now = None if breaches(costs, row, shape) else today(costs, row, shape)
-    hold, serve = costs.hold[row], costs.serve[row]
+    now = now if now is not None and np.isfinite(serve[now.primary]) else None
     lowest = min(float(hold[column] + serve[column]) for column in reading)
     read = {column: float(hold[column] + serve[column]) - lowest for column in reading}
     kept = {column: float(hold[column]) for column in usable} if several else {}

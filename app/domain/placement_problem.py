@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.domain import pricing
 from app.domain.demand import Demand
 from app.domain.policies import Readers, Rules
 from app.domain.pricing import MONTH_DAYS, Floats, Place, PriceBook, StorageClass
 from app.domain.states import SiteState
+from app.domain.votes import Opinion
+
+Picks = NDArray[np.bool_]
 
 READABLE = (SiteState.READY, SiteState.DRAINING)
 DEFAULT_HORIZON_DAYS = 30.0
@@ -69,6 +73,8 @@ class Item:
     demand: Demand
     rules: Rules
     days_since_move: float | None = None
+    opinion: Opinion | None = None
+    """What the voters say; None: nobody was asked."""
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -124,13 +130,20 @@ class Costs:
     egress: Floats
     penalty: Floats
     leave: Floats
-    keeps: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+    keeps: Picks
     why_not: tuple[tuple[str, ...], ...]
+    may_read: Picks | None = None
+    """At which pairs the copy that is read may lie, beside what is closed; None: wherever the rules allow."""
 
     @cached_property
     def serve(self) -> Floats:
         """What reading from a pair costs."""
         return self.requests + self.retrieval + self.egress + self.penalty
+
+    @property
+    def reading(self) -> Floats:
+        """What reading from a pair costs; inf where the copy that is read may not lie."""
+        return self.serve if self.may_read is None else np.where(self.may_read, self.serve, np.inf)
 
     @cached_property
     def hold(self) -> Floats:

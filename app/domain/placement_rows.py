@@ -133,7 +133,7 @@ def batches(
         reading=(),
         columns=tuple(tuple(c for c, pair in enumerate(costs.pairs) if pair.site == site) for site in sites),
         hold=np.minimum(costs.hold, CLOSED).T,
-        serve=costs.serve.T,
+        serve=np.minimum(costs.reading, CLOSED).T,
         terms=tuple(
             Term(row, entry.at, entry.weight, entry.read)
             for row, entry in enumerate(counted(costs, rows) if rows else ())

@@ -1,4 +1,4 @@
-"""What a site may hold and serve.
+"""What a site may hold and serve, and what voters say of objects.
 
 Revision 0004: follows 0003.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0004"
 down_revision = "0003"
@@ -18,9 +19,18 @@ def upgrade() -> None:
     """From 0003."""
     op.add_column("site", sa.Column("capacity_bytes", sa.BigInteger))
     op.add_column("site", sa.Column("max_request_rate", sa.Double))
+    op.create_table(
+        "object_opinion",
+        sa.Column("object_id", sa.BigInteger, sa.ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("model_version_id", sa.BigInteger, sa.ForeignKey("model_version.id"), nullable=False),
+        sa.Column("as_of", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ballots", JSONB, nullable=False),
+        sa.Column("back_at", sa.DateTime(timezone=True)),
+    )
 
 
 def downgrade() -> None:
     """To 0003."""
+    op.drop_table("object_opinion")
     op.drop_column("site", "max_request_rate")
     op.drop_column("site", "capacity_bytes")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.db import ingest, partitions
+from app.db import accesses, ingest, partitions
 from app.db.ingest import Block
 from app.db.session import session_scope
 
@@ -87,9 +87,12 @@ def test_partitions_are_made_for_the_days_and_dropped_past_retention(session: Se
     stamps = [int((DAY - timedelta(days=ago)).timestamp()) * 1_000_000 for ago in (0, 40, 400)]
     ingest.copy_block(session, block(3, ts=stamps))
     assert partitions.ensure(session, [DAY.date(), date(2026, 10, 11)]) == 0
-    assert partitions.prune(session, DAY - timedelta(days=90)) == 1
+    accesses.roll_up(session)
+    assert partitions.prune(session, DAY - timedelta(days=90), DAY - timedelta(days=500)) == 1
     assert count(session, "access") == 2
-    assert partitions.prune(session, DAY - timedelta(days=90)) == 0
+    assert count(session, "access_hour") == 3
+    assert partitions.prune(session, DAY - timedelta(days=90), DAY - timedelta(days=90)) == 0
+    assert count(session, "access_hour") == 2
 
 
 def test_blocks_at_the_same_time_share_keys_and_partitions(clean_database: str):

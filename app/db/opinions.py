@@ -1,0 +1,126 @@
+"""What the voters last said of each object, so that explanations need no learner; written only when it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.db import models
+from app.db.accesses import known_days
+from app.db.tables import Json, ObjectOpinion
+from app.domain.votes import UNKNOWN_CLASS, Ballot, Opinion, Speaker, silent
+
+NAME = "placement"
+"""The model that voters learn."""
+LEAST_DAYS = 90
+"""Days of accesses that voters learn from at least: the longest minimum duration."""
+AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Voting:
+    """Who speaks at which site, by which version of what was learned; or why nobody does."""
+
+    speakers: Mapping[str, Speaker] = field(default_factory=dict)
+    model_id: int | None = None
+    version: int = 0
+    silence: str = ""
+
+    @property
+    def model(self) -> str:
+        """The version, as people call it."""
+        return f"{NAME} {self.version}" if self.version else ""
+
+
+def voting(session: Session, now: datetime) -> Voting:
+    """Who speaks as of a time: nobody who has learned from later days."""
+    champion = models.champion(session, NAME)
+    if champion is None:
+        days = known_days(session, now)
+        few = f"{days} days of accesses are known, it needs {LEAST_DAYS}"
+        why = few if days < LEAST_DAYS else "the voters have not learned yet"
+        return Voting(silence=f"no vote, since {why}: what is expected of its own rate and its cohort's decides")
+    if champion.data_to is not None and champion.data_to > now:
+        return Voting(silence="no vote, since the voters have learned from later days")
+    speakers = {
+        site: Speaker(entry["name"], entry["voting"], tuple(entry["stands_for"]), entry["coldest"])
+        for site, entry in champion.params["sites"].items()
+    }
+    return Voting(speakers, champion.id, champion.version)
+
+
+def load(session: Session, who: Voting, ids: Sequence[int]) -> dict[int, Opinion]:
+    """The newest opinions on some objects; of each that has none, why."""
+    if who.model_id is None:
+        return dict.fromkeys(ids, silent(who.silence))
+    found = dict.fromkeys(ids, silent("no vote yet: it is asked for with the next plan"))
+    rows = select(ObjectOpinion).where(ObjectOpinion.object_id.in_(ids), ObjectOpinion.model_version_id == who.model_id)
+    for row in session.scalars(rows):
+        found[row.object_id] = opinion(who, row.ballots, row.as_of)
+    return found
+
+
+def opinion(who: Voting, ballots: Mapping[str, Json], as_of: datetime) -> Opinion:
+    """An opinion out of its stored form."""
+    if not ballots:
+        return silent(UNKNOWN_CLASS)
+    return Opinion(
+        {
+            site: Ballot(
+                who.speakers[site],
+                entry["standing"],
+                tuple(entry["targets"]),
+                tuple(entry["gains"]),
+                entry["target"],
+                entry["expects"],
+                entry["rest"],
+                entry["back"],
+            )
+            for site, entry in ballots.items()
+        },
+        who.model,
+        as_of,
+    )
+
+
+def returned(session: Session, ids: Sequence[int]) -> dict[int, datetime]:
+    """When reads last brought back each object that they had made too dear in a colder class."""
+    rows = select(ObjectOpinion.object_id, ObjectOpinion.back_at).where(
+        ObjectOpinion.object_id.in_(ids), ObjectOpinion.back_at.is_not(None)
+    )
+    return {number: moment for number, moment in session.execute(rows) if moment is not None}
+
+
+def save(session: Session, who: Voting, now: datetime, ballots: Mapping[int, Mapping[str, Json]]) -> None:
+    """Keeps what is said now, in the order of ids; what is newer already stays."""
+    ids = sorted(ballots)
+    for start in range(0, len(ids), AT_ONCE):
+        rows = [
+            {
+                "object_id": number,
+                "model_version_id": who.model_id,
+                "as_of": now,
+                "ballots": ballots[number],
+                "back_at": now if any(entry["back"] for entry in ballots[number].values()) else None,
+            }
+            for number in ids[start : start + AT_ONCE]
+        ]
+        statement = insert(ObjectOpinion).values(rows)
+        new, changed = statement.excluded, ObjectOpinion.ballots != statement.excluded.ballots
+        statement = statement.on_conflict_do_update(
+            index_elements=[ObjectOpinion.object_id],
+            set_={
+                "model_version_id": new.model_version_id,
+                "as_of": new.as_of,
+                "ballots": new.ballots,
+                "back_at": func.coalesce(new.back_at, ObjectOpinion.back_at),
+            },
+            where=(ObjectOpinion.as_of <= new.as_of)
+            & (changed | (ObjectOpinion.model_version_id != new.model_version_id)),
+        )
+        session.execute(statement)

@@ -1,0 +1,151 @@
+"""The vote in production: it decides as the replay does, learns when it is time, and says who voted what."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import insert, update
+
+from app.db import jobs, models, placement, plans, policies
+from app.db.placement import Selection
+from app.db.session import session_scope
+from app.db.tables import AccessBatch, AccessHour, Job, Object, Replica, Site
+from app.domain.placement_decisions import decide
+from app.domain.placement_problem import Problem, price
+from app.domain.price_books import AWS
+from app.domain.states import JobState, ObjectState, ReplicaState, SiteState
+from app.lab.days import Days
+from app.lab.fleets import fleet
+from app.lab.ladders import ladder
+from app.queue import TaskName
+from ml.tiering import learn, rules, together
+from ml.tiering_loops import play
+from ml.tiering_types import COMPONENTS, FOLLOW, NEVER
+from workers import voters
+from workers.models import train
+from workers.placement import plan as plan_task
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+TODAY = datetime(2026, 5, 1, tzinfo=UTC)
+CLASSES = ["STANDARD", "STANDARD_IA", "GLACIER_IR"]
+NO_GATE = {"default": {"payback": 0, "confidence": 0, "min_residency_days": 0}}
+
+
+def add_site(session, name="aws-eu", provider="aws", classes=CLASSES) -> int:
+    row = Site(
+        name=name, provider=provider, region="eu-west-1", endpoint_url="http://127.0.0.1:1", bucket="b",
+        access_key="k", secret_key_encrypted=b"s", classes=list(classes), latency_ms=30.0, state=SiteState.READY,
+        capabilities={"classes": list(classes)},
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def store(session, days: Days, site_id: int, until: int) -> list[int]:
+    """The days before `until` as accesses, that day being today; the objects' ids."""
+    begin = TODAY - timedelta(days=until)
+    session.add(AccessBatch(accepted=1, ts_min=begin, ts_max=TODAY, rolled_up_at=TODAY))
+    ids = []
+    for number, size in enumerate(days.size.tolist()):
+        birth = begin + timedelta(days=int(days.grid.birth[number]))
+        row = Object(key=f"set/{number:04}", state=ObjectState.PRESENT, size=size, first_seen_at=min(birth, NOW))
+        session.add(row)
+        session.flush()
+        session.add(
+            Replica(
+                object_id=row.id, site_id=site_id, storage_class="STANDARD", state=ReplicaState.SERVING,
+                is_origin=True, object_version=1, size=size, class_since=min(birth, NOW),
+            )
+        )  # fmt: skip
+        ids.append(row.id)
+    session.flush()
+    reads, share, event = days.grid.reads[:, :until], days.grid.share[:, :until], days.grid.event[:, :until]
+    rows = [
+        {
+            "object_id": ids[i], "region": "eu-west-1", "reads": int(reads[i, t]),
+            **dict.fromkeys(("hour", "last_ts"), begin + timedelta(days=int(t), hours=int(t) % 24)),
+            "writes": int(event[i, t] == 1), "bytes_read": round(share[i, t] * days.size[i]), "partial_uploads": 0,
+        }
+        for i, t in zip(*np.nonzero((reads > 0) | (event == 1)), strict=True)
+    ]  # fmt: skip
+    session.execute(insert(AccessHour), rows)
+    return ids
+
+
+def run_plan(**args) -> Job:
+    """Submits a plan and does what workers do: it waits for what it lets learn first."""
+    with session_scope() as session:
+        number = jobs.submit(session, TaskName.PLAN, {"as_of": NOW.isoformat(), **args}).id
+    plan_task(number)
+    with session_scope() as session:
+        children = [child.id for child in jobs.children(session, number)]
+    for child in children:
+        train(child)
+    if children:
+        plan_task(number)
+    with session_scope() as session:
+        return session.get_one(Job, number)
+
+
+def decisions(selection=None):
+    with session_scope() as session:
+        world = placement.world(session, NOW)
+        block = placement.block(session, world, selection or Selection(), 0, 10_000)
+    return decide(price(Problem(world.options, block.items, 90.0)))
+
+
+def at_random(days: Days, seed: int, until: int) -> tuple[np.ndarray, np.ndarray]:
+    """A class for each object and since when it lies there: states that no rule needs to have led to."""
+    chance = np.random.default_rng(seed)
+    n = len(days.size)
+    since = np.maximum(days.grid.birth, until - chance.integers(1, 120, n))
+    return np.where(since > days.grid.birth, chance.integers(0, 3, n), 0), since
+
+
+@pytest.mark.parametrize("habit", ["archive", "mixed", "ratings", "seasonal"])
+def test_production_decides_as_the_replay_does(clean_database, habit):
+    """One site, one copy, the gate open: from any class and age, the plan does what the replay does on that day."""
+    days, until = fleet(habit, 11, objects=60, days=280), 252
+    c, since = at_random(days, 5, until)
+    with session_scope() as session:
+        policies.put(session, "sla", NO_GATE, actor="t")
+        ids = store(session, days, add_site(session), until)
+        for number, at, day in zip(ids, c.tolist(), since.tolist(), strict=True):
+            moved = {"storage_class": CLASSES[at], "class_since": TODAY + timedelta(days=day - until, hours=3)}
+            session.execute(update(Replica).where(Replica.object_id == number).values(**moved))
+    assert run_plan().state == JobState.SUCCEEDED
+    found = decisions()
+    held = [entry.item.held[0].storage_class for entry in found]
+    wanted = [entry.moves[0].to_class if entry.moves else at for entry, at in zip(found, held, strict=True)]
+    assert held == [CLASSES[at] for at in c]
+    assert wanted == [CLASSES[at] for at in replayed(days, until, c, since)]
+    assert wanted != held, "something moves"
+
+
+def replayed(days: Days, until: int, c: np.ndarray, since: np.ndarray) -> list[int]:
+    """The classes after the replay's decision of one day, of objects that lie where they lie since then."""
+    size, steps = days.size / 2**30, ladder(AWS, days.size)
+    known = learn(days.grid, steps, size, until, seed=voters.SEED)
+    day = np.arange(days.days)
+    cell = np.where(day < until, np.where(day < since[:, None], 0, c[:, None]), known.signals.cell)
+    rule = together(known.rule, rules((FOLLOW, NEVER, NEVER, 0, 0)))
+    rule_at = np.where(day < until, len(known.rule.kind), known.rule_at)
+    where = np.zeros(days.grid.reads.shape, np.int8)
+    spent = (np.zeros((len(size), COMPONENTS)), np.zeros(days.days), np.zeros(len(size), np.int64))
+    signals = known.signals._replace(cell=cell)
+    play(days.grid, steps, signals, size, rule, rule_at, known.by, 0, until + 1, *spent, where)
+    return where[:, until].tolist()
+
+
+def test_rules_that_cost_more_than_staying_on_days_they_had_not_seen_do_not_speak(clean_database):
+    with session_scope() as session:
+        store(session, fleet("shift", 11, objects=60, days=280), add_site(session), 252)
+    job = run_plan()
+    with session_scope() as session:
+        learned = models.champion(session, "placement")
+        cost = learned.metrics["aws-eu"]
+        assert cost["learned"] > 1.01 * cost["stay"]
+        assert cost["speaks"] == "stay"
+        assert plans.get(session, job.result["plan_id"]).solver["vote"]["decided_by"] == {"stay": 60}
+    assert job.result["moves"] == 0

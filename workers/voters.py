@@ -1,0 +1,285 @@
+"""Lets voters learn from how objects were read, and asks them of a block of objects (steps: learn, plan).
+
+The same code as the replay: what is learned and asked is ml's, what classes cost is app/lab/ladders.py's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app.db import accesses, daily, jobs, models, opinions
+from app.db import placement as store
+from app.db.opinions import LEAST_DAYS, NAME, Voting
+from app.db.placement import World
+from app.db.session import session_scope
+from app.db.tables import Json
+from app.domain.placement_problem import Item, SiteOption
+from app.domain.states import JOB_FINAL
+from app.errors import ArtifactRefused, NotEnoughData
+from app.lab.ladders import classes, ladder, managed_class
+from app.queue import TaskName
+from ml.tiering_past import Past
+from workers import features
+from workers.base import JobContext, ring_all
+
+if TYPE_CHECKING:
+    from ml.tiering_votes import Panel, Voters
+
+SEED = 20_260_101
+HORIZON_DAYS = 90.0
+"""At least the longest minimum duration of a class that answers at once."""
+FORM = "voters"
+REFIT_DAYS = 30
+HELD = timedelta(days=30)
+"""What reads brought back is not demoted again for so long."""
+WAIT_S = 30.0
+"""A plan looks again after this long even if nobody woke it."""
+LIBRARIES = ("numpy", "numba")
+WORSE = 1.01
+"""Rules that would have cost so many times as much as staying do not speak."""
+
+
+def due(session: Session, world: World) -> str:
+    """Why the voters should learn before the next plan; empty when they need not, or cannot yet."""
+    if accesses.known_days(session, world.now) < LEAST_DAYS or not any(map(_learnable, world.options)):
+        return ""
+    champion = models.champion(session, NAME)
+    if champion is None or champion.data_to is None:
+        return "they have not learned yet"
+    if champion.params["prices"] != _prices(world):
+        return "prices or classes changed"
+    return "a month has passed" if world.now - champion.data_to >= timedelta(days=REFIT_DAYS) else ""
+
+
+def wait_for(session: Session, job: JobContext, world: World) -> str:
+    """What a plan waits for before it asks the voters; empty when it may go on, however their learning ended."""
+    learning = [child for child in jobs.children(session, job.id) if child.kind == TaskName.TRAIN]
+    if learning:
+        return "" if learning[-1].state in JOB_FINAL else f"the voters learn in job {learning[-1].id}"
+    why = due(session, world)
+    return f"the voters learn first: {why}" if why else ""
+
+
+def learn_first(job: JobContext, why: str) -> None:
+    """Lets the voters learn in a job of their own, unless they do already; the plan goes on when it has ended."""
+    with job.postponing(why, WAIT_S) as session:
+        known = [child for child in jobs.children(session, job.id) if child.kind == TaskName.TRAIN]
+        args = {"model": NAME} | {name: job.args[name] for name in ("as_of",) if name in job.args}
+        child = (
+            None
+            if known
+            else jobs.submit(
+                session, TaskName.TRAIN, args, actor=job.actor, request_id=job.request_id, parent_id=job.id
+            )
+        )
+        bell = jobs.bell(child) if child else None
+    ring_all([bell])
+
+
+def learn(job: JobContext) -> Json:
+    """Learns which rule speaks at each site, what each voter goes by, and the cohorts' means."""
+    now = features.as_of(job)
+    with session_scope() as session:
+        world = store.world(session, now)
+        subjects = daily.sample(session)
+        groups = sorted({subject.group for subject in subjects})
+        past = daily.past(session, now, subjects, groups)
+    if past.today < LEAST_DAYS or not subjects:
+        raise NotEnoughData(f"{past.today} days of accesses are known; voters learn from {LEAST_DAYS} at least")
+    from ml.tiering_grid import whole
+    from ml.tiering_past import Means
+    from ml.tiering_votes import Voters
+
+    grid, size = whole(past), np.array([max(subject.size, 1) for subject in subjects], np.int64)
+    panels: dict[str, Panel] = {}
+    metrics: Json = {}
+    options = [option for option in world.options if _learnable(option)]
+    for number, option in enumerate(options):
+        job.progress(number, len(options), "sites")
+        twin = next((o.name for o in options[:number] if _digest(o) == _digest(option)), None)
+        if twin is not None:
+            panels[option.name], metrics[option.name] = panels[twin], metrics[twin]
+        else:
+            panels[option.name], metrics[option.name] = _learn_site(grid, option, size)
+    voters = Voters(panels, Means.of(past, groups), HORIZON_DAYS)
+    result: Json = {}
+    with job.finishing(result) as session:
+        result |= _save(session, world, voters, metrics, past.today, job.id)
+    return result
+
+
+def _learn_site(grid: Any, option: SiteOption, size: Any) -> tuple[Panel, Json]:
+    """What was learned of a site's classes, and what its rules would have cost in the later half, unseen by them."""
+    from ml.tiering import learn as learn_rules
+    from ml.tiering_votes import Panel, stay_silent
+
+    offered = set(option.classes)
+    managed = managed_class(option.book, offered)
+    steps = ladder(option.book, size, managed is not None, offered)
+    names = tuple(entry.name for entry in [*classes(option.book, offered), *([managed] if managed else [])])
+    today = grid.reads.shape[1] - 1
+    known = learn_rules(grid, steps, size / 2**30, today, HORIZON_DAYS, SEED)
+    panel = Panel.of(known, names, today, managed is not None)
+    costs = known.unseen(grid, steps, size / 2**30, today // 2, today)
+    if costs["learned"] > WORSE * costs["stay"]:
+        panel = stay_silent(panel)
+    return panel, {**costs, "speaks": panel.speaker}
+
+
+def _save(session: Session, world: World, voters: Voters, metrics: Json, days: int, job_id: int) -> Json:
+    sites = {
+        name: {
+            "name": panel.speaker, "voting": panel.votes, "stands_for": list(panel.stands_for),
+            "coldest": panel.coldest, "classes": list(panel.classes),
+        }
+        for name, panel in voters.panels.items()
+    }  # fmt: skip
+    spoken = sum(entry["learned"] for entry in metrics.values())
+    stayed = sum(entry["stay"] for entry in metrics.values())
+    reason = f"over days it had not seen it cost {spoken / stayed:.1%} of staying" if stayed else "nothing to compare"
+    added = models.add(
+        session,
+        NAME,
+        algorithm="vote of three",
+        data_from=world.now - timedelta(days=days),
+        data_to=world.now,
+        features=["idle days", "read days in seven", "faded reads", "faded bytes", "days left", "overpaid reads"],
+        params={"sites": sites, "prices": _prices(world), "horizon_days": HORIZON_DAYS, "seed": SEED},
+        metrics=metrics,
+        baselines={
+            name: {"stay": entry["stay"], "lifecycle_30_90": entry["lifecycle_30_90"]}
+            for name, entry in metrics.items()
+        },
+        libraries={name: version(name) for name in LIBRARIES},
+        reason=reason,
+        job_id=job_id,
+    )
+    models.add_artifact(session, added, FORM, voters.to_bytes())
+    models.promote(session, added, reason)
+    return {
+        "name": f"{NAME} {added.version}",
+        "version": added.version,
+        "state": added.state,
+        "reason": reason,
+        "sites": metrics,
+    }
+
+
+def _learnable(option: SiteOption) -> bool:
+    """Whether a site offers two classes at least that answer at once."""
+    offered = set(option.classes)
+    several = {entry.min_days for entry in option.book.classes if entry.name in offered and not entry.archive}
+    return len(several | {option.book.classes[0].min_days}) > 1
+
+
+def _prices(world: World) -> Json:
+    return {option.name: _digest(option) for option in world.options if _learnable(option)}
+
+
+def _digest(option: SiteOption) -> str:
+    return hashlib.sha256(f"{store.digest(option.book)} {sorted(option.classes)}".encode()).hexdigest()[:16]
+
+
+class Known(NamedTuple):
+    """Of some objects: their days, and whether each has rested since reads last brought it back."""
+
+    past: Past
+    rested: Any
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The voters, ready to be asked."""
+
+    who: Voting
+    voters: Voters
+
+    @classmethod
+    def open(cls, session: Session, now: datetime) -> Bench | None:
+        """None while nobody speaks. Raises ArtifactRefused for any tampering."""
+        who = opinions.voting(session, now)
+        champion = models.champion(session, NAME)
+        if who.model_id is None or champion is None:
+            return None
+        from ml.tiering_votes import Voters
+
+        found = Voters.from_bytes(models.artifact(session, champion, FORM))
+        if set(found.panels) != set(who.speakers):
+            raise ArtifactRefused(f"{NAME} version {champion.version} speaks of other sites than its file")
+        return cls(who, found)
+
+    def look(self, session: Session, now: datetime, items: Sequence[Item]) -> Known:
+        """What the voters must know of some objects, in their order (by id)."""
+        ids = [item.id for item in items]
+        past = daily.past(session, now, daily.subjects(session, ids), self.voters.means.cohorts)
+        returned = opinions.returned(session, ids)
+        rested = [number not in returned or now - returned[number] >= HELD for number in ids]
+        return Known(past, np.array(rested, bool))
+
+    def ask(
+        self, world: World, items: Sequence[Item], known: Known
+    ) -> tuple[tuple[Item, ...], dict[int, dict[str, Json]]]:
+        """The objects with what is said of each, and by id the same as it is stored. Takes no transaction."""
+        from ml.tiering_grid import now as as_of_today
+
+        today = as_of_today(known.past, self.voters.means)
+        said: dict[int, dict[str, Json]] = {item.id: {} for item in items}
+        for option in world.options:
+            panel = self.voters.panels.get(option.name)
+            if panel is not None:
+                self._ask_site(world, option, panel, items, (known, today), said)
+        for row in np.flatnonzero(known.past.birth >= known.past.today).tolist():
+            said[items[row].id] = {}
+        heard = (replace(i, opinion=opinions.opinion(self.who, said[i.id], world.now)) for i in items)
+        return tuple(heard), said
+
+    def _ask_site(
+        self,
+        world: World,
+        option: SiteOption,
+        panel: Panel,
+        items: Sequence[Item],
+        known: Any,
+        said: dict[int, dict[str, Json]],
+    ) -> None:
+        from ml.tiering_votes import Standing, ask, regrets
+
+        (past, rested), today = known
+        size = np.array([max(item.size, 1) for item in items], np.int64)
+        steps = ladder(option.book, size, panel.managed, set(option.classes))
+        number = {name: index for index, name in enumerate(panel.classes)}
+        copies = [next((copy for copy in item.held if copy.site == option.name), None) for item in items]
+        names = [
+            panel.classes[0] if copy is None else option.book.storage_class(copy.storage_class).name for copy in copies
+        ]
+        c = np.array([number.get(name, -1) for name in names], np.int64)
+        since = np.array([0 if copy is None else _days_in(world.now, copy.days_in_class) for copy in copies], np.int64)
+        at = np.maximum(c, 0)
+        left = np.where([copy is None for copy in copies], 0, np.maximum(0, steps.min_days[at] - since))
+        standing = Standing(at, left, since, regrets(past, steps, at, since), rested)
+        votes = ask(panel, today, steps, size / 2**30, standing, self.voters.horizon_days)
+        targets, gains, back = votes.target.tolist(), votes.gain.tolist(), votes.back.tolist()
+        for row in np.flatnonzero(c >= 0).tolist():
+            to = [panel.classes[index] for index in targets[row]]
+            said[items[row].id][option.name] = {
+                "standing": names[row], "targets": to[:3], "target": to[3], "rest": to[4], "back": back[row],
+                "gains": [_short(gain) for gain in gains[row][:3]], "expects": _short(gains[row][3]),
+            }  # fmt: skip
+
+
+def _days_in(now: datetime, days: float) -> int:
+    """Whole UTC days since a class was entered, both days by their dates."""
+    return accesses.day_of(now) - accesses.day_of(now - timedelta(days=days))
+
+
+def _short(usd: float) -> float:
+    """Three significant digits: what is stored changes no more often than what it says."""
+    return float(f"{usd:.3g}")
