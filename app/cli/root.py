@@ -23,6 +23,7 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb("app.cli.doctor:doctor", "Say what is wrong and how to mend it."),
     "db": Verb("app.cli.db:db", "Bring the database's schema up to date."),
     "alerts": Verb("app.cli.alerts:alerts", "List, acknowledge and resolve alerts."),
+    "assess": Verb("app.cli.assess:assess", "Show what would be saved, from logs or an inventory, read-only."),
     "audit": Verb("app.cli.audit:audit", "Show who changed what."),
     "beat": Verb("app.cli.worker:beat", "Run Celery beat, which rings the periodic passes."),
     "bench": Verb("app.cli.bench:bench", "Measure against peers and bars."),
