@@ -34,6 +34,7 @@ def _number(value: float | None, times: float = 1, unit: str = "") -> str:
 
 PRICES = "A provider's shipped book, or a file with a price book as JSON."
 HORIZON = "Days that the rate voter looks ahead."
+EPOCH = "How often is decided: 6h, 8h, 12h, or whole days such as 7d."
 SITES = "PROVIDER:REGION or BOOK.json:REGION, repeatable: sites to choose from; the first is where objects are now."
 FRACTION = "Where the trace tells no sizes: the share of an object that its largest row read."
 
@@ -44,7 +45,7 @@ FRACTION = "Where the trace tells no sizes: the share of an object that its larg
 @click.option("--horizon", type=click.FloatRange(1, 3650), default=90.0, show_default=True, help=HORIZON)
 @click.option("--policy", "policies", multiple=True, help="Show this policy and what it is compared with; repeatable.")
 @click.option("--sites", "places", multiple=True, help=SITES)
-@click.option("--epoch", type=click.Choice(["1d"]), default="1d", show_default=True, help="How often is decided.")
+@click.option("--epoch", default="1d", show_default=True, help=EPOCH)
 @click.option("--read-fraction", "fraction", type=click.FloatRange(0, 1, min_open=True), default=1.0, help=FRACTION)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page with pictures.")
 @json_option
@@ -57,6 +58,7 @@ def replay(
     Policies learn on the first half; all costs are of the second. Nothing is sent anywhere.
     """
     from app.lab.days import by_day
+    from app.lab.epochs import Epoch
     from app.lab.replay import NAMES
     from app.lab.replay import replay as play
     from app.lab.replay_page import page
@@ -70,11 +72,14 @@ def replay(
         raise click.UsageError(f"there is no policy {', '.join(unknown)}; there are {', '.join(names)}")
     if places and prices:
         raise click.UsageError("--sites name their prices themselves; leave --prices out")
+    if places and epoch != "1d":
+        raise click.UsageError("over several sites is decided once a day; leave --epoch out")
+    length = Epoch.parse(epoch)
     sites, book, found = [_site(place) for place in places], _book(prices or "aws"), read_trace(trace)
     if found.rejected_total:
         first = found.rejected[0]
         click.echo(f"{found.rejected_total} lines left out; the first: line {first.line}: {first.detail}", err=True)
-    days = by_day(found, fraction)
+    days = by_day(found, fraction, length)
     done = replay_sites(found, days, sites, horizon, _Bar()) if sites else play(days, book, horizon, _Bar())
     document = {**done.document(trace.name), "epoch": epoch}
     shown = {*policies, "all_hot", "clairvoyant"} if policies else set(names)

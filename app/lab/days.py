@@ -10,6 +10,7 @@ import numpy as np
 
 from app.domain.pricing import GB
 from app.errors import Invalid
+from app.lab.epochs import BY_DAY, Epoch
 from app.lab.traces import OPS, Trace
 from ml.history import DAY
 from ml.tiering_grid import prepare
@@ -22,13 +23,21 @@ MOST_CELLS = 60_000_000
 
 @dataclass(frozen=True)
 class Days:
-    """The grid of a trace. size: bytes by object."""
+    """The grid of a trace by day. size: bytes by object."""
 
     grid: Grid
     size: Ints
     begin: datetime
     assumed: tuple[str, ...]
     """What the trace does not say and was taken instead, in sentences."""
+    epoch: Epoch = BY_DAY
+    columns: Grid | None = None
+    """The grid that costs are counted on: the one by day, or one of several columns a day."""
+
+    @property
+    def fine(self) -> Grid:
+        """The grid that costs are counted on."""
+        return self.grid if self.columns is None else self.columns
 
     @property
     def days(self) -> int:
@@ -45,35 +54,45 @@ class Days:
         return (self.begin + timedelta(days=day)).date().isoformat()
 
 
-def by_day(trace: Trace, read_fraction: float = 1.0) -> Days:
+def by_day(trace: Trace, read_fraction: float = 1.0, epoch: Epoch = BY_DAY) -> Days:
     """The trace by UTC day. read_fraction: the share of an object that its largest row is taken to have read.
 
     Raises Invalid for a trace of fewer than four days, or with more objects and days than fit into memory.
     """
-    day = trace.ts // DAY
-    begin = int(day.min())
-    day, days, n = day - begin, int(day.max()) - begin + 1, len(trace.keys)
+    begin, n = int(trace.ts.min()) // DAY, len(trace.keys)
+    days = int(trace.ts.max()) // DAY - begin + 1
     if days < LEAST_DAYS:
         raise Invalid(f"the trace spans {days} days; a replay needs at least {LEAST_DAYS}, half of them to learn from")
-    if n * days > MOST_CELLS:
-        raise Invalid(f"{n:,} objects on {days:,} days are more than the {MOST_CELLS:,} cells that a replay holds")
+    if n * days * epoch.parts > MOST_CELLS:
+        what = f"{days:,} days" if epoch.parts == 1 else f"{days * epoch.parts:,} epochs"
+        raise Invalid(f"{n:,} objects on {what} are more than the {MOST_CELLS:,} cells that a replay holds")
     size, assumed = _sizes(trace, read_fraction)
+    grid = _grid(trace, size, trace.ts // DAY - begin, days)
+    fine = None
+    if epoch.parts > 1:
+        column = trace.ts // (DAY // epoch.parts) - begin * epoch.parts
+        fine = epoch.grid(_grid(trace, size, column, days * epoch.parts), grid)
+    return Days(grid, size, datetime.fromtimestamp(begin * 86_400, UTC), assumed, epoch, fine)
+
+
+def _grid(trace: Trace, size: Ints, at: Ints, columns: int) -> Grid:
+    """The trace by columns. at: that of each row."""
+    n = len(trace.keys)
     read = np.isin(trace.op, (OPS.index("GET"), OPS.index("HEAD")))
     count = np.ones(len(trace)) if trace.count is None else trace.count.astype(float)
-    reads, share = np.zeros((n, days)), np.zeros((n, days))
-    np.add.at(reads, (trace.object[read], day[read]), count[read])
-    np.add.at(share, (trace.object[read], day[read]), trace.bytes_read[read])
+    reads, share = np.zeros((n, columns)), np.zeros((n, columns))
+    np.add.at(reads, (trace.object[read], at[read]), count[read])
+    np.add.at(share, (trace.object[read], at[read]), trace.bytes_read[read])
     share /= size[:, None]
-    event = np.zeros((n, days), np.int8)
+    event = np.zeros((n, columns), np.int8)
     changed = np.flatnonzero(np.isin(trace.op, (OPS.index("PUT"), OPS.index("DELETE"))))
     mark = np.where(trace.op[changed] == OPS.index("PUT"), WRITTEN, DELETED)
-    event[trace.object[changed], day[changed]] = mark  # in order of time: a day's last event stands
-    birth = np.full(n, days, np.int64)
-    np.minimum.at(birth, trace.object, day)
+    event[trace.object[changed], at[changed]] = mark  # in order of time: a day's last event stands
+    birth = np.full(n, columns, np.int64)
+    np.minimum.at(birth, trace.object, at)
     names: dict[str, int] = {}
     cohort = np.array([names.setdefault(key.partition("/")[0], len(names)) for key in trace.keys], np.int64)
-    grid = prepare(reads, share, event, birth, cohort)
-    return Days(grid, size, datetime.fromtimestamp(begin * 86_400, UTC), assumed)
+    return prepare(reads, share, event, birth, cohort)
 
 
 def _sizes(trace: Trace, read_fraction: float) -> tuple[Ints, tuple[str, ...]]:

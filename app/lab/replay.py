@@ -14,6 +14,7 @@ import numpy as np
 
 from app.domain.pricing import PriceBook
 from app.lab.days import Days, gigabytes
+from app.lab.epochs import STAY_RULE
 from app.lab.ladders import classes, ladder, managed_class
 from app.lab.payback import paid_back
 from ml.tiering import learn, only, rules
@@ -26,7 +27,6 @@ from ml.tiering_types import (
     HEAT,
     MOVE,
     NEVER,
-    STAY,
     TIMEOUTS,
     Floats,
     Ints,
@@ -91,7 +91,7 @@ class Replay:
         """The result as JSON; percents are of all_hot's cost."""
         return {
             "trace": trace,
-            "epochs": self.days.days - self.split,
+            "epochs": self.days.epoch.count(self.days.days - self.split),
             "objects": len(self.days.size),
             "begin": self.days.date(0),
             "split": self.days.date(self.split),
@@ -146,12 +146,14 @@ def replay(
 
 
 class _Player:
-    """Plays one policy of a replay."""
+    """Plays one policy of a replay, in columns of an epoch's length where it is shorter than a day."""
 
     def __init__(self, this: Replay) -> None:
-        self._this, self._grid = this, this.days.grid
+        self._this, self._grid, self._epoch = this, this.days.fine, this.days.epoch
         self._gb = gigabytes(this.days)
-        self._ladder = ladder(this.book, this.days.size)
+        self._by_day = ladder(this.book, this.days.size)
+        self._ladder = self._epoch.ladder(self._by_day)
+        self._first, self._last = this.split * self._epoch.parts, this.days.days * self._epoch.parts
 
     def outcome(self, name: str) -> Outcome:
         """What the policy of that name costs."""
@@ -160,15 +162,16 @@ class _Player:
         if name in ("foretide", "foretide_managed"):
             return self._foretide(name)
         if name == "intelligent_tiering":
-            return self._fixed(name, STAY_RULE, ladder(self._this.book, self._this.days.size, managed=True))
+            return self._fixed(name, STAY_RULE, self._epoch.ladder(self._managed()))
         if name == "lifecycle_tuned":
-            return self._fixed(name, self._cheapest(_tuned(), 0, self._this.split), self._lifecycle())
+            return self._fixed(name, self._cheapest(_tuned(), 0, self._first), self._lifecycle())
         if name == "best_timeout":
-            return self._fixed(
-                name, self._cheapest(_timeouts(), self._this.split, self._this.days.days), self._lifecycle()
-            )
+            return self._fixed(name, self._cheapest(_timeouts(), self._first, self._last), self._lifecycle())
         rule = BASELINES[name]
         return self._fixed(name, rule, self._lifecycle() if name.startswith("lifecycle") else self._anywhere())
+
+    def _managed(self) -> Ladder:
+        return ladder(self._this.book, self._this.days.size, managed=True)
 
     def _anywhere(self) -> Ladder:
         """Where rules that know no prices put every object."""
@@ -180,40 +183,41 @@ class _Player:
         return self._ladder._replace(may=self._this.days.size[None, :] >= least[:, None])
 
     def _fixed(self, name: str, rule: Rule, steps: Ladder) -> Outcome:
-        return self._play(name, steps, NOTHING, rule, np.zeros(self._this.days.days, np.int64), rule)
+        rule = self._epoch.rule(rule)
+        return self._play(name, steps, NOTHING, rule, np.zeros(self._last, np.int64), rule)
 
     def _play(
         self, name: str, steps: Ladder, signals: Signals, rule: Rule, rule_at: Ints, by: Rule, spoke: str = "",
         first: int | None = None, last: int | None = None,
     ) -> Outcome:  # fmt: skip
-        first = self._this.split if first is None else first
-        last = self._this.days.days if last is None else last
+        first = self._first if first is None else first
+        last = self._last if last is None else last
+        if rule is not FOLLOWING:
+            rule, rule_at = self._epoch.at(rule, rule_at, first)
         n, days = self._grid.reads.shape
         usd, daily, moves = np.zeros((n, COMPONENTS)), np.zeros(days), np.zeros(n, np.int64)
         where = np.zeros((n, days), np.int8)
         play(self._grid, steps, signals, self._gb, rule, rule_at, by, first, last, usd, daily, moves, where)
         judged = paid_back(self._grid, steps, where, first, last) if name else (0, 0)  # unnamed: tried by _cheapest
-        return Outcome(name, usd, moves, daily[first:last], judged, spoke)
+        return Outcome(name, usd, moves, daily[first:last][self._epoch.parts - 1 :: self._epoch.parts], judged, spoke)
 
     def _cheapest(self, grid: Rule, first: int, last: int) -> Rule:
         """The one of the rules that costs least over these days."""
-        steps, days = self._lifecycle(), np.zeros(self._this.days.days, np.int64)
-        each = [only(grid, k) for k in range(len(grid.kind))]
-        spent = [self._play("", steps, NOTHING, one, days, one, first=first, last=last).cost for one in each]
-        return each[int(np.argmin(spent))]
+        steps, none, tried = self._lifecycle(), np.zeros(self._last, np.int64), self._epoch.rule(grid)
+        each = [only(tried, k) for k in range(len(tried.kind))]
+        spent = [self._play("", steps, NOTHING, one, none, one, first=first, last=last).cost for one in each]
+        return only(grid, int(np.argmin(spent)))
 
     def _foretide(self, name: str) -> Outcome:
-        steps = (
-            ladder(self._this.book, self._this.days.size, managed=True) if name == "foretide_managed" else self._ladder
-        )
-        known = learn(self._grid, steps, self._gb, self._this.split, self._this.horizon_days)
-        spoke = known.name(self._this.days.days - 1)
-        return self._play(name, steps, known.signals, known.rule, known.rule_at, known.by, spoke)
+        steps = self._managed() if name == "foretide_managed" else self._by_day
+        known = learn(self._this.days.grid, steps, self._gb, self._this.split, self._this.horizon_days)
+        spoke, known = known.name(self._this.days.days - 1), self._epoch.learned(known)
+        return self._play(name, self._epoch.ladder(steps), known.signals, known.rule, known.rule_at, known.by, spoke)
 
     def _clairvoyant(self) -> Outcome:
         n, days = self._grid.reads.shape
         usd, where = np.zeros(n), np.zeros((n, days), np.int64)
-        clairvoyant(self._grid, self._ladder, self._this.split, days, usd, where)
+        clairvoyant(self._grid, self._ladder, self._first, self._last, usd, where)
         none = np.zeros(days, np.int64)
         return self._play("clairvoyant", self._anywhere(), NOTHING._replace(cell=where), FOLLOWING, none, FOLLOWING)
 
@@ -231,7 +235,6 @@ def _timeouts() -> Rule:
     )
 
 
-STAY_RULE = rules((STAY, NEVER, NEVER, 0, 0))
 FOLLOWING = rules((FOLLOW, NEVER, NEVER, 0, 0))
 BASELINES = {
     "all_hot": STAY_RULE,
