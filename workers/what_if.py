@@ -38,7 +38,7 @@ def what_if(job: JobContext) -> Json:
         with session_scope() as session:
             block = store.block(session, world, selection, after, BLOCK)
         if block.items:
-            problem = Problem(world.options, block.items, horizon)
+            problem = scenario.asked(Problem(world.options, block.items, horizon))
             decide_block(today, problem)
             otherwise, gone = scenario.apply(problem)
             decided = decide_block(then, otherwise) if otherwise.items else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from flask import Response
 from pydantic import Field
@@ -108,14 +107,16 @@ def debug_placement(key: str, query: DebugQuery) -> Json:
         row = objects.by_key(session, key)
         hour, day = accesses.recent_reads(session, row.id, clock.now())
         found = predictions.of(session, row.id)
-        heat = _heat(day, found)
+        heat, explained = _heat(day, found), _explained(session, key)
+        read = next((site["name"] for site in explained["sites"] if site["read"]), None) if explained else None
         return {
             "key": key,
             "db_before": show(row, objects.replicas_of(session, [row.id])[row.id]),
             "windows": {"c1": hour, "c24": day},
             "prediction": {"p": found.p_raw if found else None, "p_adj": found.p_hot if found else None},
             "heat": heat,
-            "recommended": {"tier": _tier(found, heat["boosted"]), "primary": _primary(session, key)},
+            "recommended": {"tier": _tier(found, heat["boosted"]), "primary": read},
+            "vote": explained["vote"] if explained else None,
             "importances": _importances(session),
             "job": started.get_json() if started else None,
         }
@@ -234,13 +235,12 @@ def _tier(found: Prediction | None, boosted: float) -> str:
     return "hot" if boosted > HOT else "cold" if boosted < COLD else "warm"
 
 
-def _primary(session: Session, key: str) -> str | None:
-    """The site that should be read; None where the object cannot be placed yet."""
+def _explained(session: Session, key: str) -> Json | None:
+    """Why it lies where it lies; None when it cannot be placed."""
     try:
-        explained: dict[str, Any] = explain(problem_of(session, key))
+        return explain(problem_of(session, key))
     except Conflict:
         return None
-    return next((site["name"] for site in explained["sites"] if site["read"]), None)
 
 
 def _importances(session: Session) -> Json:

@@ -107,8 +107,12 @@ def _story(found: Json) -> list[str]:
     sla = "no SLA" if found["sla_ms"] is None else f"SLA {found['sla_ms']:g} ms"
     lines.append(f"  rules      rf {found['rf']}, {sla}, readers {safe(found['rules']['readers'])}")
     demand = found["demand"]
-    hot = "" if found["p_hot"] is None else f", p_hot {found['p_hot']:.2f}"
-    lines.append(f"  demand     {demand['reads_a_month']:.3g} reads a month{hot}")
+    band = "" if found["p_hot_band"] is None else " ({:.2f} to {:.2f})".format(*found["p_hot_band"])
+    hot = "" if found["p_hot"] is None else f", p_hot {found['p_hot']:.2f}{band}"
+    spread = demand["reads_a_month_quantiles"]
+    often = f"{demand['reads_a_month']:.3g} reads a month, likely {spread['p10']:.3g} to {spread['p90']:.3g}"
+    lines.append(f"  demand     {often}{hot}")
+    lines += _votes(found["vote"])
     lines += [f"  gate       {safe(reason)}" for reason in found["gate"]]
     lines += [f"  breached   {safe(rule)}" for rule in found["breaches"]]
     if found["conflict"]:
@@ -119,4 +123,21 @@ def _story(found: Json) -> list[str]:
         lines.append(f"  runner-up  {safe(found['runner_up'])}, {money(found['margin_usd'])} more{where}")
     for site, prices in found["prices"].items():
         lines.append(f"  prices     {safe(site)}: {safe(prices['book'])} as of {safe(prices['as_of'])}")
+    return lines
+
+
+def _votes(vote: Json | None) -> list[str]:
+    """Who voted what at each site, with what each expects to save and goes by."""
+    if vote is None:
+        return []
+    lines = [f"  vote       {safe(vote['no_vote'])}"] if vote["no_vote"] else []
+    for site, ballot in vote["sites"].items():
+        back = ", since reads there have cost more than coming back" if ballot["back"] else ""
+        lines.append(
+            f"  vote       {safe(site)}: {safe(ballot['standing'])} → {safe(ballot['target'])}{back}, "
+            f"by {safe(ballot['decided_by'])} ({safe(vote['model'])})"
+        )
+        for one in ballot["votes"]:
+            saves = f"saves {money(one['gain_usd'])}; " if one["gain_usd"] else ""
+            lines.append(f"    {one['voter']:<9}{safe(one['target'])}: {saves}{safe(one['goes_by'])}")
     return lines

@@ -19,7 +19,7 @@ from app.db.opinions import Voting
 from app.db.tables import Json, Migration, Object, Prediction, Replica, Site
 from app.db.tables_work import MIGRATION_ACTIVE
 from app.domain import price_documents
-from app.domain.demand import History, Prior, expect
+from app.domain.demand import Demand, History, Prior, expect
 from app.domain.placement_problem import Held, Item, SiteOption
 from app.domain.policies import Policies
 from app.domain.pricing import GB, PriceBook
@@ -226,6 +226,12 @@ def _held(world: World, copies: Sequence[Replica]) -> tuple[tuple[Held, ...], st
     return tuple(held), ""
 
 
+def _demand(history: History, prior: Prior, predicted: Prediction | None) -> Demand:
+    if predicted is None:
+        return expect(history, prior)
+    return replace(expect(history, prior, predicted.p_hot), p_band=(predicted.p_low, predicted.p_high))
+
+
 def _item(
     world: World,
     selection: Selection,
@@ -243,7 +249,7 @@ def _item(
         version=row.version,
         size=row.size or 0,
         held=held,
-        demand=expect(history, prior, None if predicted is None else predicted.p_hot),
+        demand=_demand(history, prior, predicted),
         rules=world.policies.rules(row.key, row.tags, rf=selection.rf, sla_ms=selection.sla_ms),
         days_since_move=moved,
         tags=row.tags,

@@ -32,6 +32,8 @@ class Demand:
     shape: float = PRIOR_DAYS
     idle_days: float = 0.0
     p_hot: float | None = None
+    p_band: tuple[float, float] | None = None
+    """Between which p_hot lies with 90 %, as the model was calibrated."""
 
     @property
     def reads(self) -> float:

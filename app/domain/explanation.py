@@ -14,7 +14,7 @@ import numpy as np
 
 from app.domain import placement_conflicts
 from app.domain.demand import RegionReads
-from app.domain.placement import ReplicaSet, Split, monthly, split, structures
+from app.domain.placement import ReplicaSet, Split, gamma_quantile, monthly, split, structures
 from app.domain.placement_decisions import Decision, Verdict, decide, describe, usd
 from app.domain.placement_problem import Costs, Item, Problem, price
 from app.domain.placement_sets import Structure
@@ -23,6 +23,7 @@ from app.domain.pricing import MONTH_DAYS
 SCORE_WEIGHT = 1.0
 LATE_USD_PER_MS = 0.001
 SHOWN = 200
+QUANTILES = (0.1, 0.5, 0.9)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def explain(problem: Problem) -> dict[str, Any]:
         "sla_ms": rules.sla_ms,
         "rf": rules.rf,
         "p_hot": decision.item.demand.p_hot,
+        "p_hot_band": None if (band := decision.item.demand.p_band) is None else list(band),
+        "vote": None if decision.item.opinion is None else decision.item.opinion.document(),
         "scores": {site.name: rules.preferences.get(site.name, 0.0) for site in problem.sites},
         "sites": [_site(costs, decision, index) for index in range(len(problem.sites))],
         "verdict": decision.verdict.value,
@@ -106,7 +109,10 @@ def _candidate(costs: Costs, decision: Decision, entry: Candidate) -> dict[str, 
     is_chosen = entry.chosen == decision.chosen
     if not against and not is_chosen:
         more = entry.cost.total - decision.cost.total
-        against = [f"costs {usd(more)} more in {costs.horizon_days:.0f} days"] if more > 0 else list(decision.gate)
+        unsaid = ["not what the voters say"] if decision.ballot is not None else []
+        against = (
+            [f"costs {usd(more)} more in {costs.horizon_days:.0f} days"] if more > 0 else [*decision.gate] or unsaid
+        )
     return {
         "copies": describe(costs, entry.chosen),
         "chosen": is_chosen,
@@ -188,6 +194,10 @@ def _site(costs: Costs, decision: Decision, index: int) -> dict[str, Any]:
 def _demand(item: Item) -> dict[str, Any]:
     return {
         "reads_a_month": item.demand.reads * MONTH_DAYS,
+        "reads_a_month_quantiles": {
+            f"p{round(100 * p)}": item.demand.reads * MONTH_DAYS * gamma_quantile(item.demand.shape, p)
+            for p in QUANTILES
+        },
         "bytes_a_month": item.demand.bytes * MONTH_DAYS,
         "idle_days": item.demand.idle_days,
         "shape": item.demand.shape,

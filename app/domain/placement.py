@@ -169,6 +169,17 @@ def saving_probability(item: Item, fixed: float, per_demand: float, horizon_days
     return 1 - below if per_demand > 0 else below
 
 
+def gamma_quantile(shape: float, p: float) -> float:
+    """What a Gamma variable of this shape and mean 1 stays below with probability p."""
+    low, high = 0.0, 1.0
+    while gamma_cdf(shape, shape * high) < p:
+        high *= 2
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if gamma_cdf(shape, shape * middle) < p else (low, middle)
+    return (low + high) / 2
+
+
 def gamma_cdf(shape: float, x: float) -> float:
     """The regularised lower incomplete gamma function: its series, or Wilson and Hilferty's form for large shapes."""
     if x <= 0:

@@ -68,10 +68,13 @@ def _said(costs: Costs, asked: Sequence[dict[int, Ballot]], voter: int) -> Picks
 
 
 def _fits(costs: Costs, column: int, wanted: dict[int, str], said: dict[int, Ballot]) -> bool:
-    """Whether a pair is what is wanted at its site; past the coldest class that voters know, archives are as good."""
+    """Whether a pair is what is wanted at its site; past the coldest class that voters know, archives are as good.
+
+    A site with one class has nothing to vote on.
+    """
     pair = costs.pairs[column]
     if pair.site not in wanted:
-        return True
+        return sum(other.site == pair.site for other in costs.pairs) == 1
     return pair.name == wanted[pair.site] or (
         pair.entry.archive and wanted[pair.site] == said[pair.site].speaker.coldest
     )

@@ -16,6 +16,7 @@ from app.domain.policy_documents import validate
 from app.domain.price_books import SHIPPED
 from app.domain.price_documents import from_json
 from app.domain.pricing import PriceBook
+from app.domain.votes import silent
 from app.errors import FieldError, Invalid
 
 MOST_TIMES = 1e6
@@ -39,6 +40,13 @@ class Scenario:
     def sites(self, options: Sequence[SiteOption]) -> tuple[SiteOption, ...]:
         """The sites that are left, at the scenario's prices."""
         return tuple(self._site(option) for option in options if option.name not in self.lost)
+
+    def asked(self, problem: Problem) -> Problem:
+        """The problem as both answers start from it: voters have learned these prices and these reads, no others."""
+        if not self.books and self.reads_times == 1:
+            return problem
+        unheard = silent("no vote, since other prices or reads are supposed")
+        return replace(problem, items=tuple(replace(item, opinion=unheard) for item in problem.items))
 
     def apply(self, problem: Problem) -> tuple[Problem, tuple[Item, ...]]:
         """The problem as it would be, and the objects whose every copy lay at a lost site, as they are today."""

@@ -4,15 +4,17 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, text, update
 
-from app.db import jobs, models, placement, plans, policies
+from app.db import jobs, models, placement, plans, policies, prices
 from app.db.placement import Selection
 from app.db.session import session_scope
 from app.db.tables import AccessBatch, AccessHour, Job, Object, Replica, Site
-from app.domain.placement_decisions import decide
+from app.domain import price_documents
+from app.domain.explanation import explain
+from app.domain.placement_decisions import Verdict, decide
 from app.domain.placement_problem import Problem, price
-from app.domain.price_books import AWS
+from app.domain.price_books import AWS, shipped
 from app.domain.states import JobState, ObjectState, ReplicaState, SiteState
 from app.lab.days import Days
 from app.lab.fleets import fleet
@@ -149,3 +151,111 @@ def test_rules_that_cost_more_than_staying_on_days_they_had_not_seen_do_not_spea
         assert cost["speaks"] == "stay"
         assert plans.get(session, job.result["plan_id"]).solver["vote"]["decided_by"] == {"stay": 60}
     assert job.result["moves"] == 0
+
+
+@pytest.fixture
+def archive(clean_database) -> list[int]:
+    with session_scope() as session:
+        return store(session, fleet("archive", 11, objects=40, days=280), add_site(session), 252)
+
+
+def moves_of(job: Job) -> list[tuple[str, str | None]]:
+    with session_scope() as session:
+        return [(change.key, change.move.to_class) for change in plans.changes(session, job.result["plan_id"])]
+
+
+def test_no_decision_depends_on_the_future(archive):
+    """Reads after now, in whatever order, change neither what is learned nor what is planned."""
+    seen = []
+    for seed in (1, 2):
+        chance = np.random.default_rng(seed)
+        with session_scope() as session:
+            session.execute(text("truncate model_version, object_opinion cascade"))
+            session.execute(text("delete from access_hour where hour > :now"), {"now": NOW})
+            rows = [
+                {"object_id": number, "hour": NOW + timedelta(days=int(day)), "last_ts": NOW + timedelta(days=int(day)),
+                 "region": "eu-west-1", "reads": 50, "writes": 0, "bytes_read": 10**9, "partial_uploads": 0}
+                for number in archive for day in chance.choice(np.arange(1, 60), 20, replace=False)
+            ]  # fmt: skip
+            session.execute(insert(AccessHour), rows)
+        seen.append(moves_of(run_plan()))
+    assert seen[0]
+    assert seen[0] == seen[1]
+
+
+def test_the_plan_its_moves_and_the_explanations_name_the_votes(archive):
+    job = run_plan()
+    with session_scope() as session:
+        plan = plans.get(session, job.result["plan_id"])
+        vote = plan.solver["vote"]
+        assert vote["model"] == "placement 1"
+        assert sum(vote["decided_by"].values()) + sum(vote["no_vote"].values()) == plan.objects == 40
+        changes = plans.changes(session, plan.id)
+        assert changes
+        assert all(f"; {vote['sites']['aws-eu']}: rate " in change.move.reason for change in changes)
+        key = changes[0].key
+        world = placement.world(session, NOW)
+        block = placement.block(session, world, Selection(keys=(key,)), 0, 1)
+    shown = explain(Problem(world.options, block.items, 30.0))
+    assert shown["vote"]["sites"]["aws-eu"]["target"] == changes[0].move.to_class
+    assert shown["verdict"] == Verdict.MOVE
+    assert {one["voter"] for one in shown["vote"]["sites"]["aws-eu"]["votes"]} == {"rate", "timeouts", "values"}
+
+
+def test_voters_learn_again_when_prices_change_or_a_month_has_passed(archive):
+    versions = [learned_for(run_plan())]
+    versions.append(learned_for(run_plan()))
+    with session_scope() as session:
+        prices.put(session, "aws-eu", {**price_documents.to_json(shipped("aws")), "name": "ours"}, actor="t")
+    versions.append(learned_for(run_plan()))
+    versions.append(learned_for(run_plan(as_of=(NOW + timedelta(days=29)).isoformat())))
+    versions.append(learned_for(run_plan(as_of=(NOW + timedelta(days=31)).isoformat())))
+    assert versions == ["placement 1", "placement 1", "placement 2", "placement 2", "placement 3"]
+
+
+def learned_for(job: Job) -> str:
+    with session_scope() as session:
+        return plans.get(session, job.result["plan_id"]).solver["vote"]["model"]
+
+
+def test_too_short_a_history_is_said_and_the_expected_cost_decides(archive):
+    with session_scope() as session:
+        session.execute(update(AccessBatch).values(ts_min=NOW - timedelta(days=30)))
+        policies.put(session, "sla", NO_GATE, actor="t")
+    job = run_plan()
+    with session_scope() as session:
+        assert jobs.children(session, job.id) == []
+        plan = plans.get(session, job.result["plan_id"])
+        assert plan.solver["vote"] == {
+            "model": None,
+            "sites": {},
+            "decided_by": {},
+            "no_vote": {
+                "no vote, since 30 days of accesses are known, it needs 90: what is expected of its own rate and its "
+                "cohort's decides": 40
+            },
+        }
+        assert plan.moves > 0
+        assert "30 days of accesses" in plans.changes(session, plan.id)[0].move.reason
+
+
+def test_a_plan_goes_on_when_the_voters_cannot_learn(archive):
+    with session_scope() as session:
+        number = jobs.submit(session, TaskName.PLAN, {"as_of": NOW.isoformat()}).id
+    plan_task(number)
+    with session_scope() as session:
+        (child,) = jobs.children(session, number)
+        assert (child.kind, child.args["model"]) == (TaskName.TRAIN, "placement")
+        jobs.cancel(session, child.id)
+        session.execute(update(Job).where(Job.id == number).values(next_attempt_at=NOW))
+    plan_task(number)
+    with session_scope() as session:
+        assert session.get_one(Job, number).state == JobState.SUCCEEDED
+        assert models.champion(session, "placement") is None
+
+
+def test_a_file_that_was_tampered_with_is_refused(archive):
+    run_plan()
+    with session_scope() as session:
+        session.execute(text("update model_artifact set body = body || '\\x00' where format = 'voters'"))
+    assert run_plan().reason == "artifact_refused"
