@@ -137,9 +137,11 @@ def _tell(document: dict[str, Any], report: Path | None, as_json: bool) -> None:
     print_rows(document["policies"], COLUMNS, as_json=False, nothing="Nothing was replayed.")
     prices = document["prices"]
     sample = ", sample prices" if prices["sample"] else ""
+    books = document.get("sites") or [{"book": prices["book"], "as_of": prices["as_of"]}]
+    dated = ", ".join(f"{site['book']} of {site['as_of']}" for site in books)
     click.echo(
         f"{document['objects']:,} objects, {document['split']} to {document['end']} after learning from "
-        f"{document['begin']} on; {', '.join(prices['classes'])}; {prices['book']} of {prices['as_of']}{sample}"
+        f"{document['begin']} on; {', '.join(prices['classes'])}; {dated}{sample}"
     )
     if report:
         click.echo(f"report: {report}")

@@ -30,7 +30,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; color: #1c1c1c;
   background: #fff } h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% } th, td { padding: .25rem .6rem; text-align: right }
-th:first-child, td:first-child, td:last-child { text-align: left } tr.ours { font-weight: 600 }
+th:first-child, td:first-child, th:last-child, td:last-child { text-align: left } tr.ours { font-weight: 600 }
 thead th { border-bottom: 2px solid #444 } tbody tr:nth-child(even) { background: #f4f4f2 }
 svg { max-width: 100%; height: auto } svg text { font: 13px system-ui, sans-serif; fill: currentColor }
 @media (prefers-color-scheme: dark) { body { background: #161616; color: #e8e8e8 }
@@ -40,12 +40,11 @@ svg { max-width: 100%; height: auto } svg text { font: 13px system-ui, sans-seri
 
 def page(document: Mapping[str, Any], daily: Mapping[str, Sequence[float]]) -> str:
     """The page of a replay's document; daily: dollars spent by each day's end, by policy."""
-    prices = document["prices"]
     assumed = "".join(f"<li>{escape(line)}</li>" for line in document["assumed"])
     notes = "".join(f"<li>{name.replace('_', ' ')}: {escape(line)}</li>" for name, line in document["notes"].items())
     told = (
         f"{document['objects']:,} objects; learnt from {document['begin']}, counted from {document['split']} to "
-        f"{document['end']}. Prices: {escape(prices['book'])} of {prices['as_of']} ({escape(prices['source'])})."
+        f"{document['end']}. Prices: {escape(_prices(document))}."
     )
     title = f"Replay of {escape(document['trace'])}"
     return (
@@ -56,6 +55,14 @@ def page(document: Mapping[str, Any], daily: Mapping[str, Sequence[float]]) -> s
         f"<h2>What is paid for, percent of all-hot</h2>{_bars(document['policies'])}"
         f"<h2>Cost over time</h2>{_lines(daily)}</body></html>"
     )
+
+
+def _prices(document: Mapping[str, Any]) -> str:
+    """The books with their dates: that of the one site, or each site's."""
+    book = document["prices"]
+    if "sites" in document:
+        return ", ".join(f"{site['name']} {site['book']} of {site['as_of']}" for site in document["sites"])
+    return f"{book['book']} of {book['as_of']} ({book['source']})"
 
 
 def _table(policies: Sequence[Mapping[str, Any]]) -> str:
