@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +22,7 @@ from app.devstack.services import Endpoints
 from app.devstack.sites import register
 from app.devstack.stack import Stack
 from app.s3.client import Bucket, connect
-from app.settings import adopt, get_settings
+from app.settings import PROJECT_ROOT, adopt, get_settings
 
 PATIENCE_S = 180.0
 QUICK = {
@@ -62,6 +65,20 @@ def http(running: Endpoints) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {running.token}"}
     with httpx.Client(base_url=running.url, headers=headers, timeout=60) as connected:
         yield connected
+
+
+@pytest.fixture
+def foretide(running: Endpoints) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """The command line as a process of its own, against the running API."""
+
+    def run(*arguments: str, stdin: bytes = b"", token: str | None = None) -> subprocess.CompletedProcess[bytes]:
+        own = {"FORETIDE_URL": running.url, "FORETIDE_TOKEN": token or running.token}
+        command = [sys.executable, "-m", "app", *arguments]
+        return subprocess.run(
+            command, cwd=PROJECT_ROOT, env=os.environ | own, input=stdin, capture_output=True, check=False, timeout=120
+        )
+
+    return run
 
 
 @pytest.fixture

@@ -1,28 +1,11 @@
 """The command line against the running API: what it prints, what it asks, how it ends."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from app.client import Client
-from app.devstack.services import Endpoints
 from app.errors import ExitCode
-from app.settings import PROJECT_ROOT
-
-
-@pytest.fixture
-def foretide(running: Endpoints):
-    def run(*arguments: str, stdin: bytes = b"", token: str | None = None) -> subprocess.CompletedProcess[bytes]:
-        own = {"FORETIDE_URL": running.url, "FORETIDE_TOKEN": token or running.token}
-        command = [sys.executable, "-m", "app", *arguments]
-        return subprocess.run(
-            command, cwd=PROJECT_ROOT, env=os.environ | own, input=stdin, capture_output=True, check=False, timeout=120
-        )
-
-    return run
 
 
 def test_lists_are_json_or_lines(foretide):
