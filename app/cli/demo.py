@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 NEXT = "Next: ./foretide explain KEY · ./foretide plan show {plan} · ./foretide objects list · Ctrl-C stops everything"
 
+TRACE = "Parquet or CSV: object, bytes, ts or date[, op, size, region]; or an access log."
+
 
 @click.command()
 @click.option("--exit", "leave", is_flag=True, help="Stop everything after the job; status 0 when nothing failed.")
-@click.option("--trace", type=click.Path(path_type=Path), help="Parquet or CSV: ts, object, op, bytes[, size, region].")
+@click.option("--trace", type=click.Path(path_type=Path), help=TRACE)
 @click.option("--objects", type=click.IntRange(10, 2000), default=240, show_default=True, help="Made-up objects.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what is made up.")
 @json_option
