@@ -13,7 +13,7 @@ import numpy as np
 from app.domain import pricing
 from app.domain.pricing import Place, PriceBook
 from app.errors import Invalid
-from app.lab.days import Days
+from app.lab.days import MOST_CELLS, Days
 from app.lab.ladders import classes, ladder
 from app.lab.traces import OPS, Trace
 from ml.history import DAY
@@ -80,9 +80,14 @@ def reader_regions(trace: Trace, sites: Sequence[PricedSite]) -> tuple[Floats, i
 
 
 def pairs_of(trace: Trace, days: Days, sites: Sequence[PricedSite]) -> Pairs:
-    """The pairs of these sites. Raises Invalid for two sites of one name, or a book with fewer than two classes."""
+    """The pairs of these sites.
+
+    Raises Invalid for two sites of one name, a book with fewer than two classes, or more than fits into memory.
+    """
     if len({site.name for site in sites}) < len(sites):
         raise Invalid("two sites have the same provider and region")
+    if days.grid.reads.size * len(sites) > MOST_CELLS:
+        raise Invalid(f"{len(sites)} sites of so many objects and days are more than the {MOST_CELLS:,} cells held")
     entries = [(number, entry) for number, site in enumerate(sites) for entry in classes(site.book)]
     ladders = [ladder(site.book, days.size) for site in sites]
     counts = [len(steps.get) for steps in ladders]
