@@ -205,7 +205,7 @@ def serve(session: Session, rows: Sequence[tuple[int, int, int, Pin, str | None]
 
 
 def serving_at(session: Session, *object_ids: int) -> list[Replica]:
-    """The replicas that serve the objects' current versions."""
+    """The replicas that serve the objects' current versions, in the order of their ids."""
     statement = (
         select(Replica)
         .join(Object)
@@ -214,6 +214,7 @@ def serving_at(session: Session, *object_ids: int) -> list[Replica]:
             Replica.state == ReplicaState.SERVING,
             Replica.object_version == Object.version,
         )
+        .order_by(Replica.id)
     )
     return list(session.scalars(statement))
 

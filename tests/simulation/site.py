@@ -117,6 +117,7 @@ class Site:
                 for name, value in {**reply.headers, "date": http(site.clock.now)}.items():
                     self.send_header(name, value)
                 self.send_header("content-length", str(len(reply.body)))
+                self.send_header("connection", "close")  # whether one is idle hangs on the hours before
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(reply.body)
