@@ -152,7 +152,7 @@ class Client(Operations):
         return self._api.pages(f"/plans/{plan_id}/changes")
 
     def make_plan(self, **scope: Any) -> Json:
-        """Starts a plan over `prefix` or `keys` with `rf`, `sla_ms`, `horizon_days`; the job."""
+        """Starts a plan over `prefix` or `keys` with `rf`, `sla_ms`, `horizon_days`, or `peaks`; the job."""
         return self._api.start("/plans", given(scope))
 
     def approve_plan(self, plan_id: int, etag: str) -> Json:

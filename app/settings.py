@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     rollup_every_s: float = Field(60.0, description="Roll-up of accesses.")
     predict_every_s: float = Field(300.0, description="Predictions.")
     optimize_every_s: float = Field(900.0, description="The optimizer.")
+    prewarm_every_s: float = Field(3600.0, description="Copies and classes for recurring peaks.")
     train_every_s: float = Field(86_400.0, description="Training.")
     sweep_every_s: float = Field(2.0, description="Expired leases and ready rows.")
     tidy_every_s: float = Field(3600.0, description="Removal of leftover copies and orphaned uploads at the sites.")

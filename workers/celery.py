@@ -35,6 +35,7 @@ TASK_MODULES = (
     "workers.sites",
     "workers.tidying",
     "workers.verification",
+    "workers.prewarming",
     "workers.what_if",
 )
 

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 from sqlalchemy.orm import Session
 
-from app.db import migration_counts, migration_limits, migration_work, migrations
+from app.db import migration_counts, migration_limits, migration_work, migrations, peaks
 from app.db.jobs import Bell
 from app.db.migration_work import Work
 from app.db.migrations import Claim, Claimable
@@ -212,6 +212,7 @@ class Batch:
             parent = migration_counts.settle_job(session, self._job_id)
             migration_limits.stop_on_errors(session, self._job_id, self._limits)
             migration_counts.watch_backlog(session)
+            peaks.watch(session)
         ring_all([parent, bell if shutdown.requested() else None])
 
     def _check(self, claim: Claim) -> None:

@@ -40,6 +40,12 @@ class Database(Collector):
         for name, number in totals.results().items():
             results.add_metric([name], number)
         yield results
+        prewarmed = CounterMetricFamily(
+            "prewarm", "What was copied for recurring peaks, by in time.", labels=["result"]
+        )
+        for name, number in totals.prewarmed.items():
+            prewarmed.add_metric([name], number)
+        yield prewarmed
         yield _gauge("migration_queue_gauge", "Migrations that have not ended.", "status", totals.in_flight())
         yield _gauge("foretide_jobs", "Jobs by state.", "state", totals.jobs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response
@@ -70,6 +70,8 @@ class MigrationOut(Out):
     started_at: datetime | None
     verified_at: datetime | None
     switched_at: datetime | None
+    not_before: datetime | None = Field(None, description="It is not begun earlier.")
+    ready_by: datetime | None = Field(None, description="When the peak begins that it was planned for.")
     next_attempt_at: datetime | None
     finished_at: datetime | None
 
@@ -79,10 +81,15 @@ def show(row: Migration, key: str, names: dict[int, str]) -> MigrationOut:
     shown = MigrationOut.model_validate(row)
     shown.key = key
     if row.state == MigrationState.QUEUED and shown.reason is None:
-        shown.reason = f"after_migration_{row.after_id}" if row.after_id else "waits_for_worker"
+        shown.reason = f"after_migration_{row.after_id}" if row.after_id else _waits_for(row)
     shown.from_site = names.get(row.from_site_id) if row.from_site_id else None
     shown.to_site = names.get(row.to_site_id) if row.to_site_id else None
     return shown
+
+
+def _waits_for(row: Migration) -> str:
+    waits = row.not_before is not None and row.not_before > datetime.now(UTC)
+    return "not_before" if waits else "waits_for_worker"
 
 
 def site_names(session: Session) -> dict[int, str]:

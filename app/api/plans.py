@@ -24,6 +24,7 @@ from app.db.tables import Plan
 from app.domain.roles import Role
 from app.domain.states import MoveKind, PlanState
 from app.domain.tasks import TaskName
+from app.errors import FieldError, Invalid
 
 router = Router("plans")
 
@@ -39,6 +40,15 @@ class PlansQuery(PageQuery):
     """Which plans."""
 
     state: PlanState | None = None
+
+
+class PlanIn(Scope):
+    """What to plan."""
+
+    peaks: bool = Field(
+        False,
+        description="Only copies and classes for recurring peaks of reads, gone after each; applied in mode auto.",
+    )
 
 
 class RollbackIn(In):
@@ -91,10 +101,14 @@ def list_plans(query: PlansQuery) -> dict[str, Any]:
         return page(rows, query.limit, show, lambda row: row.id)
 
 
-@router.post("/plans", Role.OPERATOR, body=Scope, answer=JobOut, status=202, starts_work=True)
-def make_plan(body: Scope) -> Response:
-    """Starts a plan; the job's result names it. Nothing is moved."""
-    return submit.start(TaskName.PLAN, arguments(body))
+@router.post("/plans", Role.OPERATOR, body=PlanIn, answer=JobOut, status=202, starts_work=True)
+def make_plan(body: PlanIn) -> Response:
+    """Starts a plan; the job's result names it. Nothing is moved, but for peaks in mode auto."""
+    asked = arguments(body)
+    peaks = asked.pop("peaks")
+    if peaks and body.horizon_days is not None:
+        raise Invalid("a peak is its own horizon", errors=(FieldError("/horizon_days", "not with peaks"),))
+    return submit.start(TaskName.PREWARM if peaks else TaskName.PLAN, asked)
 
 
 @router.get("/plans/<id:plan_id>", Role.VIEWER, answer=PlanOut)
@@ -183,4 +197,6 @@ def _change(change: Change) -> Json:
         "payback_days": move.payback_days,
         "reason": move.reason,
         "explanation": move.explanation,
+        "not_before": move.not_before,
+        "ready_by": move.ready_by,
     }

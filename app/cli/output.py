@@ -119,11 +119,16 @@ def size_of(field: str) -> Cell:
     return lambda item: size(item.get(field))
 
 
+def when(value: str) -> str:
+    """A time in this machine's zone, to the second."""
+    return f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
 def when_of(field: str) -> Cell:
     """A column of times, in this machine's zone, to the second."""
 
     def shown(item: Json) -> str | None:
         value = item.get(field)
-        return f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M:%S}" if value else None
+        return when(value) if value else None
 
     return shown

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.output import Columns, Json, json_option, money, money_of, print_json, print_rows, safe, size, when_of
+from app.cli.output import (
+    Columns,
+    Json,
+    json_option,
+    money,
+    money_of,
+    print_json,
+    print_rows,
+    safe,
+    size,
+    when,
+    when_of,
+)
 from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
 from app.errors import ExitCode
 
@@ -69,6 +81,25 @@ def _create(
             print_json(job) if as_json else click.echo(f"job {job['id']} {job['state']}")
             return ExitCode.OK
         return _show(client, job["result"]["plan_id"], as_json=as_json, detailed_exitcode=detailed_exitcode)
+
+
+@plan.command()
+@click.option("--prefix", help="Only objects whose keys begin so.")
+@click.option("--key", "keys", multiple=True, help="Only this object; may be given again.")
+@wait_options
+def prewarm(prefix: str | None, keys: tuple[str, ...], wait: bool, timeout: float | None, as_json: bool) -> ExitCode:
+    """Plan temporary copies and classes for recurring peaks of reads; applied at once in mode auto."""
+    with connect() as client:
+        started = client.make_plan(peaks=True, prefix=prefix, keys=list(keys) or None)
+        job = follow(client, started, wait=wait, timeout=timeout)
+        result = job["result"] or {}
+        if not wait or result.get("plan_id") is None:
+            told = (
+                f"{result['peaks']} peaks are due and none is worth a copy" if result.get("peaks") else "no peak is due"
+            )
+            print_json(job) if as_json else click.echo(told if wait else f"job {job['id']} {job['state']}")
+            return ExitCode.OK
+        return _show(client, result["plan_id"], as_json=as_json, detailed_exitcode=False)
 
 
 @plan.command("list")
@@ -214,6 +245,9 @@ def _print_moves(moves: Iterable[Json]) -> None:
         click.echo(
             f"      {money(move['monthly_delta'])} a month, {money(move['one_off'])} once{back}: {safe(move['reason'])}"
         )
+        if move.get("not_before"):
+            by = f", ready by {when(move['ready_by'])}" if move.get("ready_by") else ""
+            click.echo(f"      not before {when(move['not_before'])}{by}")
 
 
 def _end(move: Json, side: str) -> str:

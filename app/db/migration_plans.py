@@ -119,4 +119,7 @@ def _row(job_id: int, move: Move) -> Json:
         "to_class": move.to_class,
         "bytes_total": move.bytes,
         "one_off": move.one_off,
+        "not_before": move.not_before,
+        "ready_by": move.ready_by,
+        "useful_until": move.useful_until,
     }

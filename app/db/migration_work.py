@@ -102,6 +102,7 @@ def _work(row: Migration, found: Object, now: datetime, held: list[Replica], kno
         destination=known.facts[destination_id],
         destination_replica=replicas.facts(lies.get(destination_id), found.version),
         elsewhere=sum(replica.site_id != source_id for replica in serving),
+        is_over=row.useful_until is not None and now > row.useful_until,
     )
     return Work(
         claim=Claim(row.id, row.fence),

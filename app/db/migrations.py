@@ -63,9 +63,13 @@ class Claim:
 
 
 def ready(job_id: int | None = None) -> tuple[ColumnElement[bool], ...]:
-    """What makes a migration claimable: active, due, and held by nobody whose lease has not lapsed."""
+    """What makes a migration claimable: active, due, and held by nobody whose lease has not lapsed.
+
+    What must not begin yet is due all the same to be cancelled.
+    """
     free = or_(Migration.lease_until.is_(None), Migration.lease_until < func.now())
-    due = (ACTIVE, Migration.next_attempt_at <= func.now(), free)
+    begun = or_(Migration.not_before.is_(None), Migration.not_before <= func.now(), Migration.cancel_requested)
+    due = (ACTIVE, Migration.next_attempt_at <= func.now(), begun, free)
     return (*due, Migration.job_id == job_id) if job_id is not None else due
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import inf
 
-from sqlalchemy import ColumnElement, Double, cast, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Double, cast, exists, false, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.db import opinions, policies, prices, sites
@@ -175,7 +175,7 @@ def block(session: Session, world: World, selection: Selection, after_id: int, l
 def _peers(session: Session, now: datetime, objects: Sequence[Object]) -> Priors:
     """The priors of a few objects: the means of those beside them."""
     beside = [Object.key.startswith(name, autoescape=True) for name in {cohort(row.key) for row in objects}]
-    known = [Object.state == ObjectState.PRESENT, Object.size.is_not(None), or_(*beside)]
+    known = [Object.state == ObjectState.PRESENT, Object.size.is_not(None), or_(false(), *beside)]
     peers = session.scalars(select(Object).where(*known).order_by(Object.id).limit(PEERS)).all() if beside else []
     return Priors.over(peers, histories(session, now, peers))
 

@@ -13,7 +13,7 @@ from app.db import audit
 from app.db.locks import NO_KEY
 from app.db.placement import World, world
 from app.db.tables import Json, Move, Object, Plan, Site
-from app.domain.placement_decisions import Decision
+from app.domain.placement_decisions import Decision, Times
 from app.domain.pricing import to_usd
 from app.domain.states import PLAN_TRANSITIONS, ObjectState, PlanState, check_transition
 from app.errors import FieldError, NotFound, PlanStale, PreconditionFailed
@@ -67,6 +67,7 @@ def _rows(plan_id: int, decision: Decision, world: World) -> list[Json]:
             "payback_days": decision.payback_days,
             "reason": decision.reason,
             "explanation": explanation,
+            **vars(move.times or Times()),
         }
         for move in decision.moves
     ]

@@ -125,6 +125,9 @@ class Move(Base):
     payback_days: Mapped[float | None]
     reason: Mapped[str]
     explanation: Mapped[Json] = mapped_column(server_default=EMPTY)
+    not_before: Mapped[datetime | None]
+    ready_by: Mapped[datetime | None]
+    useful_until: Mapped[datetime | None]
 
 
 class Migration(Leased, Base):
@@ -167,6 +170,11 @@ class Migration(Leased, Base):
     switched_at: Mapped[datetime | None]
     delete_intended_at: Mapped[datetime | None]
     """From then on a delete of the source may be on its way: only the engine may end the migration."""
+    not_before: Mapped[datetime | None]
+    ready_by: Mapped[datetime | None]
+    """What is verified later comes too late for the peak that it was made for."""
+    useful_until: Mapped[datetime | None]
+    """What was not begun by then is not begun any more."""
     __table_args__ = (
         Index(
             "uq_migration_active",

@@ -8,6 +8,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.db import peaks
 from app.db.tables import Counter, Job, Migration
 from app.domain.states import MIGRATION_FINAL, MigrationState
 from app.settings import PROJECT_ROOT
@@ -30,6 +31,8 @@ class Totals:
     jobs: dict[str, int]
     migrations: dict[str, int]
     counters: dict[str, int]
+    prewarmed: dict[str, int]
+    """Copies and classes for recurring peaks: ready, late."""
 
     def results(self) -> dict[str, int]:
         """Migrations that have come to a result, by result."""
@@ -45,7 +48,8 @@ def totals(session: Session) -> Totals:
     jobs = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
     migrations = session.execute(select(Migration.state, func.count()).group_by(Migration.state)).all()
     counters = session.execute(select(Counter.name, Counter.value)).all()
-    return Totals(*({str(name): int(count) for name, count in rows} for rows in (jobs, migrations, counters)))
+    counted = ({str(name): int(count) for name, count in rows} for rows in (jobs, migrations, counters))
+    return Totals(*counted, **{"prewarmed": peaks.results(session)})
 
 
 def count(session: Session, name: str, by: int) -> None:

@@ -100,12 +100,16 @@ class MoveFacts:
     destination_replica: ReplicaFacts | None = None
     elsewhere: int = 0
     """Replicas of the current version at other sites than the source."""
+    is_over: bool = False
+    """What it was made for, a peak of reads, is over."""
 
 
 def admit(move: MoveFacts) -> None:
     """Returns when the move may start. Raises Skipped, Blocked or SiteUnavailable with the reason why it may not."""
     if move.object_state is ObjectState.GONE:
         raise Skipped("its owner deleted the object", reason="object_gone")
+    if move.is_over:
+        raise Skipped("the peak that it was planned for is over", reason="peak_over")
     source = move.source_replica
     if source is None or source.state is not ReplicaState.SERVING or not source.current:
         raise Skipped(f"{move.source.name} no longer holds the object's current version", reason="source_not_serving")

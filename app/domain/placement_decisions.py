@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
@@ -43,8 +44,19 @@ class Verdict(StrEnum):
     """The change clears the gate."""
     MUST = "must"
     """A rule is broken today, so the cheapest set that keeps all rules is taken."""
+    PREWARM = "prewarm"
+    """A recurring peak comes: a copy or a class for its time."""
     INFEASIBLE = "infeasible"
     """No set keeps all rules; nothing is changed."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """When a move may start, by when it must be verified, and when it would come too late; None: whenever."""
+
+    not_before: datetime | None = None
+    ready_by: datetime | None = None
+    useful_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class PlannedMove:
     bytes: int
     one_off: float
     monthly_delta: float
+    times: Times | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class Decision:
     @property
     def changes(self) -> bool:
         """Whether anything is moved."""
-        return self.verdict in (Verdict.MOVE, Verdict.MUST)
+        return self.verdict in (Verdict.MOVE, Verdict.MUST, Verdict.PREWARM)
 
     @property
     def cost(self) -> Split:

@@ -180,7 +180,7 @@ def price(problem: Problem) -> Costs:
         end[:, column] = pricing.early_deletion_usd(pair.entry, size, np.where(kept, age, 0.0) + days, volume)
         move[:, column] = np.where(kept, 0.0, _move_in(problem, pairs, column, size, standing))
     return Costs(
-        problem, pairs, days, storage, move, end, *_serve(problem, pairs, days), standing.leave, keeps,
+        problem, pairs, days, storage, move, end, *serving(problem, pairs, days), standing.leave, keeps,
         _closed(problem, pairs),
     )  # fmt: skip
 
@@ -238,8 +238,8 @@ def _move_in(problem: Problem, pairs: Sequence[Pair], column: int, size: Floats,
     return np.where(np.isfinite(in_place), in_place, copy)
 
 
-def _serve(problem: Problem, pairs: Sequence[Pair], days: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """Requests, retrieval, egress and SLA penalty of serving all reads of the horizon from each pair."""
+def serving(problem: Problem, pairs: Sequence[Pair], days: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """Requests, retrieval, egress and SLA penalty of serving all reads of so many days from each pair, in dollars."""
     items = problem.items
     reads = np.array([item.demand.reads for item in items])[:, None] * days
     read_bytes = np.array([item.demand.bytes for item in items])[:, None] * days

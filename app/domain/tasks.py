@@ -26,6 +26,7 @@ class TaskName(StrEnum):
     TRAIN = "train"
     PREDICT = "predict"
     PLAN = "plan"
+    PREWARM = "prewarm"
     WHAT_IF = "what-if"
     ROLLBACK = "rollback"
     MIGRATE = "migrate"
@@ -60,6 +61,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
+    TaskName.PREWARM: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.WHAT_IF: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.ROLLBACK: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.REPAIR: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
@@ -93,6 +95,7 @@ SCHEDULES: dict[str, Schedule] = {
     "roll-up": Schedule(TaskName.ROLLUP, "rollup_every_s"),
     "predict": Schedule(TaskName.PREDICT, "predict_every_s"),
     "optimize": Schedule(TaskName.RUN, "optimize_every_s", {"from": "plan", "to": "migrate"}),
+    "prewarm": Schedule(TaskName.PREWARM, "prewarm_every_s"),
     "train": Schedule(TaskName.TRAIN, "train_every_s"),
     "probe-sites": Schedule(TaskName.PROBE, "probe_every_s"),
     "tidy": Schedule(TaskName.TIDY, "tidy_every_s"),

@@ -13,12 +13,16 @@ revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+TIMES = ("not_before", "ready_by", "useful_until")
 
 
 def upgrade() -> None:
     """From 0003."""
     op.add_column("site", sa.Column("capacity_bytes", sa.BigInteger))
     op.add_column("site", sa.Column("max_request_rate", sa.Double))
+    for table in ("move", "migration"):
+        for name in TIMES:
+            op.add_column(table, sa.Column(name, sa.DateTime(timezone=True)))
     op.create_table(
         "object_opinion",
         sa.Column("object_id", sa.BigInteger, sa.ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
@@ -31,6 +35,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """To 0003."""
+    for table in ("move", "migration"):
+        for name in TIMES:
+            op.drop_column(table, name)
     op.drop_table("object_opinion")
     op.drop_column("site", "max_request_rate")
     op.drop_column("site", "capacity_bytes")

@@ -1,0 +1,114 @@
+"""Hours in which objects are read far more than usual, and what was copied for them: how much of it in time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from app.db import alerts
+from app.db.tables import AccessHour, Migration, Move, Object, Plan
+from app.domain.migrations import COPIED
+from app.domain.peaks import HOURS, LEAST_READS, LEAST_WEEKS, TIMES, WEEK, WEEKS, Hour
+from app.domain.states import MigrationState, PlanState
+
+ALERT = "prewarm_late"
+TOLD_FOR = timedelta(days=1)
+"""How long a copy that came too late is told of."""
+
+
+@dataclass
+class Busy:
+    """An object whose reads come in peaks."""
+
+    object_id: int
+    key: str
+    size: int
+    mean_an_hour: float
+    hours: list[Hour] = field(default_factory=list)
+    """Those of the last four weeks that may be part of a peak."""
+
+
+def busy(
+    session: Session,
+    now: datetime,
+    after_id: int,
+    limit: int,
+    prefix: str | None = None,
+    keys: Collection[str] | None = None,
+) -> list[Busy]:
+    """The next objects by id that were read often enough in the last four weeks, with their busiest hours."""
+    chosen: list[ColumnElement[bool]] = [] if keys is None else [Object.key.in_(keys)]
+    chosen += [Object.key.startswith(prefix, autoescape=True)] if prefix else []
+    end = now.replace(minute=0, second=0, microsecond=0)
+    seen = (AccessHour.hour >= end - WEEKS * WEEK, AccessHour.hour < end)
+    total = func.sum(AccessHour.reads)
+    read = (
+        select(AccessHour.object_id, Object.key, Object.size, total)
+        .join(Object, Object.id == AccessHour.object_id)
+        .where(*seen, AccessHour.object_id > after_id, Object.size.is_not(None), *chosen)
+        .group_by(AccessHour.object_id, Object.key, Object.size)
+        .having(total >= LEAST_WEEKS * LEAST_READS)
+        .order_by(AccessHour.object_id)
+        .limit(limit)
+    )
+    rows = session.execute(read)
+    found = {number: Busy(number, key, size or 0, int(reads) / (WEEKS * HOURS)) for number, key, size, reads in rows}
+    together = func.sum(AccessHour.reads).over(partition_by=(AccessHour.object_id, AccessHour.hour))
+    hours = select(
+        AccessHour.object_id, AccessHour.hour, AccessHour.region, AccessHour.reads, AccessHour.bytes_read,
+        together.label("together"),
+    ).where(*seen, AccessHour.object_id.in_(found)).subquery()  # fmt: skip
+    for row in session.execute(select(hours).where(hours.c.together >= LEAST_READS)):
+        thing = found[row.object_id]
+        if row.together >= TIMES * thing.mean_an_hour:
+            thing.hours.append(Hour(row.hour, row.region, row.reads, row.bytes_read))
+    return list(found.values())
+
+
+def planned(session: Session, object_ids: Iterable[int]) -> dict[int, set[datetime]]:
+    """The peaks for which a plan that waits to be applied has a move already, by object."""
+    rows = session.execute(
+        select(Move.object_id, Move.ready_by)
+        .join(Plan)
+        .where(
+            Plan.state.in_((PlanState.READY, PlanState.APPROVED)),
+            Move.object_id.in_(list(object_ids)),
+            Move.ready_by.is_not(None),
+        )
+    )
+    found: dict[int, set[datetime]] = defaultdict(set)
+    for object_id, ready_by in rows:
+        if ready_by:
+            found[object_id].add(ready_by)
+    return found
+
+
+def results(session: Session) -> dict[str, int]:
+    """How many copies and classes for peaks were in place when they began, and how many were not."""
+    rows = session.execute(select(_late(), func.count()).where(Migration.ready_by <= func.now()).group_by(_late()))
+    counted = {("late" if late else "ready"): number for late, number in rows}
+    return {"ready": 0, "late": 0} | counted
+
+
+def watch(session: Session) -> None:
+    """Raises an alert for what came too late within the last day, or clears it."""
+    lately = Migration.ready_by.between(func.now() - TOLD_FOR, func.now())
+    late = session.scalars(select(Object.key).join(Migration).where(lately, _late()).order_by(Object.key)).all()
+    if not late:
+        alerts.clear(session, ALERT)
+        return
+    message = f"{len(late)} objects were not in place before their peak of reads, {late[0]} among them"
+    alerts.raise_alert(session, ALERT, "warning", message, data={"objects": len(late), "first": list(late[:20])})
+
+
+def _late() -> ColumnElement[bool]:
+    """Verified after the peak began, or not at all; not what somebody cancelled, or found in place already."""
+    in_place = func.coalesce(Migration.verified_at, Migration.switched_at)
+    done = and_(Migration.state.in_(COPIED), in_place <= Migration.ready_by)
+    needless = and_(Migration.state == MigrationState.SKIPPED, Migration.reason.in_(("already_there", "object_gone")))
+    return ~or_(done, needless, Migration.state == MigrationState.CANCELLED)

@@ -1,0 +1,162 @@
+"""A copy or a class for the time of a recurring peak: in place before it begins, gone after it, if that saves money.
+
+Counted are the reads of the peak alone: what they cost as things stand, against the same from the temporary place, its
+storage, the way there and back, and what is left behind. The gate is the one of every other voluntary move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from app.domain import pricing
+from app.domain.peaks import Peak, told
+from app.domain.placement import ReplicaSet, Split, breaches, saving_probability, structures, today
+from app.domain.placement_decisions import Decision, PlannedMove, Times, Verdict, usd
+from app.domain.placement_problem import Costs, Item, Problem, SiteOption, price, serving
+from app.domain.policies import Readers
+from app.domain.pricing import MONTH_DAYS
+from app.domain.states import MoveKind
+
+LEAD = timedelta(hours=1)
+"""How long before a peak its copy is begun at the latest, beside the time that its bytes take."""
+BYTES_PER_S = 5e6
+"""How fast a copy is taken to go: slowly, since others go at the same time."""
+PEAKS_A_MONTH = MONTH_DAYS / 7
+"""Each recurs weekly: what recurs daily is seven peaks."""
+LONGEST_KEPT_DAYS = 90.0
+"""What a delete leaves in a versioned bucket without a rule for old versions is counted for so long."""
+
+
+def begins(peak: Peak, size: int) -> datetime:
+    """When the copy of so many bytes is begun, so that it is verified before the peak."""
+    return peak.begins - LEAD - timedelta(seconds=size / BYTES_PER_S)
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A temporary place, a column of the costs. Dollars for the time of the peak."""
+
+    column: int
+    kind: MoveKind
+    serve: Split
+    held: float
+    there: float
+    back: float
+
+    @property
+    def extra(self) -> float:
+        """What it costs beside the reads."""
+        return self.held + self.there + self.back
+
+
+def prewarm(sites: Sequence[SiteOption], item: Item, peak: Peak, now: datetime) -> Decision | None:
+    """The temporary copy or class that saves most in the peak; None where none clears the gate or comes in time."""
+    start = begins(peak, item.size)
+    if start < now and now + (peak.begins - start) - LEAD > peak.begins:
+        return None
+    busy = replace(item, demand=peak.demand)
+    costs = price(Problem(tuple(sites), (busy,), peak.hours / 24))
+    shape = structures(costs)[0]
+    if not item.held or breaches(costs, 0, shape):
+        return None
+    standing = today(costs, 0, shape)
+    reads = serving(costs.problem, costs.pairs, peak.hours / 24)
+    now_reads = _reads(reads, standing.primary)
+    days = (peak.ends - start) / timedelta(days=1)
+    best: tuple[float, _Option, float] | None = None
+    for option in _options(costs, standing, reads, days):
+        saving = now_reads.serve - option.serve.serve
+        chance = saving_probability(busy, -option.extra, saving, peak.hours / 24)
+        clears = saving >= item.rules.payback * option.extra and chance >= item.rules.confidence
+        if clears and (best is None or saving - option.extra > best[0]):
+            best = (saving - option.extra, option, chance)
+    return None if best is None else _decision(costs, standing, peak, start, now_reads, best[1], best[2])
+
+
+def _options(costs: Costs, standing: ReplicaSet, reads: tuple[pricing.Floats, ...], days: float) -> Iterator[_Option]:
+    """Where the object could lie for the time of the peak: near its readers, or in another class where it is read."""
+    item = costs.problem.items[0]
+    held = {costs.pairs[column].site: column for column in standing.columns}
+    providers = {costs.problem.sites[site].provider for site in held}
+    for column, pair in enumerate(costs.pairs):
+        site = costs.problem.sites[pair.site]
+        if costs.keeps[0, column] or costs.why_not[0][column] or pair.entry.restore:
+            continue
+        if pair.site in held:
+            if held[pair.site] != standing.primary or pair.entry.min_days:
+                continue
+            back = _way_back(costs, standing.primary, column, days)
+            kind = MoveKind.CLASS
+        else:
+            crowded = item.rules.diversity and item.rules.rf > 1 and site.provider in providers
+            if item.rules.readers is not Readers.ROUTED or crowded:
+                continue
+            back = _left_behind(costs, column, days)
+            kind = MoveKind.COPY
+        there = float(costs.move[0, column]) + (float(costs.leave[0, pair.site]) if kind is MoveKind.CLASS else 0.0)
+        stored = _stored(costs, column, days) - (
+            _stored(costs, standing.primary, days) if kind is MoveKind.CLASS else 0.0
+        )
+        yield _Option(column, kind, _reads(reads, column), stored, there, back)
+
+
+def _reads(reads: tuple[pricing.Floats, ...], column: int) -> Split:
+    requests, retrieval, egress, penalty = (float(part[0, column]) for part in reads)
+    return Split(0.0, requests, retrieval, egress, penalty, 0.0, 0.0, 0.0)
+
+
+def _stored(costs: Costs, column: int, days: float) -> float:
+    item, pair = costs.problem.items[0], costs.pairs[column]
+    site = costs.problem.sites[pair.site]
+    size, zero = np.array([float(item.size)]), np.zeros(1)
+    volume = site.volume_gb.get(pair.name, 0.0)
+    month = pricing.object_month(pair.entry, site.book.classes[0], size, zero, zero, days, volume)
+    return float(month[0]) * days / MONTH_DAYS
+
+
+def _left_behind(costs: Costs, column: int, days: float) -> float:
+    """What removing a copy costs after so many days: an early deletion, or the version that stays in the bucket."""
+    item, pair = costs.problem.items[0], costs.pairs[column]
+    site = costs.problem.sites[pair.site]
+    size, age = np.array([float(item.size)]), np.array([days])
+    early = float(pricing.early_deletion_usd(pair.entry, size, age)[0])
+    kept = min(site.old_versions_days, LONGEST_KEPT_DAYS)
+    return max(early, float(pricing.old_version_usd(pair.entry, size, kept)[0]))
+
+
+def _way_back(costs: Costs, former: int, column: int, days: float) -> float:
+    size = np.array([float(costs.problem.items[0].size)])
+    change = pricing.transition_usd(costs.pairs[column].entry, costs.pairs[former].entry, size)
+    return float(change[0]) + _left_behind(costs, column, days)
+
+
+def _decision(
+    costs: Costs, standing: ReplicaSet, peak: Peak, start: datetime, now_reads: Split, option: _Option, chance: float
+) -> Decision:
+    item = costs.problem.items[0]
+    then = replace(option.serve, storage=option.held, move=option.there + option.back)
+    place, former = costs.pairs[option.column], costs.pairs[standing.primary]
+    site, source = costs.problem.sites[place.site].name, costs.problem.sites[former.site].name
+    saved = now_reads.serve - option.serve.serve - option.extra
+    first = PlannedMove(
+        option.kind, source, former.name, site, place.name, item.size, option.there, -saved * PEAKS_A_MONTH,
+        Times(start, peak.begins, peak.ends),
+    )  # fmt: skip
+    after = Times(not_before=peak.ends)
+    last = (
+        PlannedMove(MoveKind.CLASS, site, place.name, site, former.name, item.size, option.back, 0.0, after)
+        if option.kind is MoveKind.CLASS
+        else PlannedMove(MoveKind.REMOVE, site, place.name, None, None, 0, option.back, 0.0, after)
+    )
+    best = ReplicaSet(tuple(sorted({*standing.columns, option.column})), option.column)
+    reason = (
+        f"{told(peak)}: {place.name} at {site} until it ends saves {usd(now_reads.serve - option.serve.serve)} of "
+        f"{usd(now_reads.serve)} and costs {usd(option.extra)}; saves with probability {chance:.2f}"
+    )
+    return Decision(
+        item, Verdict.PREWARM, standing, now_reads, best, then, peak.hours / 24, (), (), chance, reason, (first, last)
+    )

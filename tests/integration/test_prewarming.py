@@ -1,0 +1,164 @@
+"""A recurring peak: planned for, copied before it begins, gone after it, and told of when it comes too late."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from app.db import jobs, plans, policies
+from app.db.session import session_scope
+from app.db.tables import AccessHour, Job, Migration, Object
+from app.domain.peaks import HOUR, WEEK
+from app.domain.pricing import GB
+from app.queue import TaskName
+from tests import jobs as jobrun
+from tests.world import World
+from workers.prewarming import prewarming
+
+AWS, GCP = "aws-eu", "gcp-eu"
+
+
+@pytest.fixture
+def api(make_api):
+    return make_api(growing_age_s=0, retry_base_s=0.01)
+
+
+@pytest.fixture
+def world(api, sites):
+    world = World(sites)
+    world.put(AWS, "a")
+    world.put(AWS, "calm")
+    world.scan(AWS)
+    return world
+
+
+def next_hour(hours=1):
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + hours * HOUR
+
+
+def read_weekly(world, name, first, weeks=4, reads=500):
+    """Reads of whole large objects by readers beside GCP's site, in the two hours from `first` on in weeks before."""
+    values = {"region": "europe-west1", "reads": reads, "writes": 0, "bytes_read": reads * GB, "partial_uploads": 0}
+    with session_scope() as session:
+        object_id = session.scalar(select(Object.id).where(Object.key == world.key(name)))
+        hours = [first - week * WEEK + step * HOUR for week in range(1, weeks + 1) for step in range(2)]
+        rows = [{**values, "object_id": object_id, "hour": hour, "last_ts": hour} for hour in hours]
+        session.execute(insert(AccessHour), rows)
+
+
+def prewarmed(**args):
+    return jobrun.run(prewarming, TaskName.PREWARM, args).result
+
+
+def plan_of(result):
+    with session_scope() as session:
+        changes = plans.changes(session, result["plan_id"])
+        return [(change.key.rpartition("/")[2], change.move.kind, change.to_site) for change in changes]
+
+
+def migrations(world, name="a"):
+    with session_scope() as session:
+        rows = session.scalars(
+            select(Migration).join(Object).where(Object.key == world.key(name)).order_by(Migration.id)
+        ).all()
+        return [(row.kind, row.state, row.reason) for row in rows]
+
+
+def migrate_job():
+    with session_scope() as session:
+        return session.scalars(select(Job.id).where(Job.kind == TaskName.MIGRATE)).one()
+
+
+def set_times(**values):
+    with session_scope() as session:
+        session.execute(update(Migration).where(Migration.not_before.is_not(None)).values(**values))
+
+
+def test_a_copy_is_there_before_the_peak_and_gone_after_it(world, api):
+    peak = next_hour()
+    read_weekly(world, "a", peak)
+    with session_scope() as session:
+        policies.put(session, "mode", {"mode": "auto"}, actor="t")
+    result = prewarmed()
+    assert (result["objects"], result["applied"], result["peaks"]) == (1, True, 1)
+    assert plan_of(result) == [("a", "copy", GCP), ("a", "remove", None)]
+    job_id = migrate_job()
+    world.work(job_id)
+    assert world.states("a") == {AWS: "serving", GCP: "serving"}, "begun at once: it is less than an hour away"
+    assert [row[:2] for row in migrations(world)] == [("copy", "done"), ("remove", "queued")]
+    world.work(job_id)
+    shown = {row["kind"]: row for row in api.get("/v1/migrations").json["items"]}
+    assert (shown["remove"]["state"], shown["remove"]["reason"]) == ("queued", "not_before")
+    assert datetime.fromisoformat(shown["copy"]["ready_by"]) == peak
+    assert world.states("a")[GCP] == "serving"
+    assert prewarmed()["plan_id"] is None, "a migration has the object in hand"
+    set_times(not_before=datetime.now(UTC) - timedelta(seconds=1))
+    world.finish(job_id)
+    assert world.states("a") == {AWS: "serving", GCP: "deleted"}
+    assert world.read(AWS, "a")
+    with session_scope() as session:
+        assert jobs.get(session, job_id).state == "succeeded"
+
+
+def test_what_is_not_due_is_not_begun(world):
+    read_weekly(world, "a", next_hour(6))
+    with session_scope() as session:
+        policies.put(session, "mode", {"mode": "auto"}, actor="t")
+    assert prewarmed()["objects"] == 1
+    job_id = migrate_job()
+    world.work(job_id)
+    assert world.states("a") == {AWS: "serving"}
+    assert migrations(world)[0][:2] == ("copy", "queued")
+
+
+def test_a_plan_that_waits_is_not_made_twice_and_nothing_is_moved(world, api):
+    read_weekly(world, "a", next_hour(2))
+    started = api.post("/v1/plans", {"peaks": True})
+    assert started.status_code == 202
+    job = jobrun.finish(prewarming, started.json["id"])
+    assert (job.result["objects"], job.result["applied"]) == (1, False)
+    assert prewarmed()["plan_id"] is None
+    assert migrations(world) == []
+    plan = api.get(f"/v1/plans/{job.result['plan_id']}").json
+    assert plan["scope"] == {"peaks": True}
+    assert plan["cost_after"] < plan["cost_before"] / 10
+    (copy, remove) = api.get(f"/v1/plans/{plan['id']}/changes").json["items"]
+    assert copy["ready_by"] < remove["not_before"]
+    assert "busy in 4 of 4 weeks" in copy["reason"]
+
+
+def test_peaks_take_no_horizon(api):
+    answer = api.post("/v1/plans", {"peaks": True, "horizon_days": 30})
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "/horizon_days")
+
+
+def test_only_what_is_selected_is_looked_at(world):
+    read_weekly(world, "a", next_hour(2))
+    read_weekly(world, "calm", next_hour(2))
+    assert prewarmed(prefix="elsewhere/")["looked_at"] == 0
+    assert prewarmed(keys=[world.key("a")])["objects"] == 1
+    assert prewarmed()["objects"] == 1, "the other one"
+
+
+def test_a_copy_that_comes_too_late_is_told_and_one_whose_peak_is_over_is_not_made(world, api):
+    for name in ("a", "calm"):
+        read_weekly(world, name, next_hour(2))
+    result = prewarmed()
+    answer = api.post(f"/v1/plans/{result['plan_id']}:apply", headers={"If-Match": '"1"'})
+    assert answer.status_code == 202
+    now = datetime.now(UTC)
+    set_times(not_before=now - timedelta(hours=3))
+    with session_scope() as session:
+        late = select(Object.id).where(Object.key == world.key("a")).scalar_subquery()
+        is_copy = (Migration.kind == "copy",)
+        session.execute(update(Migration).where(*is_copy).values(ready_by=now - timedelta(hours=2)))
+        session.execute(
+            update(Migration).where(*is_copy, Migration.object_id != late).values(useful_until=now - timedelta(hours=1))
+        )
+    world.finish(migrate_job())
+    assert migrations(world, "a")[0][:2] == ("copy", "done")
+    assert migrations(world, "calm") == [
+        ("copy", "skipped", "peak_over"), ("remove", "skipped", "earlier_move_skipped"),
+    ]  # fmt: skip
+    (alert,) = api.get("/v1/alerts").json["items"]
+    assert (alert["kind"], alert["data"]["objects"]) == ("prewarm_late", 2)

@@ -1,0 +1,135 @@
+"""Which hours of the week are a recurring peak, when it comes next, and whether a copy for its time is worth it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.domain.peaks import HOUR, WEEK, WEEKS, Hour, next_peaks
+from app.domain.placement_problem import Held
+from app.domain.prewarming import begins, prewarm
+from app.domain.pricing import GB
+from app.domain.states import MoveKind
+from tests.unit.placement_cases import AWS, AZURE, DIRECT, GCP, ROUTED, item
+
+NOW = datetime(2026, 6, 3, 9, 20, tzinfo=UTC)
+"""A Wednesday."""
+MONDAY = datetime(2026, 6, 8, 8, tzinfo=UTC)
+"""The next one, at eight."""
+
+
+def weekly(first, hours=2, reads=200, weeks=WEEKS, region="eu-west-1", size=GB):
+    """Reads in the hours from `first` on, in so many weeks before."""
+    return [
+        Hour(first - week * WEEK + step * HOUR, region, reads, reads * size)
+        for week in range(1, weeks + 1)
+        for step in range(hours)
+    ]
+
+
+def found(hours, now=NOW, within=WEEK, background=0.0):
+    mean = sum(hour.reads for hour in hours) / (WEEKS * 168) + background
+    return next_peaks(hours, mean, now, within)
+
+
+def test_a_weekly_peak_is_expected_at_its_next_time_with_its_mean():
+    (peak,) = found(weekly(MONDAY))
+    assert (peak.begins, peak.ends, peak.weeks, peak.hours) == (MONDAY, MONDAY + 2 * HOUR, 4, 2)
+    assert peak.reads == pytest.approx(400)
+    assert peak.demand.bytes == pytest.approx(400 * GB * 12)
+    assert [entry.region for entry in peak.demand.regions] == ["eu-west-1"]
+
+
+def test_three_weeks_of_four_are_enough_and_two_are_not():
+    (peak,) = found(weekly(MONDAY, weeks=3))
+    assert (peak.weeks, peak.reads) == (3, pytest.approx(300))
+    assert found(weekly(MONDAY, weeks=2)) == []
+
+
+def test_a_daily_peak_is_seven_and_the_next_one_is_tomorrow():
+    hours = [hour for day in range(7) for hour in weekly(MONDAY + timedelta(days=day), hours=1)]
+    peaks = sorted(found(hours), key=lambda peak: peak.begins)
+    assert len(peaks) == 7
+    assert peaks[0].begins == datetime(2026, 6, 4, 8, tzinfo=UTC)
+    assert [peak.begins for peak in found(hours, within=timedelta(days=1))] == [peaks[0].begins]
+
+
+def test_a_peak_over_the_end_of_the_week_is_one():
+    sunday = datetime(2026, 6, 7, 22, tzinfo=UTC)
+    (peak,) = found(weekly(sunday, hours=5))
+    assert (peak.begins, peak.ends, peak.weeks) == (sunday, sunday + 5 * HOUR, 4)
+
+
+def test_what_is_always_read_has_no_peak():
+    hours = weekly(MONDAY - 5 * timedelta(days=1), hours=168, reads=50)
+    assert found(hours) == []
+    assert found(weekly(MONDAY, reads=40), background=40) == []
+
+
+def test_the_hour_that_goes_on_is_neither_seen_nor_planned_for():
+    hours = weekly(NOW.replace(minute=0), hours=1)
+    (peak,) = next_peaks([*hours, Hour(NOW.replace(minute=0), "x", 10**6, 0)], 1.2, NOW, WEEK + HOUR)
+    assert peak.begins == NOW.replace(minute=0) + WEEK
+
+
+def test_what_comes_later_changes_nothing():
+    hours = weekly(MONDAY)
+    later = [Hour(NOW + 5 * HOUR + step * HOUR, "eu-west-1", 1000, 0) for step in range(100)]
+    assert next_peaks([*hours, *later], 1.0, NOW, WEEK) == next_peaks(hours, 1.0, NOW, WEEK)
+
+
+def test_weeks_that_differ_make_the_peak_less_sure():
+    (same,) = found(weekly(MONDAY))
+    mixed = [replace(hour, reads=hour.reads * (4 if hour.begins < NOW - 2 * WEEK else 1)) for hour in weekly(MONDAY)]
+    (other,) = found(mixed)
+    assert other.demand.shape < same.demand.shape
+
+
+def peak_of(region, reads=200, size=GB):
+    return found(weekly(MONDAY, reads=reads, region=region, size=size))[0]
+
+
+def test_a_copy_near_the_readers_is_made_before_the_peak_and_removed_after_it():
+    at_gcp = item(size=GB)
+    peak = peak_of("europe-west1")
+    decision = prewarm((AWS, AZURE, GCP), at_gcp, peak, NOW)
+    copy, remove = decision.moves
+    assert (copy.kind, copy.from_site, copy.to_site, copy.to_class) == (MoveKind.COPY, "aws-eu", "gcp-eu", "STANDARD")
+    assert (remove.kind, remove.from_site) == (MoveKind.REMOVE, "gcp-eu")
+    assert copy.times.not_before == begins(peak, GB) < copy.times.ready_by == peak.begins < copy.times.useful_until
+    assert remove.times.not_before == peak.ends == copy.times.useful_until
+    # 400 GB from AWS to another cloud at $0.09, of which one is paid all the same, for the copy
+    assert decision.today_cost.egress == pytest.approx(36.0, rel=0.01)
+    assert decision.cost.total < 0.2
+    assert "Mon 08 Jun 08:00 to 10:00 UTC, 400 reads expected, busy in 4 of 4 weeks" in decision.reason
+
+
+def test_a_peak_that_does_not_pay_its_copy_changes_nothing():
+    assert prewarm((AWS, AZURE, GCP), item(size=GB), peak_of("europe-west1", size=GB // 1000), NOW) is None
+
+
+def test_readers_who_go_to_the_address_gain_nothing_from_a_copy_elsewhere():
+    assert prewarm((AWS, AZURE, GCP), item(size=GB, rules=DIRECT), peak_of("europe-west1"), NOW) is None
+
+
+def test_a_class_without_retrieval_fees_for_the_time_of_the_peak_and_back():
+    cold = item(size=GB, rules=DIRECT, held=(Held("aws-eu", "GLACIER_IR", 200.0, True),))
+    decision = prewarm((AWS,), cold, peak_of("eu-west-1"), NOW)
+    there, back = decision.moves
+    assert (there.kind, there.to_class, back.kind, back.to_class) == (
+        MoveKind.CLASS, "STANDARD", MoveKind.CLASS, "GLACIER_IR",
+    )  # fmt: skip
+    assert back.times.not_before == there.times.useful_until
+    assert decision.cost.total < decision.today_cost.total / 10
+
+
+def test_residency_and_diversity_hold_for_a_copy_of_an_hour_too():
+    kept = replace(ROUTED, sites=frozenset({"aws-eu", "azure-we"}))
+    decision = prewarm((AWS, AZURE, GCP), item(size=GB, rules=kept), peak_of("europe-west1"), NOW)
+    assert decision is None or decision.moves[0].to_site == "azure-we"
+
+
+def test_what_cannot_be_there_in_time_is_not_begun():
+    peak = peak_of("europe-west1")
+    assert prewarm((AWS, AZURE, GCP), item(size=GB), peak, peak.begins - timedelta(minutes=30)) is not None
+    assert prewarm((AWS, AZURE, GCP), item(size=5000 * GB), peak, peak.begins - timedelta(hours=3)) is None
