@@ -14,7 +14,7 @@ from app.db.placement import Selection, World
 from app.db.session import session_scope
 from app.db.tables import Json, Plan
 from app.domain.placement import solve, totals
-from app.domain.placement_decisions import Decision, Verdict, decide
+from app.domain.placement_decisions import Decision, Verdict, believing, decide
 from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem, price
 from app.domain.placement_rows import Row, Use
@@ -152,7 +152,7 @@ def decide_block(draft: Draft, problem: Problem) -> list[Decision]:
     draft.changes += [decision for decision in decisions if decision.changes]
     draft.totals.add(decisions)
     draft.votes.add((decision.item.opinion, decision.ballot) for decision in decisions)
-    draft.baselines += baselines(costs, decisions)
+    draft.baselines += baselines(believing(costs, decisions), decisions)
     draft.infeasible += infeasible(problem, decisions)
     return decisions
 

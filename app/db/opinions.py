@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.db import models
@@ -19,7 +19,16 @@ NAME = "placement"
 """The model that voters learn."""
 LEAST_DAYS = 90
 """Days of accesses that voters learn from at least: the longest minimum duration."""
-AT_ONCE = 1000
+_UPSERT = text(
+    """insert into object_opinion as o (object_id, model_version_id, as_of, ballots, back_at)
+    select s.id, :model, :now, cast(s.ballots as jsonb), case when s.back then cast(:now as timestamptz) end
+    from unnest(cast(:ids as bigint[]), cast(:ballots as text[]), cast(:back as bool[])) as s (id, ballots, back)
+    join object on object.id = s.id order by s.id
+    on conflict (object_id) do update set model_version_id = excluded.model_version_id, as_of = excluded.as_of,
+        ballots = excluded.ballots, back_at = coalesce(excluded.back_at, o.back_at)
+    where o.as_of <= excluded.as_of
+        and (o.ballots <> excluded.ballots or o.model_version_id <> excluded.model_version_id)"""
+)
 
 
 @dataclass(frozen=True)
@@ -97,30 +106,15 @@ def returned(session: Session, ids: Sequence[int]) -> dict[int, datetime]:
 
 
 def save(session: Session, who: Voting, now: datetime, ballots: Mapping[int, Mapping[str, Json]]) -> None:
-    """Keeps what is said now, in the order of ids; what is newer already stays."""
+    """Keeps what is said now; what is newer already stays."""
     ids = sorted(ballots)
-    for start in range(0, len(ids), AT_ONCE):
-        rows = [
-            {
-                "object_id": number,
-                "model_version_id": who.model_id,
-                "as_of": now,
-                "ballots": ballots[number],
-                "back_at": now if any(entry["back"] for entry in ballots[number].values()) else None,
-            }
-            for number in ids[start : start + AT_ONCE]
-        ]
-        statement = insert(ObjectOpinion).values(rows)
-        new, changed = statement.excluded, ObjectOpinion.ballots != statement.excluded.ballots
-        statement = statement.on_conflict_do_update(
-            index_elements=[ObjectOpinion.object_id],
-            set_={
-                "model_version_id": new.model_version_id,
-                "as_of": new.as_of,
-                "ballots": new.ballots,
-                "back_at": func.coalesce(new.back_at, ObjectOpinion.back_at),
-            },
-            where=(ObjectOpinion.as_of <= new.as_of)
-            & (changed | (ObjectOpinion.model_version_id != new.model_version_id)),
-        )
-        session.execute(statement)
+    session.execute(
+        _UPSERT,
+        {
+            "model": who.model_id,
+            "now": now,
+            "ids": ids,
+            "ballots": [json.dumps(ballots[number]) for number in ids],
+            "back": [any(entry["back"] for entry in ballots[number].values()) for number in ids],
+        },
+    )

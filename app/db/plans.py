@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -19,6 +20,7 @@ from app.domain.states import PLAN_TRANSITIONS, ObjectState, PlanState, check_tr
 from app.errors import FieldError, NotFound, PlanStale, PreconditionFailed
 
 DRIFT_SHOWN = 20
+MOVES_AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,17 @@ def save(session: Session, plan: Plan, decisions: Iterable[Decision], world: Wor
     """Adds a plan and the moves of its decisions, in bulk. plan.moves must already say how many."""
     session.add(plan)
     session.flush()
-    rows = [row for decision in decisions for row in _rows(plan.id, decision, world)]
-    if rows:
-        session.execute(insert(Move), rows)
+    # nulls are written: otherwise each change of which columns are null begins another statement
+    statement = insert(Move).execution_options(render_nulls=True)
+    for some in _batched((row for decision in decisions for row in _rows(plan.id, decision, world)), MOVES_AT_ONCE):
+        session.execute(statement, some)
     return plan
+
+
+def _batched(rows: Iterable[Json], size: int) -> Iterator[list[Json]]:
+    remaining = iter(rows)
+    while some := list(islice(remaining, size)):
+        yield some
 
 
 def _rows(plan_id: int, decision: Decision, world: World) -> list[Json]:

@@ -15,7 +15,7 @@ import numpy as np
 from app.domain import placement_conflicts
 from app.domain.demand import RegionReads
 from app.domain.placement import ReplicaSet, Split, gamma_quantile, monthly, split, structures
-from app.domain.placement_decisions import Decision, Verdict, decide, describe, usd
+from app.domain.placement_decisions import Decision, Verdict, believing, decide, describe, usd
 from app.domain.placement_problem import Costs, Item, Problem, price
 from app.domain.placement_sets import Structure
 from app.domain.pricing import MONTH_DAYS
@@ -39,6 +39,7 @@ def explain(problem: Problem) -> dict[str, Any]:
     """The explanation of a problem of one object, all money in $ a month unless the name says otherwise."""
     costs = price(problem)
     (decision,) = decide(costs)
+    costs = believing(costs, [decision])
     (shape,) = structures(costs)
     found = sorted(candidates(costs, shape), key=lambda entry: (bool(entry.ruled_out), entry.cost.total))
     sites = [problem.sites[costs.pairs[column].site] for column in decision.chosen.columns]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,6 +59,17 @@ class Split:
     def total(self) -> float:
         """The objective."""
         return self.recurring + self.one_off + self.end
+
+
+def with_reads(cost: Split, factor: float) -> Split:
+    """The same set when it is read so many times as often; what a managed class keeps is taken to cost the same."""
+    return replace(
+        cost,
+        requests=cost.requests * factor,
+        retrieval=cost.retrieval * factor,
+        egress=cost.egress * factor,
+        sla_penalty=cost.sla_penalty * factor,
+    )
 
 
 def split(costs: Costs, row: int, chosen: ReplicaSet) -> Split:

@@ -6,7 +6,6 @@ costs, with at least the wanted probability, and not again within the least resi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,16 +18,17 @@ from app.domain.placement import (
     Split,
     breaches,
     monthly,
-    saving_probability,
     solve,
     split,
     structures,
     today,
+    with_reads,
 )
-from app.domain.placement_problem import READABLE, Costs, Item
+from app.domain.placement_gate import believed, check, expected
+from app.domain.placement_problem import READABLE, Costs, Item, price
 from app.domain.placement_sets import Structure
 from app.domain.placement_votes import ballots, voted
-from app.domain.pricing import MONTH_DAYS
+from app.domain.pricing import MONTH_DAYS, Floats
 from app.domain.states import MoveKind
 from app.domain.votes import VOTERS, Ballot
 
@@ -76,7 +76,10 @@ class PlannedMove:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided about one object and why. `best` is the cheapest set, before the gate."""
+    """What was decided about one object and why. `best` is the cheapest set, before the gate.
+
+    The item's demand is the one believed in: other than expected where those who voted for the change believe so.
+    """
 
     item: Item
     verdict: Verdict
@@ -133,6 +136,14 @@ def decide(costs: Costs, chosen: Sequence[ReplicaSet | None] | None = None) -> l
     return [_decide(costs, row, shape, best[row], mended[row]) for row, shape in enumerate(shapes)]
 
 
+def believing(costs: Costs, decisions: Sequence[Decision]) -> Costs:
+    """The same costs with the reads that each decision believes in."""
+    items = tuple(decision.item for decision in decisions)
+    if all(item is known for item, known in zip(items, costs.problem.items, strict=True)):
+        return costs
+    return replace(price(replace(costs.problem, items=items)), may_read=costs.may_read)
+
+
 def _keeping_classes(costs: Costs) -> Costs:
     """The same costs with every class closed that would replace one that may stay: what mends a breach and no more."""
     rows = []
@@ -158,9 +169,12 @@ def _decide(costs: Costs, row: int, shape: Structure, best: ReplicaSet | None, m
         )
     new_cost = split(costs, row, best)
     ballot = ballots(costs, row, now.primary).get(costs.pairs[best.primary].site)
+    gain = None if ballot is None else expected(costs, now, best, ballot)
+    reads = believed(now_cost, new_cost, gain)
+    item = item if reads == 1 else replace(item, demand=item.demand.times(reads))
+    now_cost, new_cost = with_reads(now_cost, reads), with_reads(new_cost, reads)
     before = split(costs, row, mended) if broken and mended is not None else now_cost
-    gain = None if ballot is None else _expected(costs, now, best, ballot)
-    gate, probability = _gate(costs, item, before, new_cost, gain)
+    gate, probability = check(costs, item, before, new_cost, gain)
     if broken and gate and mended is not None:  # what goes beyond mending must clear the gate as well
         best, new_cost, gate = mended, before, ()
     if best.columns == now.columns:
@@ -171,43 +185,19 @@ def _decide(costs: Costs, row: int, shape: Structure, best: ReplicaSet | None, m
         verdict = Verdict.STAY
     else:
         verdict = Verdict.HELD if gate else Verdict.MOVE
-    moves = _moves(costs, row, now, best) if verdict in (Verdict.MOVE, Verdict.MUST) else ()
+    moves = _moves(costs, row, (now, best), reads) if verdict in (Verdict.MOVE, Verdict.MUST) else ()
     decision = Decision(
         item, verdict, now, now_cost, best, new_cost, costs.horizon_days, broken, gate, probability, "", moves, ballot
     )
     return replace(decision, reason=_reason(costs, decision, best, new_cost))
 
 
-def _expected(costs: Costs, now: ReplicaSet, best: ReplicaSet, ballot: Ballot) -> float | None:
-    """$ that the voters expect of another class in place, its change paid; None where they were not asked for that."""
-    old, new = costs.pairs[now.primary], costs.pairs[best.primary]
-    if old.site != new.site or old.name == new.name:
-        return None
-    return math.inf if ballot.back else ballot.gain(new.name)
+def _moves(costs: Costs, row: int, sets: tuple[ReplicaSet, ReplicaSet], reads: float) -> tuple[PlannedMove, ...]:
+    """The moves from today's set to the best one, in an order in which copies are added before others go.
 
-
-def _gate(costs: Costs, item: Item, now: Split, new: Split, gain: float | None) -> tuple[tuple[str, ...], float]:
-    """What speaks against a voluntary change from one set to another, and the probability that it saves money.
-
-    gain: $ that the voters expect of the change; it then stands for the saving, and their agreement for being sure.
+    reads: how many times the expected ones they are priced with.
     """
-    rules, reasons = item.rules, []
-    price_of_change = new.one_off - now.one_off
-    saving = now.recurring + now.end - new.recurring - new.end if gain is None else gain + price_of_change
-    if price_of_change > 0 and saving < rules.payback * price_of_change:
-        times = saving / price_of_change
-        reasons.append(f"in {costs.horizon_days:.0f} days it saves {times:.1f} times its cost, not {rules.payback:g}")
-    per_demand = now.serve - new.serve
-    probability = saving_probability(item, now.total - new.total - per_demand, per_demand, costs.horizon_days)
-    if gain is None and probability < rules.confidence:
-        reasons.append(f"it saves with probability {probability:.2f}, not {rules.confidence:g}")
-    if item.days_since_move is not None and item.days_since_move < rules.min_residency_days:
-        reasons.append(f"it was moved {item.days_since_move:.1f} days ago, not {rules.min_residency_days:g}")
-    return tuple(reasons), probability
-
-
-def _moves(costs: Costs, row: int, now: ReplicaSet, best: ReplicaSet) -> tuple[PlannedMove, ...]:
-    """The moves from today's set to the best one, in an order in which copies are added before others go."""
+    now, best = sets
     held = {costs.pairs[column].site: column for column in now.columns}
     wanted = {costs.pairs[column].site: column for column in best.columns}
     added = [column for site, column in wanted.items() if site not in held]
@@ -222,22 +212,23 @@ def _moves(costs: Costs, row: int, now: ReplicaSet, best: ReplicaSet) -> tuple[P
         (MoveKind.CLASS, held[site], column) for site, column in wanted.items() if held.get(site, column) != column
     ]
     steps += [(MoveKind.REMOVE, old, None) for old in removed[len(added) :]]
-    return tuple(_priced(costs, row, now, best, *step) for step in steps)
+    served = reads * costs.serve[row]
+    return tuple(_priced(costs, row, (now.primary, best.primary), served, *step) for step in steps)
 
 
 def _priced(
-    costs: Costs, row: int, now: ReplicaSet, best: ReplicaSet, kind: MoveKind, source: int, target: int | None
+    costs: Costs, row: int, primaries: tuple[int, int], served: Floats, kind: MoveKind, source: int, target: int | None
 ) -> PlannedMove:
     """One move with its share of the set's money: its own storage and fees, and the reads that begin or end there."""
     delta = 0.0 if target is None else float(costs.storage[row, target])
     one_off = 0.0 if target is None else float(costs.move[row, target])
-    if target == best.primary:
-        delta += float(costs.serve[row, target])
+    if target == primaries[1]:
+        delta += float(served[target])
     if kind is not MoveKind.COPY:
         delta -= float(costs.storage[row, source])
         one_off += float(costs.leave[row, costs.pairs[source].site])
-        if source == now.primary:
-            delta -= float(costs.serve[row, source])
+        if source == primaries[0]:
+            delta -= float(served[source])
     from_pair, to_pair = costs.pairs[source], None if target is None else costs.pairs[target]
     sites = costs.problem.sites
     return PlannedMove(

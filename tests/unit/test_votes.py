@@ -1,5 +1,7 @@
 """The count of votes: two of three on one pair, else as it lies; what rules demand asks nobody."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -92,6 +94,17 @@ def test_the_gate_stands_on_top_and_asks_what_the_voters_expect():
     assert rich.verdict is Verdict.MOVE, "their agreement stands for being sure"
 
 
+def test_a_change_that_expected_reads_would_not_pay_is_priced_with_those_that_its_voters_believe_in():
+    decision = decided(asked(HOT, IR, IR, gains=(0, 1.0, 3.0), reads=200))
+    assert to(decision) == [("class", "aws-eu", IR)]
+    assert decision.today_cost.total - decision.cost.total == pytest.approx(2.0)
+    assert decision.item.demand.reads < 200 / 30
+    assert sum(move.monthly_delta for move in decision.moves) == pytest.approx(decision.monthly_delta)
+    assert decision.monthly_delta < 0
+    usual = decided(asked(HOT, IR, IR, gains=(0, 1.0, 3.0), reads=0.1))
+    assert usual.item.demand.reads == pytest.approx(0.1 / 30), "expected reads pay it already"
+
+
 def test_what_reads_have_made_too_dear_comes_back_whatever_it_is_expected_to_save():
     strict = replace(OPEN, payback=1.5)
     held = (Held("aws-eu", IR, 200.0, True),)
@@ -170,3 +183,9 @@ def test_a_budget_holds_back_what_was_voted_for():
     costs = voted(price(problem(*some, sites=(AWS,))), or_stay=True)
     left = decide(costs, solve_coupled(costs, [Row(Use.MOVES, 1)]).chosen)
     assert [entry.verdict for entry in left] == [Verdict.STAY, Verdict.STAY, Verdict.MOVE]
+
+
+def test_workers_load_the_compiler_only_when_voters_are_asked():
+    code = "import sys, workers.placement, workers.models, workers.what_if; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
