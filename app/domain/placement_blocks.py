@@ -71,8 +71,6 @@ class Blocks:
     def __init__(self, batches: Sequence[Batch], limits: Floats, labels: Rows, prices: Sequence[Floats] = ()) -> None:
         self.batches, self.limits, self.labels = batches, limits, labels
         self.count = int(labels.max(initial=-1)) + 1
-        self.best, self.at = -np.inf, np.zeros(len(limits))
-        """The best bound, and at which prices it was found."""
         self.prices: list[Floats] = []
         self.cost = np.zeros((0, self.count))
         self.usage = np.zeros((0, len(limits), self.count))
@@ -82,6 +80,35 @@ class Blocks:
         free = np.abs(self.usage[0].sum(axis=1)) if prices else np.zeros(len(limits))
         scale = np.maximum(np.abs(limits), free)
         self.scale = np.where(scale > 0, scale, 1.0)
+
+    @property
+    def worth(self) -> Floats:
+        """[round] what all sets cost at the round's prices, what they use included."""
+        worth: Floats = self.cost.sum(axis=1) + np.einsum("kr,krb->k", np.array(self.prices), self.usage)
+        return worth
+
+    @property
+    def bounds(self) -> Floats:
+        """[round] what no placement within the limits can cost less than."""
+        bounds: Floats = self.worth - np.array(self.prices) @ self.limits
+        return bounds
+
+    @property
+    def best(self) -> float:
+        """The best bound."""
+        return float(self.bounds.max())
+
+    @property
+    def at(self) -> Floats:
+        """The prices of the best bound."""
+        return self.prices[int(self.bounds.argmax())]
+
+    def apart(self, prices: Floats, scale: Floats) -> tuple[Floats, Floats]:
+        """[round, block] what a column loses against the best at some prices, and how far its use lies from that's."""
+        worth = self.cost + np.einsum("r,krb->kb", prices, self.usage)
+        now = self.usage[worth.argmin(axis=0), :, np.arange(self.count)].T
+        span: Floats = (np.abs(self.usage - now) / scale[:, None]).max(axis=1)
+        return worth - worth.min(axis=0), span
 
     @property
     def above(self) -> Floats:
@@ -103,9 +130,6 @@ class Blocks:
         fresh = np.ones(self.count, bool)
         for earlier, use in zip(self.cost, self.usage, strict=True):
             fresh &= (earlier != cost) | (use != usage).any(axis=0)
-        value = float(cost.sum() + prices @ (usage.sum(axis=1) - self.limits))
-        if value > self.best:
-            self.best, self.at = value, prices
         self.prices.append(prices)
         self.cost, self.usage = np.vstack([self.cost, [cost]]), np.concatenate([self.usage, [usage]])
         self.fresh = np.vstack([self.fresh, [fresh]])

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from app.domain.placement import ReplicaSet, couple, read_off, totals
-from app.domain.placement_fleet import SLACK, Fleet, Status, solve_fleet
+from app.domain.placement_fleet import Fleet, Status, solve_fleet
 from app.domain.placement_kernel import cheapest
 from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import Costs
+from app.domain.placement_rest import SLACK
 from app.domain.placement_rows import Coupled, Row, counted, used
 from app.domain.pricing import Floats
 
@@ -79,7 +80,7 @@ def solve_coupled(
     chosen: list[ReplicaSet | None] = [None] * len(costs.problem.items)
     for entry, choice in zip(fleet, solved.choices or (), strict=solved.choices is not None):
         read_off(entry, choice, chosen)
-    result = _solution(costs, rows, tuple(chosen), solved, "dual prices, fixing and an exact rest")
+    result = _solution(costs, rows, tuple(chosen), solved, "dual prices, a mix of blocks and an exact rest")
     if len(chosen) <= small and result.status not in (Status.OPTIMAL, Status.INFEASIBLE):
         result = _exact(costs, rows, result, seconds)
     return replace(result, seconds=time.perf_counter() - started)

@@ -7,15 +7,16 @@ the mix is made whole, and what hangs on the prices is solved exactly. Loaded by
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
-from app.domain.placement_blocks import Blocks, Mix, Whole, alike, parts
-from app.domain.placement_kernel import CLOSED, Batch, Choice, account, cheapest
-from app.domain.placement_rest import REST, better
+from app.domain.placement_blocks import Blocks, Mix, alike, parts
+from app.domain.placement_heavy import decide
+from app.domain.placement_kernel import CLOSED, Batch, Choice, account
+from app.domain.placement_rest import SLACK, TURNS, chosen, improved, kept, made_whole
 from app.domain.pricing import Floats
 
 SAMPLES = (1_000, 20_000)
@@ -28,22 +29,16 @@ DEAR = 10.0
 """What exceeding a row by all of its limit costs at first, in the cost of all objects."""
 ACTIVE = 1e-3
 """Prices with a smaller share of a sample's mix are not looked at again."""
-WHOLE = 8
-"""Turns in which the mix is made whole, each time in less room."""
-CLOSE = 1e-5
+FEW = 600
+"""So few objects are mixed one by one, and solved exactly together."""
+CLOSE = 3e-5
 """A gap that no exact rest need better."""
-TURNS, TURN_S = 6, 4.0
-"""Turns of the exact rest at most, and seconds for each."""
 NUDGES = (0.02, 0.05, 0.1, 0.3)
 """How far prices are moved for further sets of few objects, so that whole ones fill what the rows leave."""
-WIDER = (1.0, 30.0, 1e3, 1e5)
-"""How much dearer each row is made in turn where no whole sets fit, in the mean cost of an object for all its limit."""
 PROVEN = 1e-7
 """What objects must use beyond the limits at some prices, relative to the limits: more is no rounding."""
 EXACT = 1e-9
 """A gap below which a result counts as optimal."""
-SLACK = 1e-9
-"""What sums of floating-point numbers may differ by, relative to a row's limit."""
 
 
 class Status(StrEnum):
@@ -96,71 +91,62 @@ def solve_fleet(
     labels = np.zeros(sum(batch.size for batch in batches), int)
     free = Blocks(batches, limits, labels, [np.zeros(len(limits))])
     whole = free.sum(labels[:1], labels[:1])
-    if _kept(free, whole):
-        return _ended(free, whole, offset, started, 0)
+    if kept(free, whole):
+        return _ended(free, chosen(free, whole), free.best, offset, started, 0)
     dear = DEAR * (abs(free.best) or 1.0) / free.scale
     blocks, mix = _price(free, dear, rng, until)
     if (mix.short > PROVEN * blocks.scale).any() and _impossible(free, until):
         zero = np.zeros(len(limits))
         return Fleet(Status.INFEASIBLE, None, np.inf, np.inf, zero, zero, time.perf_counter() - started, 0)
-    whole, exact = _improved(blocks, _whole(blocks, mix, dear, until), offset, rng, until)
-    return _ended(blocks, whole, offset, started, exact)
+    choices, bound, exact = _placed(blocks, mix, dear, offset, rng, until)
+    return _ended(blocks, choices, bound, offset, started, exact)
 
 
-def _kept(blocks: Blocks, whole: Whole) -> bool:
-    return bool((whole.used - blocks.limits <= SLACK / 2 * np.abs(blocks.limits)).all())
+def _placed(
+    blocks: Blocks, mix: Mix, dear: Floats, offset: float, rng: np.random.Generator, until: float
+) -> tuple[tuple[Choice, ...] | None, float, int]:
+    """Whole sets from the mix, a bound, and how many objects one exact program has held.
+
+    Where whole sets cost more than the gap that is wanted, the heaviest objects are decided before the others.
+    """
+    total, close = len(blocks.labels), CLOSE * abs(mix.cost + offset)
+    whole = made_whole(blocks, mix, dear, until)
+    exact = 0
+    if whole.cost - blocks.best > close or not kept(blocks, whole):
+        turns = 1 if total > FEW and kept(blocks, whole) else TURNS
+        whole, exact = improved(blocks, whole, close, rng, until, turns)
+    if not kept(blocks, whole):
+        return None, blocks.best, exact
+    gap = whole.cost - blocks.best
+    if gap <= close or total <= FEW:
+        return chosen(blocks, whole), blocks.best, exact
+    heavy = decide(blocks, gap, close / 3, dear, until)
+    if heavy is None:
+        whole, exact = improved(blocks, whole, close, rng, until)
+        return chosen(blocks, whole), blocks.best, exact
+    others = heavy.others
+    rest, more = improved(others, made_whole(others, heavy.mix, dear, until), close / 2, rng, until)
+    exact = max(exact, more, len(heavy.objects))
+    if kept(others, rest) and heavy.cost + rest.cost < whole.cost:
+        return heavy.joined(blocks.batches, chosen(others, rest)), max(blocks.best, heavy.bound), exact
+    return chosen(blocks, whole), max(blocks.best, heavy.bound), exact
 
 
-def _improved(blocks: Blocks, whole: Whole, offset: float, rng: np.random.Generator, until: float) -> tuple[Whole, int]:
-    """Turns of the exact rest, until the gap is small; and how many objects one turn has held."""
-    total, kept, turn = len(blocks.labels), _kept(blocks, whole), 0
-    while turn < TURNS and time.perf_counter() < until:
-        if kept and (whole.cost - blocks.best <= CLOSE * abs(whole.cost + offset) or (turn and total <= REST)):
-            break
-        if turn and not kept:
-            _spare(blocks, WIDER[min(turn, len(WIDER)) - 1])
-        left = min(TURN_S, until - time.perf_counter())
-        found = better(blocks, whole, left, FINE * abs(whole.cost + offset), rng)
-        turn += 1
-        if found is not None and _kept(blocks, found) and (not kept or found.cost < whole.cost):
-            whole, kept = found, True
-    return whole, min(REST, total) * (turn > 0)
-
-
-def _spare(blocks: Blocks, factor: float) -> None:
-    """Looks at sets that spare one row, each in turn: those at hand do not fit the limits as wholes."""
-    unit = factor * abs(blocks.best) / blocks.scale / len(blocks.labels)
-    for row in range(len(unit)):
-        blocks.look(blocks.at + np.where(np.arange(len(unit)) == row, unit, 0.0))
-
-
-def _ended(blocks: Blocks, whole: Whole, offset: float, started: float, exact: int) -> Fleet:
+def _ended(
+    blocks: Blocks, choices: tuple[Choice, ...] | None, bound: float, offset: float, started: float, exact: int
+) -> Fleet:
     """The outcome; cost and use are summed anew from the choices, and each row is checked once more."""
-    choices = tuple(_choices(blocks, whole))
-    sums = [account(batch, choice, len(blocks.limits)) for batch, choice in zip(blocks.batches, choices, strict=True)]
-    objective = float(sum(cost.sum() for cost, _ in sums)) + offset
-    used = np.sum([use.sum(axis=1) for _, use in sums], axis=0) if sums else np.zeros(len(blocks.limits))
-    kept = (used - blocks.limits <= SLACK * np.abs(blocks.limits)).all()
-    fleet = Fleet(
-        Status.FEASIBLE, choices, objective, blocks.best + offset, blocks.at, used, time.perf_counter() - started, exact
-    )
-    if not kept:
-        return replace(fleet, status=Status.TIME_LIMIT, choices=None, objective=np.inf, used=np.zeros(len(used)))
+    rows = len(blocks.limits)
+    objective, used, status = np.inf, np.zeros(rows), Status.TIME_LIMIT
+    if choices is not None:
+        sums = [account(batch, choice, rows) for batch, choice in zip(blocks.batches, choices, strict=True)]
+        objective = float(sum(cost.sum() for cost, _ in sums)) + offset
+        used = np.sum([use.sum(axis=1) for _, use in sums], axis=0) if sums else used
+        status = Status.FEASIBLE
+    if (used - blocks.limits > SLACK * np.abs(blocks.limits)).any():
+        choices, objective, used, status = None, np.inf, np.zeros(rows), Status.TIME_LIMIT
+    fleet = Fleet(status, choices, objective, bound + offset, blocks.at, used, time.perf_counter() - started, exact)
     return replace(fleet, status=Status.OPTIMAL) if fleet.gap <= EXACT else fleet
-
-
-def _choices(blocks: Blocks, whole: Whole) -> Iterator[Choice]:
-    """The sets that objects take, by batch."""
-    start = 0
-    for batch in blocks.batches:
-        taken = whole.taken[start : start + batch.size]
-        held, read = np.zeros(batch.hold.shape, bool), np.zeros(batch.hold.shape, bool)
-        for number in np.unique(taken):
-            objects = np.flatnonzero(taken == number)
-            choice = cheapest(batch.take(objects), blocks.prices[number])
-            held[:, objects], read[:, objects] = choice.held, choice.read
-        yield Choice(held, read)
-        start += batch.size
 
 
 def _price(free: Blocks, dear: Floats, rng: np.random.Generator, until: float) -> tuple[Blocks, Mix]:
@@ -170,11 +156,11 @@ def _price(free: Blocks, dear: Floats, rng: np.random.Generator, until: float) -
         if 2 * wanted < total:
             share = wanted / total
             some = parts(free.batches, np.flatnonzero(rng.random(total) < share))
-            blocks = Blocks(some, free.limits * share, alike(some, prices, BLOCKS), prices)
+            blocks = Blocks(some, free.limits * share, alike(some, prices, BLOCKS // 4), prices)
             mix = blocks.climb(dear, ROUGH, until)
             active = np.flatnonzero(mix.shares.sum(axis=1) > ACTIVE * blocks.count)
             prices = [*(blocks.prices[number] for number in active), blocks.at, mix.prices]
-    alone = total <= REST
+    alone = total <= FEW
     blocks = Blocks(
         free.batches, free.limits, np.arange(total) if alone else alike(free.batches, prices, BLOCKS), prices
     )
@@ -184,18 +170,6 @@ def _price(free: Blocks, dear: Floats, rng: np.random.Generator, until: float) -
             blocks.look(blocks.at * (1 + size * rng.uniform(-1, 1, len(dear))))
         mix = blocks.mix(blocks.limits, dear)
     return blocks, mix
-
-
-def _whole(blocks: Blocks, mix: Mix, dear: Floats, until: float) -> Whole:
-    """The mix made whole: where it exceeds a row, again in less room."""
-    room = blocks.limits
-    whole = blocks.whole(mix, room, dear)
-    for turn in range(WHOLE):
-        if _kept(blocks, whole) or time.perf_counter() > until:
-            break
-        room = room - 2.0**turn * np.maximum(whole.used - blocks.limits, 0.0)
-        whole = blocks.whole(blocks.mix(room, dear), room, dear)
-    return whole
 
 
 def _impossible(free: Blocks, until: float) -> bool:

@@ -130,7 +130,8 @@ def _program(
     status = pulp.LpStatus[program.status].lower()
     if program.sol_status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
         return "infeasible" if status == "infeasible" else "time_limit", float("inf"), {}
-    status = "optimal" if program.status == pulp.LpStatusOptimal else "feasible"
+    proven = program.solverModel.getModelStatus().name == "kOptimal"  # PuLP calls a limit of time optimal as well
+    status = "optimal" if proven else "feasible"
     return status, float(program.solverModel.getInfo().mip_gap), {entry.row: _read_off(entry) for entry in objects}
 
 

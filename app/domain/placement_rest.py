@@ -1,83 +1,151 @@
-"""The exact rest of a fleet: some objects that hang on the prices, solved by HiGHS in the room that all others leave.
+"""Whole sets from a mix: its shares made whole, then some objects at a time solved exactly by HiGHS.
 
 Loaded by workers and benchmarks only. What stands may exceed rows or cost too much; each turn mends or betters it.
 """
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csc_array
+from scipy.sparse import csc_array, hstack
 
-from app.domain.placement_blocks import Blocks, Whole, parts
-from app.domain.placement_kernel import Rows
+from app.domain.placement_blocks import Blocks, Mix, Whole, parts
+from app.domain.placement_kernel import Choice, Rows, cheapest
 from app.domain.pricing import Floats
 
-REST = 900
+SLACK = 1e-9
+"""What sums of floating-point numbers may differ by, relative to a row's limit."""
+WHOLE = 8
+"""Turns in which the mix is made whole, each time in less room."""
+TURNS, TURN_S = 6, 1.0
+"""Turns of the exact rest at most, and seconds for each."""
+REST = 600
 """Objects that are solved exactly in one turn."""
-NEAR = 4
-"""Of so many times as many that hang on the prices most, drawn anew for each turn."""
-LOOKED_AT = 20_000
+LOOKED_AT = 10_000
 """Those that hang on the prices are sought among so many, drawn at random."""
-TOLERANCE = 1e-6
-"""What HiGHS takes for kept of a row near 1."""
+WIDER = (1.0, 30.0, 1e3, 1e5)
+"""How much dearer each row is made in turn where no whole sets fit, in the mean cost of an object for all its limit."""
+TIGHTER = 1e-7
+"""What is left of each row, relative to it, so that HiGHS's tolerance does not exceed it."""
+SHARE = 0.02
+"""A turn ends when so much of the gap is left to prove."""
 
 
-def better(blocks: Blocks, whole: Whole, seconds: float, gap: float, rng: np.random.Generator) -> Whole | None:
-    """The same with some objects solved exactly, to within a gap in dollars; None when nothing fits the rows."""
-    objects = _hanging(blocks, whole, rng)
-    alone = Blocks(parts(blocks.batches, objects), blocks.limits, np.arange(len(objects)), blocks.prices)
-    before = alone.sum(whole.taken[objects], alone.labels)
-    others = whole.without(before)
-    above = float(alone.above[before.taken, alone.labels].sum())
-    rounds = _program(alone, blocks.limits - others.used, seconds, gap / (above or 1.0))
-    return None if rounds is None else others.put(objects, alone.sum(rounds, alone.labels))
+def kept(blocks: Blocks, whole: Whole) -> bool:
+    """Whether every row is kept."""
+    return bool((whole.used - blocks.limits <= SLACK / 2 * np.abs(blocks.limits)).all())
 
 
-def _hanging(blocks: Blocks, whole: Whole, rng: np.random.Generator) -> Rows:
-    """The objects that give or take most of a row at the least loss, and some at random."""
-    total = len(whole.taken)
-    if total <= REST:
-        return np.arange(total)
+def made_whole(blocks: Blocks, mix: Mix, dear: Floats, until: float) -> Whole:
+    """The mix made whole: where it exceeds a row, again in less room."""
+    room = blocks.limits
+    whole = blocks.whole(mix, room, dear)
+    for turn in range(WHOLE):
+        if kept(blocks, whole) or time.perf_counter() > until:
+            break
+        room = room - 2.0**turn * np.maximum(whole.used - blocks.limits, 0.0)
+        whole = blocks.whole(blocks.mix(room, dear), room, dear)
+    return whole
+
+
+def improved(
+    blocks: Blocks, whole: Whole, close: float, rng: np.random.Generator, until: float, turns: int = TURNS
+) -> tuple[Whole, int]:
+    """Turns of the exact rest, until the cost is within `close` dollars of the bound; and how many objects one held."""
+    small, fits, turn = len(blocks.labels) <= REST, kept(blocks, whole), 0
+    while turn < turns and time.perf_counter() < until:
+        if fits and (whole.cost - blocks.best <= close or (turn and small)):
+            break
+        if turn and not fits:
+            _spare(blocks, WIDER[min(turn, len(WIDER)) - 1])
+        found = _better(blocks, whole, min(TURN_S, until - time.perf_counter()), rng)
+        turn += 1
+        if found is not None and kept(blocks, found) and (not fits or found.cost < whole.cost):
+            whole, fits = found, True
+    return whole, min(REST, len(blocks.labels)) * (turn > 0)
+
+
+def chosen(blocks: Blocks, whole: Whole) -> tuple[Choice, ...]:
+    """The sets that objects take, by batch."""
+    result, start = [], 0
+    for batch in blocks.batches:
+        taken = whole.taken[start : start + batch.size]
+        held, read = np.zeros(batch.hold.shape, bool), np.zeros(batch.hold.shape, bool)
+        for number in np.unique(taken):
+            objects = np.flatnonzero(taken == number)
+            choice = cheapest(batch.take(objects), blocks.prices[number])
+            held[:, objects], read[:, objects] = choice.held, choice.read
+        result.append(Choice(held, read))
+        start += batch.size
+    return tuple(result)
+
+
+def _spare(blocks: Blocks, factor: float) -> None:
+    """Looks at sets that spare one row, each in turn: those at hand do not fit the limits as wholes."""
+    at, unit = blocks.at, factor * abs(blocks.best) / blocks.scale / len(blocks.labels)
+    for row in range(len(unit)):
+        blocks.look(at + np.where(np.arange(len(unit)) == row, unit, 0.0))
+
+
+def _better(blocks: Blocks, whole: Whole, seconds: float, rng: np.random.Generator) -> Whole | None:
+    """The same with some objects solved exactly; None when nothing fits the rows.
+
+    Sets that lose more than the gap at the best prices are no part of anything better, and are left out.
+    """
+    prices, total = blocks.at, len(blocks.labels)
+    gap = max(whole.cost - blocks.best, 0.0) if kept(blocks, whole) else np.inf
     drawn = np.sort(rng.choice(total, min(total, LOOKED_AT), replace=False))
     alone = Blocks(parts(blocks.batches, drawn), blocks.limits, np.arange(len(drawn)), blocks.prices)
-    now = (whole.taken[drawn], np.arange(len(drawn)))
-    worth = alone.cost + np.einsum("r,krn->kn", blocks.at, alone.usage)
-    given = (np.abs(alone.usage - alone.usage[now[0], :, now[1]].T) / blocks.scale[:, None]).max(axis=1)
-    loss = np.abs(worth - worth[now])
-    ratio = np.divide(loss, given, out=np.full(loss.shape, np.inf), where=given > 0).min(axis=0)
-    nearest = np.lexsort((rng.random(len(drawn)), ratio))[: NEAR * REST]
-    return np.sort(drawn[rng.choice(nearest, REST, replace=False)])
+    loss, span = alone.apart(prices, blocks.scale)
+    open_ = alone.fresh & (loss <= gap)
+    open_[whole.taken[drawn], alone.labels] = True
+    picked = _hanging(np.where(open_, loss, np.inf), np.where(open_, span, 0.0), rng)
+    before = alone.sum(whole.taken[drawn], picked)
+    others = Whole(whole.taken, whole.cost - before.cost, whole.used - before.used)
+    rounds, owner = np.nonzero(open_[:, picked])
+    usage = alone.usage[rounds, :, picked[owner]].T / blocks.scale[:, None]
+    room = (blocks.limits - others.used) / blocks.scale - TIGHTER
+    taken = _program(owner, loss[rounds, picked[owner]], usage, room, prices * blocks.scale, seconds)
+    if taken is None:
+        return None
+    at = whole.taken[drawn]
+    at[picked[owner[taken]]] = rounds[taken]
+    after = alone.sum(at, picked)
+    result = whole.taken.copy()
+    result[drawn] = at
+    return Whole(result, others.cost + after.cost, others.used + after.used)
 
 
-def _program(alone: Blocks, room: Floats, seconds: float, gap: float) -> Rows | None:
-    """[object] the round of which each takes its set, at the least cost that keeps to the room."""
-    rounds, objects = at = np.nonzero(alone.fresh)
-    above = alone.above[at]
-    money = float(above.mean()) or 1.0
-    usage = alone.usage[rounds, :, objects].T
-    units = np.maximum(np.abs(room), np.abs(usage).max(axis=1, initial=0.0))
-    units = np.where(units > 0, units, 1.0)
-    once = csc_array((np.ones(len(objects)), (objects, np.arange(len(objects)))))
-    tight = room - TOLERANCE * units
-    for _ in range(3):
-        solved = milp(
-            above / money,
-            integrality=np.ones(len(objects)),
-            bounds=Bounds(0, 1),
-            constraints=[
-                LinearConstraint(once, 1, 1),
-                LinearConstraint(csc_array(usage / units[:, None]), -np.inf, tight / units),
-            ],
-            options={"time_limit": max(seconds, 0.1), "mip_rel_gap": float(np.clip(gap, 1e-9, 0.5))},
-        )
-        if solved.x is None:
-            return None
-        chosen = solved.x > 0.5
-        over = usage[:, chosen].sum(axis=1) - room
-        if not (over > 1e-10 * units).any():
-            taken = np.zeros(alone.count, int)
-            taken[objects[chosen]] = rounds[chosen]
-            return taken
-        tight = tight - 2 * np.maximum(over, 0.0)
-    return None
+def _hanging(loss: Floats, span: Floats, rng: np.random.Generator) -> Rows:
+    """Of the objects that may change: those that give most of a row for the least loss, the heaviest, and any."""
+    ratio = np.divide(loss, span, out=np.full(loss.shape, np.inf), where=span > 0).min(axis=0)
+    heaviest = span.max(axis=0)
+    free = np.flatnonzero((heaviest > 0) | (loss.min(axis=0) > 0))
+    picked = np.zeros(len(heaviest), bool)
+    for rank in (ratio, -heaviest, rng.random(len(heaviest))):
+        left = free[~picked[free]]
+        picked[left[np.argsort(rank[left], kind="stable")[: REST // 3]]] = True
+    return np.flatnonzero(picked)
+
+
+def _program(owner: Rows, loss: Floats, usage: Floats, room: Floats, prices: Floats, seconds: float) -> Rows | None:
+    """The columns that are taken: one an owner, at the least loss at the prices, room left over being lost as well."""
+    columns, rows = len(owner), len(room)
+    cost = np.concatenate([loss, prices])
+    unit = float(loss[loss > 0].mean()) if (loss > 0).any() else 1.0
+    once = csc_array(
+        (np.ones(columns), (owner, np.arange(columns))), shape=(int(owner.max(initial=-1)) + 1, columns + rows)
+    )
+    solved = milp(
+        cost / unit,
+        integrality=np.concatenate([np.ones(columns), np.zeros(rows)]),
+        bounds=Bounds(0, np.concatenate([np.ones(columns), np.full(rows, np.inf)])),
+        constraints=[
+            LinearConstraint(once, 1, 1),
+            LinearConstraint(hstack([csc_array(usage), csc_array(np.eye(rows))], format="csc"), room, room),
+        ],
+        options={"time_limit": max(seconds, 0.1), "mip_rel_gap": SHARE},
+    )
+    return None if solved.x is None else np.flatnonzero(solved.x[:columns] > 0.5)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from app.domain.placement_fleet import Status
-from tests.unit.fleet_cases import check
+from tests.unit.fleet_cases import check, check_heavy
 
 
 def test_on_hundreds_of_random_problems_it_keeps_every_row_and_never_understates_its_gap():
@@ -17,3 +17,9 @@ def test_on_hundreds_of_random_problems_it_keeps_every_row_and_never_understates
 def test_on_larger_problems_too():
     ended = Counter(check(seed, objects=80) for seed in range(10))
     assert ended[Status.FEASIBLE] + ended[Status.OPTIMAL] >= 3
+
+
+def test_bounds_with_the_heaviest_objects_decided_are_never_above_the_optimum():
+    risen = [share for share in map(check_heavy, range(100, 160)) if share is not None]
+    assert len(risen) >= 15
+    assert sum(risen) / len(risen) >= 0.3

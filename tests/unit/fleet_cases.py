@@ -1,16 +1,21 @@
 """Random problems whose objects share rows, and what the fleet solver must keep to on each."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from app.domain.demand import Demand, RegionReads
-from app.domain.placement import breaches, solve, structures, today, totals
-from app.domain.placement_coupled import row_use, solve_coupled
+from app.domain.placement import breaches, couple, solve, structures, today, totals
+from app.domain.placement_blocks import Blocks
+from app.domain.placement_coupled import net_limits, row_use, solve_coupled
 from app.domain.placement_fleet import Status
+from app.domain.placement_heavy import decide
+from app.domain.placement_kernel import account
 from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import Held, Item, Problem, price
+from app.domain.placement_rest import chosen, improved, kept, made_whole
 from app.domain.placement_rows import Row, Use
 from app.domain.policies import Readers, Rules
 from tests.unit.placement_cases import AWS, AZURE, GCP
@@ -87,3 +92,30 @@ def check(seed, objects=None):
     for row, use in zip(rows, row_use(costs, rows, fleet.chosen), strict=True):
         assert use <= row.limit + 1e-9 * max(abs(row.limit), 1e-9), row.name
     return fleet.status
+
+
+def check_heavy(seed):
+    """The bound with the heaviest objects decided exactly beside the reference; by how much of the gap it rises."""
+    costs = price(random_problem(seed, 40))
+    rows = random_rows(seed, costs)
+    fleet = couple(costs, rows)
+    limits, offset = net_limits(costs, rows, fleet)
+    batches, until = [entry.batch for entry in fleet], time.perf_counter() + 60
+    blocks = Blocks(batches, limits, np.arange(len(costs.problem.items)), [np.zeros(len(rows))])
+    dear = 10 * (abs(blocks.best) or 1.0) / blocks.scale
+    mix = blocks.climb(dear, 1e-9, until)
+    whole, _ = improved(blocks, made_whole(blocks, mix, dear, until), 0.0, np.random.default_rng(0), until)
+    gap = whole.cost - blocks.best
+    if not kept(blocks, whole) or gap <= 1e-7 * abs(whole.cost):
+        return None
+    heavy = decide(blocks, gap, gap / 100, dear, until, many=12)
+    if heavy is None:
+        return None
+    exact = solve_milp(costs, rows).objective
+    assert heavy.bound + offset <= exact + 1e-6 * max(abs(exact), 1e-9)
+    rest = made_whole(heavy.others, heavy.mix, dear, until)
+    choices = heavy.joined(batches, chosen(heavy.others, rest))
+    sums = [account(batch, choice, len(rows)) for batch, choice in zip(batches, choices, strict=True)]
+    assert sum(cost.sum() for cost, _ in sums) == pytest.approx(heavy.cost + rest.cost, rel=1e-9)
+    assert np.sum([use.sum(axis=1) for _, use in sums], axis=0) == pytest.approx(heavy.used + rest.used, rel=1e-9)
+    return (heavy.bound - blocks.best) / gap

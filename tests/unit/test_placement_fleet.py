@@ -13,7 +13,7 @@ from app.domain.placement_problem import price
 from app.domain.placement_rows import Row, Use
 from app.domain.placement_shortage import explain_rows
 from app.domain.pricing import GB
-from tests.unit.fleet_cases import check, random_problem
+from tests.unit.fleet_cases import check, check_heavy, random_problem
 from tests.unit.placement_cases import ROUTED, item, problem
 
 
@@ -21,6 +21,10 @@ from tests.unit.placement_cases import ROUTED, item, problem
 @given(st.integers(0, 2**31))
 def test_it_lies_within_its_gap_of_the_reference_and_keeps_every_row(seed):
     check(seed)
+
+
+def test_deciding_the_heaviest_objects_raises_the_bound_and_never_above_the_optimum():
+    assert max(check_heavy(seed) or 0.0 for seed in (8, 10, 11)) >= 0.3
 
 
 def test_without_a_row_in_the_way_it_is_the_closed_form():
