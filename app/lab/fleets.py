@@ -67,6 +67,6 @@ def fleet(habit: str, seed: int, objects: int = 400, days: int = 700, share: flo
     birth[: objects // 3] = 0
     day = np.arange(days, dtype=float)[:, None]
     rate = HABITS[habit](chance, day, np.maximum(day - birth, 0.0))
-    reads = (chance.poisson(rate) * (day >= birth)).T.astype(float)
+    reads = np.ascontiguousarray((chance.poisson(rate) * (day >= birth)).T, float)  # the layout that traces have
     reads[np.arange(objects), birth] = np.maximum(reads[np.arange(objects), birth], 1)
     return Days.made(prepare(reads, reads * share, np.zeros(reads.shape, np.int8), birth), size)
