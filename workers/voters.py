@@ -23,6 +23,7 @@ from app.db.session import session_scope
 from app.db.tables import Json
 from app.domain.placement_problem import Item, SiteOption
 from app.domain.states import JOB_FINAL
+from app.domain.votes import Speaker
 from app.errors import ArtifactRefused, NotEnoughData
 from app.lab.ladders import classes, ladder, managed_class
 from app.queue import TaskName
@@ -89,16 +90,43 @@ def learn(job: JobContext) -> Json:
     now = features.as_of(job)
     with session_scope() as session:
         world = store.world(session, now)
+        lessons = Lessons.of(session, now)
+    if lessons.past.today < LEAST_DAYS or not lessons.sizes:
+        days = lessons.past.today
+        raise NotEnoughData(f"{days} days of accesses are known; voters learn from {LEAST_DAYS} at least")
+    voters, metrics = _teach(job, world, lessons)
+    result: Json = {}
+    with job.finishing(result) as session:
+        result |= _save(session, world, voters, metrics, lessons.past.today, job.id)
+    return result
+
+
+class Lessons(NamedTuple):
+    """What voters learn from: the days of a sample of objects, their sizes, and the cohorts' names."""
+
+    past: Past
+    sizes: Sequence[int]
+    groups: Sequence[str]
+
+    @classmethod
+    def of(cls, session: Session, now: datetime) -> Lessons:
+        """Read from the access history."""
         subjects = daily.sample(session)
         groups = sorted({subject.group for subject in subjects})
-        past = daily.past(session, now, subjects, groups)
-    if past.today < LEAST_DAYS or not subjects:
-        raise NotEnoughData(f"{past.today} days of accesses are known; voters learn from {LEAST_DAYS} at least")
+        return cls(daily.past(session, now, subjects, groups), [subject.size for subject in subjects], groups)
+
+    def times(self, k: float) -> Lessons:
+        """The same with k times as many reads."""
+        return self._replace(past=_times(self.past, k))
+
+
+def _teach(job: JobContext, world: World, lessons: Lessons) -> tuple[Voters, Json]:
+    """What is learned at each site, and what its rules would have cost."""
     from ml.tiering_grid import whole
     from ml.tiering_past import Means
     from ml.tiering_votes import Voters
 
-    grid, size = whole(past), np.array([max(subject.size, 1) for subject in subjects], np.int64)
+    grid, size = whole(lessons.past), np.array([max(size, 1) for size in lessons.sizes], np.int64)
     panels: dict[str, Panel] = {}
     metrics: Json = {}
     options = [option for option in world.options if _learnable(option)]
@@ -109,11 +137,28 @@ def learn(job: JobContext) -> Json:
             panels[option.name], metrics[option.name] = panels[twin], metrics[twin]
         else:
             panels[option.name], metrics[option.name] = _learn_site(grid, option, size)
-    voters = Voters(panels, Means.of(past, groups), HORIZON_DAYS)
-    result: Json = {}
-    with job.finishing(result) as session:
-        result |= _save(session, world, voters, metrics, past.today, job.id)
-    return result
+    return Voters(panels, Means.of(lessons.past, lessons.groups), HORIZON_DAYS), metrics
+
+
+def supposing(job: JobContext, world: World, times: float) -> Bench | None:
+    """Voters who have learned what is supposed: the world's prices, and so many times the reads. Nothing is kept.
+
+    None where nobody speaks of things as they are, or too little is known to learn from.
+    """
+    with session_scope() as session:
+        who, lessons = opinions.voting(session, world.now), Lessons.of(session, world.now)
+    if who.model_id is None or lessons.past.today < LEAST_DAYS or not lessons.sizes:
+        return None
+    voters, _ = _teach(job, world, lessons.times(times))
+    speakers = {
+        name: Speaker(panel.speaker, panel.votes, panel.stands_for, panel.coldest)
+        for name, panel in voters.panels.items()
+    }
+    return Bench(replace(who, speakers=speakers), voters)
+
+
+def _times(past: Past, k: float) -> Past:
+    return past if k == 1 else replace(past, reads=past.reads * k, share=past.share * k)
 
 
 def _learn_site(grid: Any, option: SiteOption, size: Any) -> tuple[Panel, Json]:
@@ -193,6 +238,10 @@ class Known(NamedTuple):
 
     past: Past
     rested: Any
+
+    def times(self, k: float) -> Known:
+        """The same with k times as many reads."""
+        return self._replace(past=_times(self.past, k))
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from app.db import placement as store
+from app.db.placement import World
 from app.db.session import session_scope
 from app.db.tables import Json
 from app.domain.comparisons import Comparison, Tally
-from app.domain.placement_problem import Problem
-from app.domain.what_if import read, words
+from app.domain.placement_problem import Item, Problem
+from app.domain.what_if import Scenario, read, words
 from app.queue import TaskName
+from workers import voters
 from workers.base import JobContext, job_task
 from workers.placement import BLOCK, Draft, check_found, decide_block, read_scope, within_budget
+from workers.voters import Bench, Known
 
+LEARNED = "the voters have learned anew from what is supposed, for this answer alone"
 SCOPE = ("prefix", "keys", "horizon_days", "as_of")
 
 
@@ -24,27 +28,61 @@ def what_if(job: JobContext) -> Json:
     with session_scope() as session:
         world = store.world(session, now)
         total = store.count(session, selection)
+        bench = Bench.open(session, now)
     check_found(selection, total)
     scenario = read(job.args, [site.name for site in world.options], world.policies)
-    base = selection.prefix or ""
-    current, other = Tally(base=base), Tally(base=base)
-    today = Draft(world, horizon, totals=current)
-    changed = replace(world, options=scenario.sites(world.options), policies=scenario.policies)
-    then = Draft(changed, horizon, totals=other)
-    compared = Comparison(current, other)
+    pair = _Pair.of(world, scenario, horizon, selection.prefix or "", bench)
+    if bench and scenario.is_unheard_of:
+        pair.supposing = voters.supposing(job, pair.then.world, scenario.reads_times)
     after: int | None = 0
     while after is not None:
-        job.progress(min(current.objects, total), total, "objects")
+        job.progress(min(pair.today.totals.objects, total), total, "objects")
         with session_scope() as session:
             block = store.block(session, world, selection, after, BLOCK)
+            known = bench.look(session, now, block.items) if bench and block.items else None
         if block.items:
-            problem = scenario.asked(Problem(world.options, block.items, horizon))
-            decide_block(today, problem)
-            otherwise, gone = scenario.apply(problem)
-            decided = decide_block(then, otherwise) if otherwise.items else []
-            compared.note(problem.items, otherwise.items, gone, decided)
+            pair.decide(block.items, known)
         after = block.last_id
-    within_budget(today)
-    within_budget(then)
     told = {"scenario": words(job.args), "horizon_days": horizon, "as_of": now.isoformat()}
-    return told | compared.document((today.changes, today.infeasible), (then.changes, then.infeasible))
+    return told | {"notes": [LEARNED] if pair.supposing else []} | pair.document()
+
+
+@dataclass
+class _Pair:
+    """Two drafts of a plan: as things are, and as they would be."""
+
+    scenario: Scenario
+    today: Draft
+    then: Draft
+    compared: Comparison
+    bench: Bench | None
+    supposing: Bench | None = None
+    """Voters who have learned what is supposed."""
+
+    @classmethod
+    def of(cls, world: World, scenario: Scenario, horizon: float, base: str, bench: Bench | None) -> _Pair:
+        """Nothing decided yet; base: the prefix that was asked for."""
+        changed = replace(world, options=scenario.sites(world.options), policies=scenario.policies)
+        current, other = Tally(base=base), Tally(base=base)
+        today, then = Draft(world, horizon, totals=current), Draft(changed, horizon, totals=other)
+        return cls(scenario, today, then, Comparison(current, other), bench)
+
+    def decide(self, items: tuple[Item, ...], known: Known | None) -> None:
+        """Decides a block twice, each time by the voters who know the prices and reads that hold."""
+        if self.bench and known:
+            items, _ = self.bench.ask(self.today.world, items, known)
+        problem = Problem(self.today.world.options, items, self.today.horizon_days)
+        decide_block(self.today, problem)
+        changed = self.scenario.items(items)
+        if self.supposing and known:
+            changed, _ = self.supposing.ask(self.then.world, changed, known.times(self.scenario.reads_times))
+        otherwise, gone = self.scenario.apply(problem, changed)
+        decided = decide_block(self.then, otherwise) if otherwise.items else []
+        self.compared.note(problem.items, otherwise.items, gone, decided)
+
+    def document(self) -> Json:
+        """The comparison, both within the day's budget."""
+        within_budget(self.today)
+        within_budget(self.then)
+        ends = ((draft.changes, draft.infeasible) for draft in (self.today, self.then))
+        return self.compared.document(*ends)

@@ -84,6 +84,8 @@ def show_comparison(job: Json, *, as_json: bool, waited: bool) -> None:
         f"{found['objects']} objects; other rules hold for {found['objects_under_other_rules']}, "
         f"{found['objects_moved_otherwise']} are moved otherwise, {found['objects_lost']} lose every copy"
     )
+    for note in found["notes"]:
+        click.echo(safe(note))
     print_rows(_rows(found), SIDES, as_json=False, nothing="")
     print_rows(found["by_prefix"], BY_PREFIX, as_json=False, nothing="There are no objects.")
     for group in found["what_if"]["infeasible"]:

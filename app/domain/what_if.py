@@ -9,14 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.domain.demand import RegionReads
 from app.domain.placement_problem import Item, Problem, SiteOption
 from app.domain.policies import Policies, Rules
 from app.domain.policy_documents import validate
 from app.domain.price_books import SHIPPED
 from app.domain.price_documents import from_json
 from app.domain.pricing import PriceBook
-from app.domain.votes import silent
 from app.errors import FieldError, Invalid
 
 MOST_TIMES = 1e6
@@ -41,18 +39,23 @@ class Scenario:
         """The sites that are left, at the scenario's prices."""
         return tuple(self._site(option) for option in options if option.name not in self.lost)
 
-    def asked(self, problem: Problem) -> Problem:
-        """The problem as both answers start from it: voters have learned these prices and these reads, no others."""
-        if not self.books and self.reads_times == 1:
-            return problem
-        unheard = silent("no vote, since other prices or reads are supposed")
-        return replace(problem, items=tuple(replace(item, opinion=unheard) for item in problem.items))
+    @property
+    def is_unheard_of(self) -> bool:
+        """Whether reads or prices are supposed that voters have not learned from."""
+        return bool(self.books) or self.reads_times != 1
 
-    def apply(self, problem: Problem) -> tuple[Problem, tuple[Item, ...]]:
-        """The problem as it would be, and the objects whose every copy lay at a lost site, as they are today."""
-        changed = [(item, self._item(item)) for item in problem.items]
-        gone = tuple(item for item, after in changed if item.held and not after.held)
-        left = tuple(after for item, after in changed if after.held or not item.held)
+    def items(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """The objects as they would be, in their order; those whose every copy is lost hold none."""
+        return tuple(map(self._item, items))
+
+    def apply(self, problem: Problem, changed: Sequence[Item] | None = None) -> tuple[Problem, tuple[Item, ...]]:
+        """The problem as it would be, and the objects whose every copy lay at a lost site, as they are today.
+
+        changed: its objects as `items` gave them, with what voters say of them then.
+        """
+        pairs = list(zip(problem.items, self.items(problem.items) if changed is None else changed, strict=True))
+        gone = tuple(item for item, after in pairs if item.held and not after.held)
+        left = tuple(after for item, after in pairs if after.held or not item.held)
         return Problem(self.sites(problem.sites), left, problem.horizon_days), gone
 
     def _site(self, option: SiteOption) -> SiteOption:
@@ -65,8 +68,7 @@ class Scenario:
     def _item(self, item: Item) -> Item:
         times, demand = self.reads_times, item.demand
         if times != 1:
-            scaled = (RegionReads(entry.region, entry.reads * times, entry.bytes * times) for entry in demand.regions)
-            demand = replace(demand, regions=tuple(scaled))
+            demand = demand.times(times)
         held = tuple(copy for copy in item.held if copy.site not in self.lost) if self.lost else item.held
         return replace(item, held=held, demand=demand, rules=self.rules(item))
 

@@ -5,17 +5,24 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import func, select, text
 
-from app.db import jobs
+from app.db import jobs, policies
 from app.db.session import session_scope
 from app.db.tables import Job
+from app.domain import price_documents
+from app.domain.price_books import AWS
 from app.domain.roles import Role
+from app.lab import fleets
 from app.queue import TaskName
+from tests.integration import test_votes
 from tests.integration.conftest import Api
 from tests.integration.test_plans import NOW, add_object, add_sites
-from tests.jobs import finish
+from tests.jobs import finish, run
 from workers.what_if import what_if
 
-UNTOUCHED = ("plan", "move", "migration", "replica", "object", "policy", "price_book", "site", "audit", "budget")
+UNTOUCHED = (
+    "plan", "move", "migration", "replica", "object", "policy", "price_book", "site", "audit", "budget",
+    "object_opinion", "model_version",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -149,3 +156,32 @@ def test_as_of_is_a_time_of_the_past(fleet: Api):
     with session_scope() as session:
         job_id = jobs.submit(session, TaskName.WHAT_IF, {"as_of": NOW.isoformat(), "reads_times": 2}).id
     assert finish(what_if, job_id).result["as_of"] == NOW.isoformat()
+
+
+def test_voters_are_asked_as_for_a_plan_and_learn_what_is_supposed(clean_database):
+    days, until = fleets.fleet("mixed", 11, objects=60, days=280), 252
+    with session_scope() as session:
+        policies.put(session, "sla", test_votes.NO_GATE, actor="t")
+        test_votes.store(session, days, test_votes.add_site(session), until)
+    planned = test_votes.run_plan(horizon_days=90)
+    assert planned.state == "succeeded", planned.error
+
+    def found(**otherwise):
+        args = {"as_of": test_votes.NOW.isoformat(), "horizon_days": 90, **otherwise}
+        return run(what_if, TaskName.WHAT_IF, args).result
+
+    before = rows()
+    same = found(residency=["aws-eu"])
+    assert same["current"]["moves"] == planned.result["moves"] > 0
+    assert same["current"]["cost_after"] == pytest.approx(planned.result["cost_after"])
+    assert (same["objects_moved_otherwise"], same["notes"]) == (0, [])
+    busier = found(reads_times=1000)
+    assert "learned anew" in busier["notes"][0]
+    assert busier["current"] == same["current"]
+    assert busier["what_if"]["moves"] < same["current"]["moves"]
+    book = price_documents.to_json(AWS)
+    for entry in book["classes"][1:]:
+        entry["storage"] = [{"usd": "0.1"}]
+    dear = found(prices={"aws-eu": book})
+    assert (dear["current"], dear["what_if"]["moves"]) == (same["current"], 0)
+    assert rows() == before
