@@ -107,12 +107,14 @@ class Client(Operations):
         """One object with its replicas."""
         return self._api.get(f"/objects/{object_id}")
 
-    def scan(self, site: str | None = None, *, believe_absent: bool = False) -> Json:
+    def scan(self, site: str | None = None, *, believe_absent: bool = False, tags: bool = False) -> Json:
         """Starts an inventory of one site or of all; the job.
 
-        believe_absent: what two scans missed was deleted, however much it is.
+        believe_absent: what two scans missed was deleted, however much it is; tags: reads each object's, too.
         """
-        return self._api.start("/objects:scan", given({"site": site}) | {"believe_absent": believe_absent})
+        return self._api.start(
+            "/objects:scan", given({"site": site}) | {"believe_absent": believe_absent, "tags": tags}
+        )
 
     # -- Models and placement
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -29,7 +30,7 @@ LOOKS = 200
 def scan(job: JobContext) -> Json:
     """Lists one site, or all that are ready, and counts what is there, new, changed and absent.
 
-    args: site, prefix, believe_absent (however much is absent at once).
+    args: site, prefix, believe_absent (however much is absent at once), tags (reads them too).
     """
     obey_faults()
     prefix = str(job.args.get("prefix") or "")
@@ -39,6 +40,7 @@ def scan(job: JobContext) -> Json:
         raise Conflict(f"{wanted[0].name} has not been probed yet")
     ready = [site for site in wanted if site.state in (SiteState.READY, SiteState.DRAINING)]
     result: Json = {"objects": 0, "bytes": 0, "new": 0, "changed": 0, "absent": 0, "gone": 0}
+    result |= {"tags_read": 0, "tags_unread": 0} if job.args.get("tags") else {}
     for site in ready:
         for name, number in _scan_site(job, site, prefix, result["objects"]).items():
             result[name] += number
@@ -48,19 +50,40 @@ def scan(job: JobContext) -> Json:
 def _scan_site(job: JobContext, site: Site, prefix: str, before: int) -> Json:
     with session_scope() as session:
         began = objects.clock(session)
-    total = Scanned()
-    for page in s3_objects.pages(connect(sites.address(site)), prefix):
+    total, tagged = Scanned(), Counter[str]()
+    bucket = connect(sites.address(site))
+    for page in s3_objects.pages(bucket, prefix):
         listed = {line.key: line.pin for line in page if not line.key.startswith(PREFIX)}
         marked = _marked(site, listed)
         with job.saving() as session:
             total.add(objects.save_page(session, site.id, listed, began, marked))
+        if job.args.get("tags"):
+            tagged += _save_tags(job, bucket, list(listed))
         job.progress(before + total.objects, 0, "objects")
     with job.saving() as session:
         absent = absence.count_missed(session, site.id, prefix, began)
         doubted = absence.doubt(session, site.id)
     believed = not doubted or bool(job.args.get("believe_absent"))
     gone = _gone(job, site, prefix, began) if absent and believed else 0
-    return {**vars(total), "absent": absent, "gone": gone}
+    return {**vars(total), "absent": absent, "gone": gone, **tagged}
+
+
+def _save_tags(job: JobContext, bucket: Bucket, keys: list[str]) -> Counter[str]:
+    """Reads the tags of some objects and keeps them; how many were told, and how many the site did not tell."""
+    with ThreadPoolExecutor(get_settings().migrate_concurrency, thread_name_prefix="tags") as pool:
+        found = dict(zip(keys, pool.map(lambda key: _tags(bucket, key), keys), strict=True))
+    told = {key: tags for key, tags in found.items() if tags is not None}
+    with job.saving() as session:
+        objects.save_tags(session, told)
+    return Counter(tags_read=len(told), tags_unread=len(found) - len(told))
+
+
+def _tags(bucket: Bucket, key: str) -> dict[str, str] | None:
+    """The object's tags; None where the site does not tell them."""
+    try:
+        return s3_objects.tags(bucket, key)
+    except ForetideError:
+        return None
 
 
 def _gone(job: JobContext, site: Site, prefix: str, began: datetime) -> int:

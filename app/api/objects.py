@@ -49,6 +49,7 @@ class ScanIn(In):
     believe_absent: bool = Field(
         False, description="What two scans missed counts as deleted, however much it is; else an alert asks first."
     )
+    tags: bool = Field(False, description="Also read each object's tags, a request each, for residency by tag.")
 
 
 @router.get("/objects", Role.VIEWER, query=ObjectsQuery, answer=Page)

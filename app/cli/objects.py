@@ -88,11 +88,12 @@ def tag(key: str, tags: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
 @objects.command()
 @click.option("--site", help="Only this site; without it, all.")
 @click.option("--believe-absent", is_flag=True, help="What two scans missed was deleted, however much it is.")
+@click.option("--tags", is_flag=True, help="Also read each object's tags, a request each, for residency by tag.")
 @wait_options
-def scan(site: str | None, believe_absent: bool, wait: bool, timeout: float | None, as_json: bool) -> None:
+def scan(site: str | None, believe_absent: bool, tags: bool, wait: bool, timeout: float | None, as_json: bool) -> None:
     """List the buckets and bring the catalogue up to date."""
     with connect() as client:
-        job = client.scan(site, believe_absent=believe_absent)
+        job = client.scan(site, believe_absent=believe_absent, tags=tags)
         finish(client, job, wait=wait, timeout=timeout, as_json=as_json)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import exists, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import bindparam, exists, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app.db import changes
@@ -67,6 +67,14 @@ def save_page(
     _touch(session, site_id, [object_id for pairs in found.values() for object_id, _ in pairs], seen_at)
     sizes = sum(pin.size for pin in listed.values())
     return Scanned(len(listed), sizes, len(found[Finding.NEW]), len(found[Finding.CHANGED]))
+
+
+def save_tags(session: Session, tags: Mapping[str, Mapping[str, str]]) -> None:
+    """Gives objects, by key, the tags that a site has of them; those of which it has none keep theirs."""
+    rows = [{"k": key, "t": dict(tags[key])} for key in sorted(tags) if tags[key]]
+    if rows:
+        statement = update(Object).where(Object.key == bindparam("k")).values(tags=bindparam("t", type_=JSONB))
+        session.connection().execute(statement, rows)
 
 
 def _add_missing(session: Session, keys: Sequence[str]) -> None:

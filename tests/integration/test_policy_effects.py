@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from app.db import sites
+from app.db import policies
+from app.db import sites as registered
 from app.db.session import session_scope
 from app.db.tables import Object
 from tests.integration.conftest import Api
 from tests.integration.test_plans import add_object, add_sites
+from tests.world import World
 
 KEY = "eu/a"
 
@@ -80,21 +82,37 @@ def test_residency_by_tag(fleet: Api):
     assert found["rules"]["sites"] == ["gcp-eu"]
 
 
+def test_a_scan_reads_the_tags_that_residency_goes_by(sites, clean_database):
+    world = World(sites)
+    world.put("aws-eu", "a", Tagging="data=personal&team=a%20b")
+    world.put("aws-eu", "b")
+    world.policy("residency", {"tags": [{"tag": "data", "value": "personal", "sites": ["gcp-eu"]}]})
+    assert "tags_read" not in world.scan("aws-eu")
+    assert world.object("a").tags == {}
+    found = world.scan("aws-eu", tags=True)
+    assert (found["tags_read"], found["tags_unread"]) == (2, 0)
+    assert (world.object("a").tags, world.object("b").tags) == ({"data": "personal", "team": "a b"}, {})
+    with session_scope() as session:
+        rules = policies.load(session)
+    tagged = world.object("a")
+    assert rules.rules(tagged.key, tagged.tags).sites == {"gcp-eu"}
+
+
 def test_encryption_confines_new_copies(fleet: Api):
     put(fleet, "sla", {"default": {"readers": "routed"}})
     with session_scope() as session:
-        sites.change(session, "gcp-eu", endpoint_url="http://gcp.example.com")
+        registered.change(session, "gcp-eu", endpoint_url="http://gcp.example.com")
     put(fleet, "security", {"enforce": True})
     assert "encryption" in ruled_out(fleet, "NEARLINE at gcp-eu")
     with session_scope() as session:
-        sites.change(session, "gcp-eu", endpoint_url="https://gcp.example.com", encryption_declared=True)
+        registered.change(session, "gcp-eu", endpoint_url="https://gcp.example.com", encryption_declared=True)
     assert "encryption" not in ruled_out(fleet, "NEARLINE at gcp-eu")
 
 
 def test_copies_and_their_diversity(fleet: Api):
     with session_scope() as session:
-        sites.change(session, "gcp-eu", provider="aws")
-        sites.change(session, "azure-we", provider="aws")
+        registered.change(session, "gcp-eu", provider="aws")
+        registered.change(session, "azure-we", provider="aws")
     put(fleet, "sla", {"default": {"rf": 2}})
     found = explained(fleet)
     assert found["verdict"] == "infeasible"
