@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -15,6 +16,7 @@ from app.db.session import session_scope
 from app.db.tables import Json, Plan
 from app.domain.placement import solve, totals
 from app.domain.placement_decisions import Decision, Verdict, believing, decide
+from app.domain.placement_limits import SLACK, Traffic, fitting
 from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem, price
 from app.domain.placement_rows import Row, Use
@@ -57,6 +59,7 @@ class Draft:
     unplanned: list[tuple[str, str]] = field(default_factory=list)
     solver: Json = field(default_factory=lambda: dict(SOLVER))
     votes: Turnout = field(default_factory=Turnout)
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @job_task(TaskName.PLAN)
@@ -68,6 +71,7 @@ def plan(job: JobContext) -> Json | None:
     selection, horizon, now = read_scope(job.args)
     with session_scope() as session:
         draft = Draft(store.world(session, now), horizon)
+        draft.traffic.stand(store.other_reads(session, draft.world, selection))
         total = store.count(session, selection)
         check_found(selection, total)
         learning = voters.wait_for(session, job, draft.world)
@@ -151,6 +155,7 @@ def decide_block(draft: Draft, problem: Problem) -> list[Decision]:
     solver["closed_form_difference"] = max(solver["closed_form_difference"], difference)
     draft.changes += [decision for decision in decisions if decision.changes]
     draft.totals.add(decisions)
+    draft.traffic.add(costs, decisions)
     draft.votes.add((decision.item.opinion, decision.ballot) for decision in decisions)
     draft.baselines += baselines(believing(costs, decisions), decisions)
     draft.infeasible += infeasible(problem, decisions)
@@ -158,28 +163,46 @@ def decide_block(draft: Draft, problem: Problem) -> list[Decision]:
 
 
 def within_budget(draft: Draft) -> None:
-    """Keeps of the changes those that the day's budget buys most with; what rules demand goes first."""
-    sums, rows = draft.totals, _budget(draft)
+    """Keeps of the changes those that the day's budget and the sites' limits buy most with; what rules demand first."""
+    sums, budget, sites = draft.totals, _budget(draft), draft.world.options
     wanted = {Use.USD: sums.one_off, Use.BYTES: sums.bytes, Use.MOVES: sums.moves}
-    if not draft.changes or all(wanted[row.use] <= row.limit for row in rows):
+    if not draft.changes or (all(wanted[row.use] <= row.limit for row in budget) and draft.traffic.keeps(sites)):
         return
-    from app.domain.placement_coupled import solve_coupled  # scipy: not in the workers' parent
+    left, held = draft.changes, []
+    while left:
+        found, fits = _coupled(draft, budget, left)
+        held += [decision for decision in found if not decision.changes]
+        left = [decision for decision in found if decision.changes]
+        if fits:
+            break
+    sums.add(draft.changes, sign=-1)
+    sums.add([*held, *left])
+    draft.changes = left
+
+
+def _coupled(draft: Draft, budget: Sequence[Row], some: Sequence[Decision]) -> tuple[list[Decision], bool]:
+    """Decides some changes again under the rows they share; whether these are kept by what the gate lets pass.
+
+    What the gate holds stays where it stands, which may leave less of a row to the others: they are decided once more.
+    """
+    from app.domain.placement_coupled import row_use, solve_coupled  # scipy: not in the workers' parent
     from app.domain.placement_shortage import explain_rows
 
-    problem = Problem(draft.world.options, tuple(d.item for d in draft.changes), draft.horizon_days)
-    costs = voted(price(problem), or_stay=True)
+    problem = Problem(draft.world.options, tuple(decision.item for decision in some), draft.horizon_days)
+    costs, own = voted(price(problem), or_stay=True), Traffic()
+    own.add(costs, decide(costs))
+    rows = [*budget, *draft.traffic.rows(draft.world.options, own)]
     solution = solve_coupled(costs, rows)
     draft.solver["coupling"] = solution.document()
-    if np.isfinite(solution.objective):
-        left = decide(costs, solution.chosen)
-        draft.solver["budget"] = "only what the day's budget buys most with is planned"
-    else:
-        left = [d if d.verdict is Verdict.MUST else replace(d, verdict=Verdict.HELD, moves=()) for d in draft.changes]
-        draft.solver["budget"] = "the day's budget is less than what the rules demand: only that is planned"
+    if not np.isfinite(solution.objective):
+        draft.solver["budget"] = "the rows leave less than what the rules demand: only what of that fits is planned"
         draft.solver["conflict"] = explain_rows(costs, rows).detail
-    sums.add(draft.changes, sign=-1)
-    sums.add(left)
-    draft.changes = [decision for decision in left if decision.changes]
+        return fitting(some, draft.world.options), True
+    draft.solver["budget"] = "only what the day's budget and the sites' limits buy most with is planned"
+    found = decide(costs, solution.chosen)
+    used = row_use(costs, rows, [decision.chosen for decision in found])
+    fits = all(use <= row.limit * (1 + SLACK) for use, row in zip(used.tolist(), rows, strict=True))
+    return found, fits or all(decision.changes for decision in found)
 
 
 def _budget(draft: Draft) -> list[Row]:
@@ -211,6 +234,7 @@ def _row(job: JobContext, draft: Draft, selection: Selection) -> Plan:
             **draft.solver,
             "verdicts": dict(sums.verdicts),
             "unplanned": _unplanned(draft),
+            "no_harm": {"no_demotions": dict(draft.world.no_demotions)},
             "vote": draft.votes.document(draft.world.voting.model, draft.world.voting.speakers),
         },
         infeasible=draft.infeasible or None,

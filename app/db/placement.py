@@ -7,7 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 
 from sqlalchemy import ColumnElement, Double, cast, exists, false, func, or_, select, text
@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 from app.db import opinions, policies, prices, sites
 from app.db.demand import DAY_S, Priors, cohort, histories
 from app.db.opinions import Voting
-from app.db.tables import Json, Migration, Object, Prediction, Replica, Site
+from app.db.tables import AccessHour, Json, Migration, Object, Prediction, Replica, Site
 from app.db.tables_work import MIGRATION_ACTIVE
 from app.domain import price_documents
 from app.domain.demand import Demand, History, Prior, expect
 from app.domain.placement_problem import Held, Item, SiteOption
 from app.domain.policies import Policies
-from app.domain.pricing import GB, PriceBook
+from app.domain.pricing import GB, MONTH_DAYS, PriceBook
 from app.domain.states import ObjectState, ReplicaState, SiteState
 
 PEERS = 1000
@@ -98,7 +98,11 @@ def world(session: Session, now: datetime) -> World:
     volumes, rules = _volumes(session), policies.load(session)
     days = inf if rules.old_versions_days is None else float(rules.old_versions_days)
     priced = [site for site in rows if site.name in books]
-    options = tuple(_option(site, books[site.name], volumes.get(site.id, {}), days) for site in priced)
+    stored = _stored(session) if any(site.capacity_bytes is not None for site in rows) else {}
+    options = tuple(
+        replace(_option(site, books[site.name], volumes.get(site.id, {}), days), stored_bytes=stored.get(site.id, 0.0))
+        for site in priced
+    )
     return World(
         now=now,
         options=options,
@@ -124,7 +128,43 @@ def _option(site: Site, book: PriceBook, volume_gb: Mapping[str, float], old_ver
         encrypted=facts.encrypted,
         volume_gb=volume_gb,
         old_versions_days=old_versions_days if facts.capabilities.versioning else 0.0,
+        capacity_bytes=site.capacity_bytes,
+        max_request_rate=site.max_request_rate,
     )
+
+
+def _stored(session: Session) -> dict[int, float]:
+    """Bytes by site that stand there in whatever state, or that moves are about to bring."""
+    size, gone = cast(func.sum(Replica.size), Double), (ReplicaState.DELETED, ReplicaState.LOST)
+    standing = select(Replica.site_id, size).where(Replica.state.not_in(gone)).group_by(Replica.site_id)
+    result = defaultdict(float, {site_id: bytes_ or 0.0 for site_id, bytes_ in session.execute(standing)})
+    there = exists().where(
+        Replica.object_id == Migration.object_id, Replica.site_id == Migration.to_site_id, Replica.state.not_in(gone)
+    )
+    coming = (
+        select(Migration.to_site_id, cast(func.sum(Migration.bytes_total), Double))
+        .where(text(MIGRATION_ACTIVE), Migration.to_site_id.is_not(None), ~there)
+        .group_by(Migration.to_site_id)
+    )
+    for site_id, bytes_ in session.execute(coming):
+        result[site_id] += bytes_
+    return dict(result)
+
+
+def other_reads(session: Session, world: World, selection: Selection) -> dict[str, float]:
+    """Reads a second by site, over the last month, of objects that a selection leaves out."""
+    if all(site.max_request_rate is None for site in world.options):
+        return {}
+    since, month = world.now - timedelta(days=MONTH_DAYS), MONTH_DAYS * DAY_S
+    chosen = select(Object.id).where(*_selected(selection))
+    statement = (
+        select(Replica.site_id, cast(func.sum(AccessHour.reads), Double))
+        .join(AccessHour, AccessHour.object_id == Replica.object_id)
+        .where(Replica.is_origin, Replica.state == ReplicaState.SERVING, Replica.object_id.not_in(chosen))
+        .where(AccessHour.hour > since, AccessHour.hour <= world.now)
+        .group_by(Replica.site_id)
+    )
+    return {world.names[site_id]: reads / month for site_id, reads in session.execute(statement)}
 
 
 def _volumes(session: Session) -> dict[int, dict[str, float]]:

@@ -93,7 +93,7 @@ def net_limits(costs: Costs, rows: Sequence[Row], fleet: Sequence[Coupled]) -> t
     for entry in fleet:
         placed[entry.objects] = cheapest(entry.batch, none).placed
     base = [float(entry.base[placed].sum()) for entry in counted(costs, rows)]
-    return np.array([row.limit for row in rows]) - base, float(costs.base[placed].sum())
+    return np.array([row.limit - (row.standing or 0.0) for row in rows]) - base, float(costs.base[placed].sum())
 
 
 def _solution(
@@ -106,13 +106,14 @@ def _solution(
 
 
 def row_use(costs: Costs, rows: Sequence[Row], chosen: Sequence[ReplicaSet | None]) -> Floats:
-    """[row] what sets use together; objects without one use nothing."""
+    """[row] what sets use together with what stands; objects without one use nothing."""
     held, read = np.zeros(costs.keeps.shape, bool), np.zeros(costs.keeps.shape, bool)
     for row, entry in enumerate(chosen):
         if entry is not None:
             held[row, list(entry.columns)] = True
             read[row, entry.primary] = True
     total: Floats = used(costs, rows, held, read)[:, held.any(axis=1)].sum(axis=1)
+    total += np.array([row.standing or 0.0 for row in rows])
     return total
 
 

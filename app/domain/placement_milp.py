@@ -183,7 +183,7 @@ def _coupling(costs: Costs, objects: Sequence[_Object], coupling: Sequence[Row])
     """What all objects together may use, each row brought near 1."""
     for row, entry in zip(coupling, counted(costs, coupling) if coupling else (), strict=True):
         table, terms = entry.table, []
-        base = float(entry.base[[thing.row for thing in objects]].sum())
+        base = float(entry.base[[thing.row for thing in objects]].sum()) + (row.standing or 0.0)
         for thing in objects:
             columns = [*thing.read.items(), *(() if entry.read else thing.kept.items())]
             terms += [(float(table[thing.row, column]), variable) for column, (variable, _) in columns]

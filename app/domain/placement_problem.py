@@ -44,6 +44,11 @@ class SiteOption:
     volume_gb: Mapping[str, float] = field(default_factory=dict)
     old_versions_days: float = 0.0
     """How long the version that a move leaves there costs; inf: as long as anybody counts, 0: none is left."""
+    capacity_bytes: int | None = None
+    stored_bytes: float = 0.0
+    """All that stands there or is on its way, whatever becomes of it."""
+    max_request_rate: float | None = None
+    """Reads a second, on the average of the day."""
 
     @property
     def place(self) -> Place:
@@ -75,6 +80,8 @@ class Item:
     days_since_move: float | None = None
     opinion: Opinion | None = None
     """What the voters say; None: nobody was asked."""
+    no_demotion: str = ""
+    """Why its like is not demoted for now; empty: it may be."""
     tags: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -36,12 +36,17 @@ class Use(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """usage ≤ limit over all objects of the problem; `site` (and `storage_class`) where it is a site's."""
+    """usage ≤ limit over all objects of the problem; `site` (and `storage_class`) where it is a site's.
+
+    standing: what is used already whatever the choices are. Of a capacity given so, only copies that are brought to
+    the site count besides: a copy that is replaced stands until it is deleted.
+    """
 
     use: Use
     limit: float
     site: str | None = None
     storage_class: str | None = None
+    standing: float | None = None
 
     @property
     def name(self) -> str:
@@ -88,6 +93,8 @@ def counted(costs: Costs, rows: Sequence[Row]) -> list[Counted]:
             result.append(Counted(_money(costs), one, False, costs.base))
         elif row.use in (Use.BYTES, Use.MOVES):
             result.append(Counted(brought, size if row.use is Use.BYTES else one, False, none))
+        elif row.use is Use.CAPACITY and row.standing is not None:
+            result.append(Counted(_arriving(costs, row), size, False, none))
         else:
             at = np.array([float(_applies(costs, row, column)) for column in range(len(costs.pairs))])
             reads = row.use is Use.REQUESTS
@@ -100,6 +107,13 @@ def _money(costs: Costs) -> Floats:
     sites = np.array([pair.site for pair in costs.pairs], int)
     money: Floats = np.ascontiguousarray((costs.move - np.where(costs.keeps, costs.leave[:, sites], 0.0)).T)
     return money
+
+
+def _arriving(costs: Costs, row: Row) -> Floats:
+    """[pair, object] 1 where a copy would be brought to a site that has none of the object."""
+    here = np.array([_applies(costs, row, column) for column in range(len(costs.pairs))])
+    arriving: Floats = np.multiply.outer(here, ~costs.keeps[:, here].any(axis=1)).astype(float)
+    return arriving
 
 
 def _applies(costs: Costs, row: Row, column: int) -> bool:

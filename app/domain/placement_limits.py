@@ -1,0 +1,95 @@
+"""What a plan's changes ask of sites with a capacity or a request rate, and which of them fit."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from app.domain.placement_decisions import Decision, Verdict
+from app.domain.placement_problem import Costs, SiteOption
+from app.domain.placement_rows import DAY_S, Row, Use
+from app.domain.states import MoveKind
+
+SLACK = 1e-9
+"""What sums of floating-point numbers may differ by, relative to a limit."""
+
+
+@dataclass
+class Traffic:
+    """Of the objects decided: bytes that changes bring to each site, reads a second as it is and as it will be."""
+
+    arriving: Counter[str] = field(default_factory=Counter)
+    today: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    then: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, costs: Costs, decisions: Iterable[Decision]) -> None:
+        """Counts decisions in; each object's reads go to the copy that is read."""
+        for decision in decisions:
+            rate = decision.item.demand.reads / DAY_S
+            self.today[_site(costs, decision.today.primary)] += rate
+            self.then[_site(costs, decision.chosen.primary)] += rate
+            self.arriving += arriving(decision)
+
+    def stand(self, reads: Mapping[str, float]) -> None:
+        """Counts in reads a second of objects that are not decided."""
+        self.today.update(reads)
+        self.then.update(reads)
+
+    def keeps(self, sites: Sequence[SiteOption]) -> bool:
+        """Whether no site gets more than it may hold, or more to do than it may, than it has anyhow."""
+        return all(
+            (site.capacity_bytes is None or self.arriving[site.name] <= _room(site))
+            and (site.max_request_rate is None or self.then[site.name] <= self._most(site) * (1 + SLACK))
+            for site in sites
+        )
+
+    def rows(self, sites: Sequence[SiteOption], own: Traffic) -> list[Row]:
+        """The sites' limits as rows over some of the objects, whose own traffic is not counted as standing.
+
+        A site that is over its limit today gets nothing more.
+        """
+        found = []
+        for site in sites:
+            if site.capacity_bytes is not None:
+                limit = max(float(site.capacity_bytes), site.stored_bytes)
+                found.append(Row(Use.CAPACITY, limit, site.name, standing=site.stored_bytes))
+            if site.max_request_rate is not None:
+                standing = self.today[site.name] - own.today[site.name]
+                found.append(Row(Use.REQUESTS, self._most(site), site.name, standing=standing))
+        return found
+
+    def _most(self, site: SiteOption) -> float:
+        return max(site.max_request_rate or 0.0, self.today[site.name])
+
+
+def arriving(decision: Decision) -> Counter[str]:
+    """Bytes that a decision's moves bring to each site: a source stands until it is deleted."""
+    found: Counter[str] = Counter()
+    for move in decision.moves:
+        if move.kind in (MoveKind.COPY, MoveKind.MOVE) and move.to_site is not None:
+            found[move.to_site] += move.bytes
+    return found
+
+
+def fitting(decisions: Iterable[Decision], sites: Sequence[SiteOption]) -> list[Decision]:
+    """Of changes that do not fit together those that rules demand, as long as they fit; the others are held."""
+    room = {site.name: _room(site) for site in sites if site.capacity_bytes is not None}
+    result = []
+    for decision in decisions:
+        wanted = arriving(decision)
+        fits = all(size <= room.get(name, size) for name, size in wanted.items())
+        if decision.verdict is Verdict.MUST and fits:
+            room = {name: left - wanted[name] for name, left in room.items()}
+            result.append(decision)
+        else:
+            result.append(replace(decision, verdict=Verdict.HELD, moves=()))
+    return result
+
+
+def _room(site: SiteOption) -> float:
+    return max(0.0, float(site.capacity_bytes or 0) - site.stored_bytes)
+
+
+def _site(costs: Costs, column: int) -> str:
+    return costs.problem.sites[costs.pairs[column].site].name
