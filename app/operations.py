@@ -49,6 +49,10 @@ class Operations:
         """A plan's demotions in place as rules: form is s3-lifecycle, gcs-lifecycle or azure-policy."""
         return self._api.get(f"/plans/{plan_id}/export", **given({"format": form, "site": site}))
 
+    def savings(self) -> Json:
+        """What changes of class have cost beside having stayed: over all, by cohort, and where demotions stopped."""
+        return self._api.get("/savings")
+
     # -- Prices
 
     def price_books(self) -> list[Json]:

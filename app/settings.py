@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     sweep_every_s: float = Field(2.0, description="Expired leases and ready rows.")
     tidy_every_s: float = Field(3600.0, description="Removal of leftover copies and orphaned uploads at the sites.")
     expire_every_s: float = Field(3600.0, description="Removal of versions that moves have left in versioned buckets.")
+    accrue_every_s: float = Field(86_400.0, description="What changes of class have saved, brought up to yesterday.")
     prune_every_s: float = Field(3600.0, description="Removal of what is past its retention.")
     probe_every_s: float = Field(30.0, description="Probes of the sites.")
     tick_every_s: float = Field(20.0, description="The sign of life that is rung on each queue.")

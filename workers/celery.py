@@ -31,6 +31,7 @@ TASK_MODULES = (
     "workers.rollback",
     "workers.routing",
     "workers.runs",
+    "workers.savings",
     "workers.scrub",
     "workers.sites",
     "workers.tidying",

@@ -38,6 +38,16 @@ COLUMNS: Columns = {
     "MADE": when_of("created_at"),
 }
 FORMATS = {"s3": "s3-lifecycle", "gcs": "gcs-lifecycle", "azure": "azure-policy"}
+SAVINGS: Columns = {
+    "COHORT": "cohort",
+    "MOVES": "moves",
+    "WOULD HAVE COST": money_of("stayed"),
+    "COST": money_of("actual"),
+    "FEES": money_of("fee"),
+    "OWED": money_of("owed"),
+    "SAVED": money_of("saved"),
+    "DEMOTES": lambda row: "no" if row["no_demotions"] else "yes",
+}
 SIGNS = {"copy": "+", "move": "~", "class": "~", "remove": "-"}
 
 
@@ -100,6 +110,22 @@ def prewarm(prefix: str | None, keys: tuple[str, ...], wait: bool, timeout: floa
             print_json(job) if as_json else click.echo(told if wait else f"job {job['id']} {job['state']}")
             return ExitCode.OK
         return _show(client, result["plan_id"], as_json=as_json, detailed_exitcode=False)
+
+
+@plan.command()
+@json_option
+def savings(as_json: bool) -> None:
+    """Show what changes of class have really saved, and where demotions have stopped since they lost money."""
+    with connect() as client:
+        found = client.savings()
+    if as_json:
+        print_json(found)
+        return
+    print_rows(found["cohorts"], SAVINGS, as_json=False, nothing="No change of class has been made yet.")
+    total = found["total"]
+    click.echo(f"{total['moves']} changes of class saved {money(total['saved'])}, fees and what is owed included")
+    for why in found["no_demotions"].values():
+        click.echo(f"  {safe(why)}")
 
 
 @plan.command("list")

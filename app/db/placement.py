@@ -13,7 +13,7 @@ from math import inf
 from sqlalchemy import ColumnElement, Double, cast, exists, false, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from app.db import opinions, policies, prices, sites
+from app.db import opinions, policies, prices, savings, sites
 from app.db.demand import DAY_S, Priors, cohort, histories
 from app.db.opinions import Voting
 from app.db.tables import AccessHour, Json, Migration, Object, Prediction, Replica, Site
@@ -23,6 +23,7 @@ from app.domain.demand import Demand, History, Prior, expect
 from app.domain.placement_problem import Held, Item, SiteOption
 from app.domain.policies import Policies
 from app.domain.pricing import GB, MONTH_DAYS, PriceBook
+from app.domain.savings import EVERYWHERE
 from app.domain.states import ObjectState, ReplicaState, SiteState
 
 PEERS = 1000
@@ -52,6 +53,8 @@ class World:
     unpriced: tuple[str, ...]
     """Sites that no price book covers; nothing is planned to or from them."""
     voting: Voting = field(default_factory=Voting)
+    no_demotions: Mapping[str, str] = field(default_factory=dict)
+    """Cohorts whose demotions have lost money, each with why nothing is demoted there."""
 
     @property
     def names(self) -> dict[int, str]:
@@ -110,6 +113,7 @@ def world(session: Session, now: datetime) -> World:
         policies=rules,
         unpriced=tuple(site.name for site in rows if site.name not in books),
         voting=opinions.voting(session, now),
+        no_demotions=savings.no_demotions(session, now),
     )
 
 
@@ -208,7 +212,7 @@ def block(session: Session, world: World, selection: Selection, after_id: int, l
             unplanned.append((row.key, problem))
             continue
         item = _item(world, selection, row, held, read[row.id], predicted.get(row.id), priors)
-        items.append(replace(item, opinion=said[row.id]))
+        items.append(replace(item, opinion=said[row.id], no_demotion=_no_demotion(world, held, row.key)))
     return Block(tuple(items), tuple(unplanned), ids[-1] if len(ids) == limit else None)
 
 
@@ -264,6 +268,11 @@ def _held(world: World, copies: Sequence[Replica]) -> tuple[tuple[Held, ...], st
         days = max(0.0, (world.now - row.class_since).total_seconds() / DAY_S)
         held.append(Held(site, row.storage_class, days, row.is_origin))
     return tuple(held), ""
+
+
+def _no_demotion(world: World, held: Sequence[Held], key: str) -> str:
+    names = [*(savings.cohort_of(copy.site, key) for copy in held), EVERYWHERE] if world.no_demotions else []
+    return next((world.no_demotions[name] for name in names if name in world.no_demotions), "")
 
 
 def _demand(history: History, prior: Prior, predicted: Prediction | None) -> Demand:

@@ -39,6 +39,7 @@ from app.db.tables_work import (
     OldVersion,
     Plan,
     QueueTick,
+    Saving,
     ScheduleSlot,
 )
 
@@ -74,6 +75,7 @@ __all__ = [
     "QueueTick",
     "Replica",
     "RouteDecision",
+    "Saving",
     "ScheduleSlot",
     "ScrubLine",
     "Site",

@@ -230,6 +230,32 @@ class OldVersion(Base):
     )
 
 
+class Saving(Base):
+    """The account of a change of class: $ that the object has cost since, and that it would have cost had it stayed."""
+
+    __tablename__ = "saving"
+    migration_id: Mapped[int] = mapped_column(ForeignKey("migration.id", ondelete="CASCADE"), primary_key=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), index=True)
+    cohort: Mapped[str]
+    site: Mapped[str]
+    from_class: Mapped[str]
+    to_class: Mapped[str]
+    size: Mapped[int]
+    demotion: Mapped[bool]
+    moved_on: Mapped[date]
+    through: Mapped[date]
+    """The last day that is counted."""
+    ended_on: Mapped[date | None]
+    """When it was found to lie there no more."""
+    idle_days: Mapped[float]
+    fee: Mapped[Decimal]
+    actual: Mapped[Decimal]
+    stayed: Mapped[Decimal]
+    owed: Mapped[Decimal]
+    """What leaving the class would cost now, or did cost."""
+    __table_args__ = (Index("ix_saving_cohort_moved_on", "cohort", "moved_on"),)
+
+
 class Budget(Base):
     """What moves may use in a day, reserved when claimed and settled at the switch; money in integer nano-dollars."""
 

@@ -24,7 +24,7 @@ from app.domain.placement import (
     today,
     with_reads,
 )
-from app.domain.placement_gate import believed, check, expected
+from app.domain.placement_gate import believed, check, expected, harm
 from app.domain.placement_problem import READABLE, Costs, Item, price
 from app.domain.placement_sets import Structure
 from app.domain.placement_votes import ballots, voted
@@ -175,6 +175,7 @@ def _decide(costs: Costs, row: int, shape: Structure, best: ReplicaSet | None, m
     now_cost, new_cost = with_reads(now_cost, reads), with_reads(new_cost, reads)
     before = split(costs, row, mended) if broken and mended is not None else now_cost
     gate, probability = check(costs, item, before, new_cost, gain)
+    gate += harm(costs, item, now, best)
     if broken and gate and mended is not None:  # what goes beyond mending must clear the gate as well
         best, new_cost, gate = mended, before, ()
     if best.columns == now.columns:

@@ -29,6 +29,13 @@ def believed(now: Split, new: Split, gain: float | None) -> float:
     return max(0.0, (gain - fixed) / per_demand)
 
 
+def harm(costs: Costs, item: Item, now: ReplicaSet, best: ReplicaSet) -> tuple[str, ...]:
+    """What speaks against a cheaper class for the copy that is read where demotions of its like have lost money."""
+    old, new = costs.pairs[now.primary], costs.pairs[best.primary]
+    demoted = old.site == new.site and new.entry.first_usd < old.entry.first_usd
+    return (item.no_demotion,) if demoted and item.no_demotion else ()
+
+
 def check(costs: Costs, item: Item, now: Split, new: Split, gain: float | None) -> tuple[tuple[str, ...], float]:
     """What speaks against a voluntary change from one set to another, and the probability that it saves money.
 

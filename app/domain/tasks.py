@@ -25,6 +25,7 @@ class TaskName(StrEnum):
     ROLLUP = "rollup"
     TRAIN = "train"
     PREDICT = "predict"
+    ACCRUE = "accrue"
     PLAN = "plan"
     PREWARM = "prewarm"
     WHAT_IF = "what-if"
@@ -60,6 +61,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.ROLLUP: TaskSpec(QueueName.FEATURES, 600, 660),
     TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
+    TaskName.ACCRUE: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.PREWARM: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.WHAT_IF: TaskSpec(QueueName.OPTIMIZE, 900, 960),
@@ -100,5 +102,6 @@ SCHEDULES: dict[str, Schedule] = {
     "probe-sites": Schedule(TaskName.PROBE, "probe_every_s"),
     "tidy": Schedule(TaskName.TIDY, "tidy_every_s"),
     "expire": Schedule(TaskName.EXPIRE, "expire_every_s"),
+    "accrue": Schedule(TaskName.ACCRUE, "accrue_every_s"),
     "prune": Schedule(TaskName.PRUNE, "prune_every_s"),
 }
