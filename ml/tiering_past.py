@@ -6,7 +6,7 @@ Rows are sparse: a day without an access has none. Plain numpy; ml/tiering_grid.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,10 @@ class Past:
     cohort: Ints
     """[n] dense number of the objects that are taken to be read alike."""
     today: int
+
+    def times(self, k: float) -> Past:
+        """The same with k times as many reads."""
+        return replace(self, reads=self.reads * k, share=self.share * k)
 
     def idle(self) -> Ints:
         """[n] days since the last read or write, or since birth, at today's beginning."""

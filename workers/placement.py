@@ -30,7 +30,7 @@ from app.errors import BadRequest, FieldError, Infeasible, Invalid, NotFound
 from app.queue import TaskName
 from workers import voters
 from workers.base import JobContext, job_task
-from workers.voters import Bench
+from workers.bench import Bench
 
 BLOCK = 5000
 MAX_HORIZON_DAYS = 3650

@@ -14,8 +14,8 @@ from app.domain.what_if import Scenario, read, words
 from app.queue import TaskName
 from workers import voters
 from workers.base import JobContext, job_task
+from workers.bench import Bench, Known
 from workers.placement import BLOCK, Draft, check_found, decide_block, read_scope, within_budget
-from workers.voters import Bench, Known
 
 LEARNED = "the voters have learned anew from what is supposed, for this answer alone"
 SCOPE = ("prefix", "keys", "horizon_days", "as_of")

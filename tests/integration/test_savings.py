@@ -8,13 +8,14 @@ from sqlalchemy import insert, select, update
 from app.db import jobs, placement, policies, savings
 from app.db.placement import Selection
 from app.db.session import session_scope
-from app.db.tables import AccessHour, Alert, Job, Migration, Move, Object, Plan, Replica, Saving, Site
+from app.db.tables import AccessHour, Alert, Job, Migration, Move, Plan, Replica, Saving, Site
 from app.domain.placement_decisions import Verdict, decide
 from app.domain.placement_problem import Problem, price
 from app.domain.pricing import GB
 from app.domain.states import MigrationState, PlanState
 from app.queue import TaskName
 from tests.integration.test_plans import add_object, add_sites
+from workers.placement import plan as plan_task
 from workers.savings import accrue
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -140,20 +141,24 @@ def test_what_was_lost_is_past_after_its_time(sites):
         assert savings.no_demotions(session, NOW + timedelta(days=60)) == {}
 
 
-def test_the_api_tells_the_ledger_by_cohort(sites):
+def test_the_api_tells_the_ledger_by_cohort(sites, api):
     moved(sites["aws-eu"], "quiet/1")
     moved(sites["aws-eu"], "busy/1", reads_a_day=3)
     run()
-    with session_scope() as session:
-        found = {row["cohort"]: row for row in savings.cohorts(session)}
-    assert found["aws-eu/quiet"]["saved"] > 0 > found["aws-eu/busy"]["saved"]
-    for row in found.values():
+    found = api.get("/v1/savings").json
+    rows = {row["cohort"]: row for row in found["cohorts"]}
+    assert rows["aws-eu/quiet"]["saved"] > 0 > rows["aws-eu/busy"]["saved"]
+    for row in (*rows.values(), found["total"]):
         assert row["saved"] == pytest.approx(row["stayed"] - row["actual"] - row["fee"] - row["owed"])
+    assert found["total"]["moves"] == 2
 
 
 def test_the_plan_tells_where_nothing_is_demoted(sites):
     moved(sites["aws-eu"], "busy/1", reads_a_day=3)
     run()
     with session_scope() as session:
-        assert session.scalar(select(Object).where(Object.key == "busy/1"))
-        assert set(placement.world(session, NOW).no_demotions) == {"aws-eu/busy", ""}
+        number = jobs.submit(session, TaskName.PLAN, {"as_of": NOW.isoformat()}).id
+    plan_task(number)
+    with session_scope() as session:
+        made = session.get_one(Plan, session.get_one(Job, number).result["plan_id"])
+        assert set(made.solver["no_harm"]["no_demotions"]) == {"aws-eu/busy", ""}

@@ -1,0 +1,130 @@
+"""The voters, asked of a block of objects as they lie (step: plan): the replay's own decisions for one day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app.db import daily, models, opinions
+from app.db.accesses import day_of
+from app.db.opinions import NAME, Voting
+from app.db.placement import World
+from app.db.tables import Json
+from app.domain.placement_problem import Item, SiteOption
+from app.errors import ArtifactRefused
+from app.lab.ladders import ladder
+from ml.tiering_past import Past
+
+if TYPE_CHECKING:
+    from ml.tiering_votes import Panel, Voters
+
+FORM = "voters"
+HELD_DAYS = 30
+"""What reads brought back is not demoted again for so long."""
+
+
+class Known(NamedTuple):
+    """Of some objects: their days, and whether each has rested since reads last brought it back."""
+
+    past: Past
+    rested: Any
+
+    def times(self, k: float) -> Known:
+        """The same with k times as many reads."""
+        return self._replace(past=self.past.times(k))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The voters, ready to be asked."""
+
+    who: Voting
+    voters: Voters
+
+    @classmethod
+    def open(cls, session: Session, now: datetime) -> Bench | None:
+        """None while nobody speaks. Raises ArtifactRefused for any tampering."""
+        who = opinions.voting(session, now)
+        champion = models.champion(session, NAME)
+        if who.model_id is None or champion is None:
+            return None
+        from ml.tiering_votes import Voters
+
+        found = Voters.from_bytes(models.artifact(session, champion, FORM))
+        if set(found.panels) != set(who.speakers):
+            raise ArtifactRefused(f"{NAME} version {champion.version} speaks of other sites than its file")
+        return cls(who, found)
+
+    def look(self, session: Session, now: datetime, items: Sequence[Item]) -> Known:
+        """What the voters must know of some objects, in their order (by id)."""
+        ids = [item.id for item in items]
+        past = daily.past(session, now, daily.subjects(session, ids), self.voters.means.cohorts)
+        returned = opinions.returned(session, ids)
+        since = {number: day_of(now) - day_of(moment) for number, moment in returned.items()}
+        rested = [since.get(number, HELD_DAYS) >= HELD_DAYS for number in ids]
+        return Known(past, np.array(rested, bool))
+
+    def ask(
+        self, world: World, items: Sequence[Item], known: Known
+    ) -> tuple[tuple[Item, ...], dict[int, dict[str, Json]]]:
+        """The objects with what is said of each, and by id the same as it is stored. Takes no transaction."""
+        from ml.tiering_grid import now as as_of_today
+
+        today = as_of_today(known.past, self.voters.means)
+        said: dict[int, dict[str, Json]] = {item.id: {} for item in items}
+        for option in world.options:
+            panel = self.voters.panels.get(option.name)
+            if panel is not None:
+                self._ask_site(world, option, panel, items, (known, today), said)
+        for row in np.flatnonzero(known.past.birth >= known.past.today).tolist():
+            said[items[row].id] = {}
+        heard = (replace(i, opinion=opinions.opinion(self.who, said[i.id], world.now)) for i in items)
+        return tuple(heard), said
+
+    def _ask_site(
+        self,
+        world: World,
+        option: SiteOption,
+        panel: Panel,
+        items: Sequence[Item],
+        known: Any,
+        said: dict[int, dict[str, Json]],
+    ) -> None:
+        from ml.tiering_votes import Standing, ask, regrets
+
+        (past, rested), today = known
+        size = np.array([max(item.size, 1) for item in items], np.int64)
+        steps = ladder(option.book, size, panel.managed, set(option.classes))
+        number = {name: index for index, name in enumerate(panel.classes)}
+        copies = [next((copy for copy in item.held if copy.site == option.name), None) for item in items]
+        names = [
+            panel.classes[0] if copy is None else option.book.storage_class(copy.storage_class).name for copy in copies
+        ]
+        c = np.array([number.get(name, -1) for name in names], np.int64)
+        since = np.array([0 if copy is None else _days_in(world.now, copy.days_in_class) for copy in copies], np.int64)
+        at = np.maximum(c, 0)
+        left = np.where([copy is None for copy in copies], 0, np.maximum(0, steps.min_days[at] - since))
+        standing = Standing(at, left, since, regrets(past, steps, at, since), rested)
+        votes = ask(panel, today, steps, size / 2**30, standing, self.voters.horizon_days)
+        targets, gains, back = votes.target.tolist(), votes.gain.tolist(), votes.back.tolist()
+        for row in np.flatnonzero(c >= 0).tolist():
+            to = [panel.classes[index] for index in targets[row]]
+            said[items[row].id][option.name] = {
+                "standing": names[row], "targets": to[:3], "target": to[3], "rest": to[4], "back": back[row],
+                "gains": [_short(gain) for gain in gains[row][:3]], "expects": _short(gains[row][3]),
+            }  # fmt: skip
+
+
+def _days_in(now: datetime, days: float) -> int:
+    """Whole UTC days since a class was entered, both days by their dates."""
+    return day_of(now) - day_of(now - timedelta(days=days))
+
+
+def _short(usd: float) -> float:
+    """Three significant digits: what is stored changes no more often than what it says."""
+    return float(f"{usd:.3g}")
