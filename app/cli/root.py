@@ -48,7 +48,7 @@ VERBS: dict[str, Verb] = {
     "serve": Verb("app.cli.serve:serve", "Run the API and the dashboard."),
     "sites": Verb("app.cli.sites:sites", "Register, probe and remove the buckets in which objects live."),
     "tokens": Verb("app.cli.tokens:tokens", "List, create and revoke the API's tokens."),
-    "what-if": Verb("app.cli.what_if:what_if", "Show the plan under other prices, rules or reads; nothing is saved."),
+    "what-if": Verb("app.cli.what_if:what_if", "Show the plan under other prices, rules or reads."),
     "worker": Verb("app.cli.worker:worker", "Run a Celery worker, or check that workers consume."),
 }
 

@@ -5,7 +5,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -109,12 +108,10 @@ def test_each_verb_loads_and_has_help_in_one_line(verb):
         assert below.help, f"{verb} {name}"
 
 
-def test_the_overview_is_sorted_and_quick():
-    started = time.monotonic()
+def test_the_overview_is_sorted_with_a_line_each():
     shown = subprocess.run(
         [sys.executable, "-m", "app", "--help"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
     )
-    assert time.monotonic() - started < 2, "half a second on an idle machine; nothing heavy is imported for it"
     listed = [line.split()[0] for line in shown.stdout.split("Commands:\n")[1].splitlines()]
     assert listed == sorted(VERBS)
 
