@@ -25,8 +25,6 @@ FRACTION = 1e-6
 """Shares nearer to 0 or 1 are whole."""
 SMOOTH = 0.5
 """Each look is so far from the program's prices towards the best ones known: they swing less."""
-DEARER, DEAREST = 1e3, 1e9
-"""A lack that stays though nothing is left to look at costs so much more, up to this much more in all."""
 KEPT = 1e-9
 """A lack of room, relative to a row's scale, that is none."""
 
@@ -158,23 +156,23 @@ class Blocks:
         prices = np.maximum(-solved.ineqlin.marginals, 0.0) * money / self.scale
         return Mix(shares, prices, solved.x[columns:] * self.scale, float((shares * self.cost).sum()))
 
+    def lacks(self, mix: Mix) -> bool:
+        """Whether a mix exceeds some row."""
+        return bool((mix.short > KEPT * self.scale).any())
+
     def climb(self, dear: Floats, gap: float, until: float, enough: float = np.inf) -> Mix:
         """Looks at prices until shares cost no more than the bound and the gap, or nothing new is found.
 
-        dear: what a unit that a row lacks costs at first; enough: a bound at which to end.
+        dear [row]: what a unit that a row lacks costs; enough: a bound at which to end.
         """
-        most = dear * DEAREST
         for _ in range(ROUNDS):
             mix = self.mix(self.limits, dear)
-            short = bool((mix.short > KEPT * self.scale).any())
-            close = mix.cost - self.best <= gap * abs(mix.cost) and not short
+            close = mix.cost + float(dear @ mix.short) - self.best <= gap * abs(mix.cost)
             if close or self.best > enough or time.perf_counter() > until:
                 break
             smooth = SMOOTH * self.at + (1 - SMOOTH) * mix.prices
             if not self.look(smooth) and not self.look(mix.prices):
-                if not short or (dear >= most).all():
-                    break
-                dear = dear * DEARER
+                break
         return mix
 
     def whole(self, mix: Mix, room: Floats, dear: Floats) -> Whole:

@@ -27,6 +27,8 @@ ROUGH, FINE = 1e-4, 1e-6
 """The gap at which a sample's prices will do, and that at which those of all objects will."""
 DEAR = 10.0
 """What exceeding a row by all of its limit costs at first, in the cost of all objects."""
+DEARER, MUCH = 3, 1e3
+"""So often that is made so much dearer, where a row is exceeded though it need not be."""
 ACTIVE = 1e-3
 """Prices with a smaller share of a sample's mix are not looked at again."""
 FEW = 600
@@ -95,9 +97,13 @@ def solve_fleet(
         return _ended(free, chosen(free, whole), free.best, offset, started, 0)
     dear = DEAR * (abs(free.best) or 1.0) / free.scale
     blocks, mix = _price(free, dear, rng, until)
-    if (mix.short > PROVEN * blocks.scale).any() and _impossible(free, until):
+    if blocks.lacks(mix) and _impossible(free, mix.prices / (dear * free.scale), until):
         zero = np.zeros(len(limits))
         return Fleet(Status.INFEASIBLE, None, np.inf, np.inf, zero, zero, time.perf_counter() - started, 0)
+    for _ in range(DEARER):
+        if blocks.lacks(mix):
+            dear = dear * MUCH
+            mix = blocks.climb(dear, FINE, until)
     choices, bound, exact = _placed(blocks, mix, dear, offset, rng, until)
     return _ended(blocks, choices, bound, offset, started, exact)
 
@@ -172,10 +178,11 @@ def _price(free: Blocks, dear: Floats, rng: np.random.Generator, until: float) -
     return blocks, mix
 
 
-def _impossible(free: Blocks, until: float) -> bool:
-    """Whether some prices prove, costs aside, that what objects must use exceeds the limits."""
+def _impossible(free: Blocks, prices: Floats, until: float) -> bool:
+    """Whether some prices prove, costs aside, that what objects must use exceeds the limits; sought from some on."""
     batches = [_without_costs(batch) for batch in free.batches]
-    blocks = Blocks(batches, free.limits, alike(batches, free.prices, BLOCKS), free.prices)
+    tried = [*free.prices, prices]
+    blocks = Blocks(batches, free.limits, alike(batches, tried, BLOCKS), tried)
     blocks.climb(1 / free.scale, EXACT, until, enough=PROVEN)
     return blocks.best > PROVEN
 

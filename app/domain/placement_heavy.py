@@ -91,7 +91,7 @@ def decide(blocks: Blocks, gap: float, close: float, dear: Floats, until: float,
         mix = others.climb(dear, close / 4 / abs(blocks.best), until)
         others.look(mix.prices)
         total = float(sets.cost[taken].sum()) + mix.cost
-        if total < least and not (mix.short > 1e-9 * others.scale).any():
+        if total < least and not others.lacks(mix):
             best, least = (taken, mix), total
         if least - bound <= close or time.perf_counter() > until:
             break
