@@ -64,7 +64,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.ACCRUE: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.PREWARM: TaskSpec(QueueName.OPTIMIZE, 900, 960),
-    TaskName.WHAT_IF: TaskSpec(QueueName.OPTIMIZE, 900, 960),
+    TaskName.WHAT_IF: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.ROLLBACK: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.REPAIR: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.EVACUATE: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
