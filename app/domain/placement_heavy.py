@@ -75,7 +75,7 @@ def decide(blocks: Blocks, gap: float, close: float, dear: Floats, until: float,
     """
     heavy = _heaviest(blocks, gap, many)
     apart = parts(blocks.batches, heavy)
-    if any(_count(batch) > PATTERNS for batch in apart if batch.size):
+    if not len(heavy) or any(_count(batch) > PATTERNS for batch in apart if batch.size):
         return None
     sets = _sets(apart, blocks.at, gap)
     light = parts(blocks.batches, np.setdiff1d(np.arange(len(blocks.labels)), heavy))
@@ -88,7 +88,7 @@ def decide(blocks: Blocks, gap: float, close: float, dear: Floats, until: float,
         if taken is None:
             break
         others.limits = blocks.limits - sets.usage[:, taken].sum(axis=1)
-        mix = others.climb(dear, close / 4 / abs(blocks.best), until)
+        mix = others.climb(dear, close / 4 / (abs(blocks.best) or 1.0), until)
         others.look(mix.prices)
         total = float(sets.cost[taken].sum()) + mix.cost
         if total < least and not others.lacks(mix):
