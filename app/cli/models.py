@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from app.cli.output import Cell, Columns, Json, json_option, print_item, print_rows, when_of
+from app.cli.output import Cell, Columns, Json, json_option, money, print_item, print_rows, when_of
 from app.cli.session import connect, finish, wait_options
 
 
@@ -17,8 +17,14 @@ def _metric(name: str) -> Cell:
 
 
 def _baselines(item: Json) -> str:
+    """Each with its AUC; what has none is of placement, and told in dollars by site."""
     told = []
     for name, metrics in (item.get("baselines") or {}).items():
+        if isinstance(metrics, dict) and "auc" not in metrics:
+            learned = (item.get("metrics") or {}).get(name, {}).get("learned")
+            beside = [f"{other} {money(usd)}" for other, usd in metrics.items()]
+            told.append(f"{name}: learned {money(learned)}, {', '.join(beside)}")
+            continue
         auc = metrics.get("auc") if isinstance(metrics, dict) else metrics
         told.append(f"{name} {auc:.3f}" if isinstance(auc, float) else f"{name} {auc}")
     return ", ".join(told)
@@ -31,7 +37,7 @@ COLUMNS: Columns = {
     "ALGORITHM": "algorithm",
     "AUC": _metric("auc"),
     "PR AUC": _metric("pr_auc"),
-    "BASELINES (AUC)": _baselines,
+    "BASELINES": _baselines,
     "TRAINED": when_of("created_at"),
 }
 FIELDS: Columns = {**COLUMNS, "REASON": "reason", "FEATURES": "features", "METRICS": "metrics", "PARAMETERS": "params"}

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.__main__ import main
+from app.cli import models
 from app.cli.output import money, print_rows, safe, size
 from app.cli.policy import changed
 from app.cli.root import VERBS, cli
@@ -141,3 +142,13 @@ def test_usage_errors_exit_with_2(arguments, code, capsys):
 def test_completion_names_the_command(shell, capsys):
     assert main(["completion", shell]) == 0
     assert "_FORETIDE_COMPLETE" in capsys.readouterr().out
+
+
+def test_models_of_placement_are_told_in_dollars_by_site_and_others_by_their_auc():
+    show = models.COLUMNS["BASELINES"]
+    assert callable(show)
+    tier = {"baselines": {"recency": {"auc": 0.877}, "logit": {"auc": None}}}
+    assert show(tier) == "recency 0.877, logit None"
+    sites = {"metrics": {"aws-eu": {"learned": 4.4}}, "baselines": {"aws-eu": {"stay": 7.0, "lifecycle_30_90": 5.4}}}
+    assert show(sites).startswith("aws-eu: learned $4.4")
+    assert "stay $7" in show(sites)
