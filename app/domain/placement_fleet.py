@@ -130,6 +130,8 @@ def _placed(
     if heavy is None:
         whole, exact = improved(blocks, whole, close, rng, until)
         return chosen(blocks, whole), blocks.best, exact
+    if whole.cost - heavy.bound <= close:
+        return chosen(blocks, whole), heavy.bound, max(exact, len(heavy.objects))
     others = heavy.others
     rest, more = improved(others, made_whole(others, heavy.mix, dear, until), close / 2, rng, until)
     exact = max(exact, more, len(heavy.objects))

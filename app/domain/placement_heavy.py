@@ -25,8 +25,8 @@ HEAVY = 300
 SOUGHT = 10_000
 PATTERNS = 4_000
 """Objects with more possible sets are not decided so."""
-TURNS, TURN_S = 10, 3.0
-"""Exact programs at most, and seconds for each."""
+TURNS, NODES = 10, 1_000
+"""Exact programs at most, and how much HiGHS branches in each."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def decide(blocks: Blocks, gap: float, close: float, dear: Floats, until: float,
         return None
     sets = _sets(apart, blocks.at, gap)
     light = parts(blocks.batches, np.setdiff1d(np.arange(len(blocks.labels)), heavy))
-    labels = alike(light, blocks.prices[-3:], blocks.count)
+    labels = alike(light, blocks.prices[-3:], blocks.count // 2)
     others = Blocks(light, blocks.limits, labels, blocks.prices)
     best, least, bound = None, np.inf, blocks.best
     for _ in range(TURNS):
@@ -88,7 +88,7 @@ def decide(blocks: Blocks, gap: float, close: float, dear: Floats, until: float,
         if taken is None:
             break
         others.limits = blocks.limits - sets.usage[:, taken].sum(axis=1)
-        mix = others.climb(dear, close / 4 / (abs(blocks.best) or 1.0), until)
+        mix = others.climb(dear, close / 2 / (abs(blocks.best) or 1.0), until)
         others.look(mix.prices)
         total = float(sets.cost[taken].sum()) + mix.cost
         if total < least and not others.lacks(mix):
@@ -206,7 +206,7 @@ def _program(sets: _Sets, others: Blocks, blocks: Blocks, gap: float, dear: Floa
                 (base - known) / gap,
             ),
         ],
-        options={"time_limit": TURN_S, "mip_rel_gap": 1e-4},
+        options={"node_limit": NODES, "mip_rel_gap": 1e-4},
     )
     floor = -np.inf if solved.mip_dual_bound is None else blocks.best + float(solved.mip_dual_bound) * gap
     return (None if solved.x is None else np.flatnonzero(solved.x[:columns] > 0.5)), floor

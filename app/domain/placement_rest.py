@@ -19,8 +19,8 @@ SLACK = 1e-9
 """What sums of floating-point numbers may differ by, relative to a row's limit."""
 WHOLE = 8
 """Turns in which the mix is made whole, each time in less room."""
-TURNS, TURN_S = 6, 1.0
-"""Turns of the exact rest at most, and seconds for each."""
+TURNS, NODES = 6, 100
+"""Turns of the exact rest at most, and how much HiGHS branches in each: a clock would decide otherwise each time."""
 REST = 600
 """Objects that are solved exactly in one turn."""
 LOOKED_AT = 10_000
@@ -60,7 +60,7 @@ def improved(
             break
         if turn and not fits:
             _spare(blocks, WIDER[min(turn, len(WIDER)) - 1])
-        found = _better(blocks, whole, min(TURN_S, until - time.perf_counter()), rng)
+        found = _better(blocks, whole, until - time.perf_counter(), rng)
         turn += 1
         if found is not None and kept(blocks, found) and (not fits or found.cost < whole.cost):
             whole, fits = found, True
@@ -146,6 +146,6 @@ def _program(owner: Rows, loss: Floats, usage: Floats, room: Floats, prices: Flo
             LinearConstraint(once, 1, 1),
             LinearConstraint(hstack([csc_array(usage), csc_array(np.eye(rows))], format="csc"), room, room),
         ],
-        options={"time_limit": max(seconds, 0.1), "mip_rel_gap": SHARE},
+        options={"time_limit": max(seconds, 0.1), "mip_rel_gap": SHARE, "node_limit": NODES},
     )
     return None if solved.x is None else np.flatnonzero(solved.x[:columns] > 0.5)
