@@ -1,8 +1,8 @@
 """Learns from history which rule moves objects between classes best: a vote of three, each of its voters, or staying.
 
 Every rule is played in shadow over the history; on each mark the one that would have cost least speaks until the next,
-if it beats staying by more than half a standard error (design: economics.md, "Which class, when"). A choice at a mark
-uses nothing of its day or later.
+if it beats staying (ml/tiering_trials.py; design: economics.md, "Which class, when"). A choice at a mark uses nothing
+of its day or later.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml.tiering_loops import cells, expected, play, shadow
+from ml.tiering_loops import cells, expected, play
 from ml.tiering_optimum import backward
+from ml.tiering_trials import GROUPS, best, spread, steady, try_rules
 from ml.tiering_types import (
     CELLS,
     COMPONENTS,
@@ -38,20 +39,13 @@ from ml.tiering_types import (
 
 HORIZON_DAYS = 90.0
 MARK_DAYS = 14
-ANCHOR_DAYS = 60
 FIT_DAYS = 60
 FIRST_FIT_DAYS = 180
 """Before, the third voter has seen too little to be heard."""
 TAIL_DAYS = 60
 """The last days of a history only end the sums of the values: what follows them is not known."""
-WINDOW_DAYS = 180
 SAMPLE = 1000
 """Objects that rules are tried on; more add time and little knowledge."""
-GROUPS = 64
-ERRORS = 0.5
-"""Standard errors by which a rule must beat staying."""
-ERRORS_AGAINST_VOTE = 1.0
-"""And by which another must beat the vote."""
 ITERATIONS = 4
 PSEUDO_OBJECTS = 30
 NOBODY = np.zeros(0, np.int64)
@@ -152,18 +146,19 @@ def learn(
     marks = np.arange(first % MARK_DAYS or MARK_DAYS, days, MARK_DAYS)
     by = families(horizon_days)
     own = Signals(_rates_of(signals.rates, sample), signals.cell[sample], *signals[2:])
-    spent = _try(part, steps, own, sizes, by, by, group, marks)
-    voters = [_best(spent, np.flatnonzero(np.isin(by.kind, (STAY, kind))), NOBODY) for kind in (RATE, TIMEOUTS)]
+    spent = try_rules(part, steps, own, sizes, by, by, group, marks)
+    voters = [best(spent, np.flatnonzero(np.isin(by.kind, (STAY, kind))), NOBODY) for kind in (RATE, TIMEOUTS)]
     tables, fit_at = _values(part, steps, own.cell, sizes, fold, marks, days)
-    rate_at, timeouts_at = (_spread(one, marks, days) for one in voters)
+    rate_at, timeouts_at = (spread(one, marks, days) for one in voters)
     signals = signals._replace(tables=tables, fit_at=fit_at, rate_at=rate_at, timeouts_at=timeouts_at)
     own = own._replace(tables=tables, fit_at=fit_at, rate_at=rate_at, timeouts_at=timeouts_at)
     ways = [(margin, regret) for margin in (1.0, 1.5) for regret in (2, 1)]
     panel = rules(*((kind, 0, margin, 0, regret) for kind in (VALUES, VOTE) for margin, regret in ways))
-    spent = spent.beside(_try(part, steps, own, sizes, panel, by, group, marks))
+    spent = spent.beside(try_rules(part, steps, own, sizes, panel, by, group, marks))
     every = together(by, panel)
-    chosen = _best(spent, np.arange(len(every.kind)), np.flatnonzero(every.kind == VOTE))
-    return Learned(every, _spread(chosen, marks, days), by, signals)
+    wanted = best(spent, np.arange(len(every.kind)), np.flatnonzero(every.kind == VOTE))
+    chosen = steady(spent, wanted, managed=ladder.managed >= 0)
+    return Learned(every, spread(chosen, marks, days), by, signals)
 
 
 def _signals(grid: Grid) -> Signals:
@@ -189,93 +184,18 @@ def _of(grid: Grid, chosen: Ints) -> Grid:
 
 
 def _rates_of(rates: Rates, chosen: Ints) -> Rates:
-    return Rates(full=rates.full[:, chosen], reads=rates.reads[:, chosen])
+    """Of some objects, laid out as the whole is (so does `take`): the loops are compiled anew for every layout."""
+    return Rates(full=rates.full.take(chosen, axis=1), reads=rates.reads.take(chosen, axis=1))
 
 
 def _ladder_of(ladder: Ladder, chosen: Ints) -> Ladder:
     return ladder._replace(
-        day=ladder.day[:, chosen],
-        full=ladder.full[:, chosen],
-        may=ladder.may[:, chosen],
+        day=ladder.day.take(chosen, axis=1),
+        full=ladder.full.take(chosen, axis=1),
+        may=ladder.may.take(chosen, axis=1),
         base=ladder.base[chosen],
-        steps_day=ladder.steps_day[:, chosen],
+        steps_day=ladder.steps_day.take(chosen, axis=1),
     )
-
-
-@dataclass(frozen=True)
-class Trials:
-    """Dollars that each rule would have spent from each of some days on: [anchor][rule, mark, group]."""
-
-    anchors: Ints
-    marks: Ints
-    spent: tuple[Floats, ...]
-
-    def before(self, number: int) -> Floats:
-        """[rule, group] $ over the window that ends at a mark: from the newest anchor that is old enough."""
-        begin = _window_begins(self.marks[number])
-        anchor = int(np.searchsorted(self.anchors, begin, side="right")) - 1
-        return self.spent[anchor][:, number]
-
-    def beside(self, other: Trials) -> Trials:
-        """The trials of more rules."""
-        spent = tuple(np.concatenate(pair) for pair in zip(self.spent, other.spent, strict=True))
-        return Trials(self.anchors, self.marks, spent)
-
-
-def _window_begins(marks: Ints) -> Ints:
-    """The day from which the window that ends at a mark counts: half of what is known, but the last half year."""
-    return np.maximum(0, np.minimum(marks - WINDOW_DAYS, marks // 2))
-
-
-def _try(
-    grid: Grid, ladder: Ladder, signals: Signals, size_gb: Floats, tried: Rule, by: Rule, group: Ints, marks: Ints
-) -> Trials:
-    """Plays every rule from each anchor on, all objects in their first class then, as far as marks need it."""
-    begins = _window_begins(marks)
-    anchors = np.arange(0, begins[-1] + 1, ANCHOR_DAYS)
-    spent = []
-    for number, anchor in enumerate(anchors):
-        following = anchors[number + 1] if number + 1 < len(anchors) else np.inf
-        needed = np.flatnonzero((begins >= anchor) & (begins < following) & (marks > anchor))
-        out = np.zeros((len(tried.kind), len(marks), GROUPS))
-        if len(needed):
-            part = np.zeros((len(tried.kind), len(needed), GROUPS))
-            shadow(grid, ladder, signals, size_gb, tried, by, group, anchor, marks[needed], part)
-            out[:, needed] = part
-        spent.append(out)
-    return Trials(anchors, marks, tuple(spent))
-
-
-def _best(trials: Trials, candidates: Ints, voting: Ints) -> Ints:
-    """[marks] which candidate to follow from each mark on; the first candidate is staying.
-
-    The vote of three, if it beats staying by half a standard error over the groups of objects; but what would have been
-    cheaper than that by a whole one. voting: those of the candidates that are votes; none: any candidate may begin.
-    """
-    chosen = np.full(len(trials.marks), candidates[0])
-    first = voting if len(voting) else candidates
-    for number in range(len(trials.marks)):
-        cost = trials.before(number)
-        stay = cost[candidates[0]]
-        score = _score(cost[first] - stay, ERRORS)
-        default = int(first[np.argmin(score)]) if score.min() < 0 else int(candidates[0])
-        chosen[number] = default
-        if len(voting):
-            score = _score(cost[candidates] - cost[default], ERRORS_AGAINST_VOTE)
-            chosen[number] = candidates[np.argmin(score)] if score.min() < 0 else default
-    return chosen
-
-
-def _score(saved: Floats, errors: float) -> Floats:
-    """[rules] dollars more than what they are compared with, and so many standard errors on top; negative: better."""
-    spread = saved - saved.mean(axis=1, keepdims=True)
-    return np.asarray(saved.sum(axis=1) + errors * np.sqrt((spread**2).sum(axis=1)))
-
-
-def _spread(chosen: Ints, marks: Ints, days: int) -> Ints:
-    """[days] what was chosen at the newest mark up to each day; 0 before the first."""
-    at = np.searchsorted(marks, np.arange(days), side="right") - 1
-    return np.where(at >= 0, chosen[np.maximum(at, 0)], 0)
 
 
 def _values(
