@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from app import errors
-from app.errors import FieldError, ForetideError, Transient, Unavailable
+from app.errors import FieldError, ForetideError, Invalid, Transient, Unavailable
 
 Json = dict[str, Any]
 WAIT_S = 30
@@ -127,6 +127,9 @@ class Transport:
             raise NothingAnswers(f"nothing answers at {self.url}; start it with ./foretide up") from error
         except httpx.TransportError as error:
             raise Unavailable(f"{self.url} broke off: {type(error).__name__}") from error
+        except ValueError as error:
+            # No JSON and no URL holds them: bytes of an argument that are no UTF-8, and numbers such as nan.
+            raise Invalid(f"this cannot be sent: {error}") from error
         if response.status_code >= 400:
             raise to_error(response)
         return response

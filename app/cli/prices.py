@@ -104,6 +104,8 @@ def read_book(path: str) -> Json:
         document: Json = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise click.UsageError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise click.UsageError(f"{path} holds no price book: a JSON object is expected")
     return document
 
 

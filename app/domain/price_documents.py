@@ -5,7 +5,7 @@ Money stands as decimal strings, so that nothing is rounded on the way; numbers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -94,11 +94,23 @@ class _Reader:
             before = len(self.errors)
             values = self.record(kind, item, f"{pointer}/{index}")
             if len(self.errors) == before:
-                if kind is StorageClass and not values["storage"]:
-                    self.wrong(f"{pointer}/{index}/storage", "at least one price")
-                    continue
-                result.append(kind(**values))
+                if kind is StorageClass:
+                    self.bands(values["storage"], f"{pointer}/{index}/storage")
+                if len(self.errors) == before:
+                    result.append(kind(**values))
         return tuple(result)
+
+    def bands(self, bands: Sequence[Band], pointer: str) -> None:
+        """Volume bands must rise, and only the last be without end: else some bytes would cost nothing."""
+        if not bands:
+            self.wrong(pointer, "at least one price")
+        below = Decimal(0)
+        for index, band in enumerate(bands):
+            is_last, top = index == len(bands) - 1, band.up_to_gb
+            if is_last != (top is None) or (top is not None and top <= below):
+                wanted = "null, since the last band has no end" if is_last else f"more than {below} GB"
+                self.wrong(f"{pointer}/{index}/up_to_gb", f"{wanted} is expected")
+            below = top or below
 
     def scalar(self, kind: str, value: object, pointer: str) -> Any:
         if kind == "Decimal":
@@ -110,10 +122,11 @@ class _Reader:
                 self.wrong(pointer, "a date such as 2025-11-01 is expected")
                 return None
         wanted = {"str": str, "int": int, "bool": bool}[kind]
-        if type(value) is not wanted or value == "" or (wanted is int and int(str(value)) < 0):
+        if type(value) is not wanted or value == "" or (wanted is int and not 0 <= int(str(value)) <= _LARGEST):
             self.wrong(
                 pointer,
-                {"str": "a text is", "int": "a number from 0 is", "bool": "true or false is"}[kind] + " expected",
+                {"str": "a text is", "int": "a number from 0 to a billion is", "bool": "true or false is"}[kind]
+                + " expected",
             )
             return None
         return value

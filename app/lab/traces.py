@@ -9,6 +9,7 @@ Rows that cannot be used are left out and reported by line: nothing is guessed. 
 from __future__ import annotations
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ def read_trace(path: Path, log: str | None = None) -> Trace:
     try:
         _load(connection, path, _format(path, log))
         trace = _columns(connection, path)
-    except duckdb.Error as error:
+    except (duckdb.Error, EOFError, OSError, zlib.error) as error:
         raise Invalid(f"the trace {path.name} cannot be read: {str(error).splitlines()[0]}") from error
     finally:
         connection.close()

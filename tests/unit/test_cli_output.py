@@ -14,6 +14,7 @@ from app.__main__ import main
 from app.cli import models
 from app.cli.output import money, print_rows, safe, size
 from app.cli.policy import changed
+from app.cli.prices import read_book
 from app.cli.root import VERBS, cli
 from app.cli.session import agreed
 from app.errors import ExitCode
@@ -88,6 +89,14 @@ def test_dry_run_says_what_would_be_done_and_yes_does_not_ask(capsys):
     assert not agreed("delete it", yes=True, dry_run=True)
     assert "Would delete it" in capsys.readouterr().err
     assert agreed("delete it", yes=True)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"\xff\xfe", b"{", b'"aws"'])
+def test_a_file_that_is_no_price_book_is_a_usage_error(tmp_path, content):
+    path = tmp_path / "book.json"
+    path.write_bytes(content)
+    with pytest.raises(click.UsageError, match=r"book\.json"):
+        read_book(str(path))
 
 
 def test_policy_fields_are_set_by_path():

@@ -167,6 +167,15 @@ def test_the_delay_grows_with_jitter_on_top_of_what_was_asked():
     assert retry.delay(5, asked) is None
 
 
+@pytest.mark.parametrize("scope", [{"prefix": "\udcff"}, {"horizon_days": float("nan")}])
+def test_what_no_request_can_hold_is_refused_before_it_is_sent(server, client, scope):
+    with pytest.raises(errors.Invalid, match="cannot be sent"):
+        client.make_plan(**scope)
+    with pytest.raises(errors.Invalid, match="cannot be sent"):
+        client.explanation("logs/\udcff")
+    assert not server.asked
+
+
 def test_nothing_listens_is_said_with_the_next_command():
     client = Client("http://127.0.0.1:9", "t", retry=Retry(attempts=1))
     with client, pytest.raises(errors.Unavailable, match="foretide up"):

@@ -170,6 +170,26 @@ def test_what_is_no_book_is_refused(document):
         price_documents.from_json(document)
 
 
+@pytest.mark.parametrize(
+    ("tops", "wrong"),
+    [(("5",), 0), ((None, None), 0), (("5", "4", None), 1), (("0", None), 0), (("5", None, None), 1), (("5", "9"), 1)],
+)
+def test_volume_bands_rise_and_only_the_last_has_no_end(tops, wrong):
+    document = price_documents.to_json(AWS)
+    document["classes"][1]["storage"] = [{"usd": "0.02", "up_to_gb": top} for top in tops]
+    with pytest.raises(Invalid) as refused:
+        price_documents.from_json(document)
+    assert [error.pointer for error in refused.value.errors] == [f"/classes/1/storage/{wrong}/up_to_gb"]
+
+
+def test_a_number_of_days_that_no_float_holds_is_refused():
+    document = price_documents.to_json(AWS)
+    document["classes"][0]["min_days"] = 10**400
+    with pytest.raises(Invalid) as refused:
+        price_documents.from_json(document)
+    assert [error.pointer for error in refused.value.errors] == ["/classes/0/min_days"]
+
+
 def test_unknown_names_are_refused_by_name():
     with pytest.raises(Invalid, match="only for aws, gcp, azure, cloudflare"):
         shipped("ibm")

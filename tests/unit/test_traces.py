@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,6 +85,16 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, name: str, content:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(Invalid, match=message):
         read_trace(tmp_path / name)
+
+
+def test_a_packed_log_that_is_cut_off_says_so(tmp_path: Path):
+    path = tmp_path / "access.log.gz"
+    path.write_bytes(gzip.compress(b'{"ts": "2026-11-01T00:00:00Z", "key": "a", "op": "GET"}\n' * 9)[:-20])
+    with pytest.raises(Invalid, match=r"access\.log\.gz cannot be read"):
+        read_trace(path)
+    path.write_bytes(b"\x1f\x8b\x08\x00garbage")
+    with pytest.raises(Invalid, match=r"access\.log\.gz cannot be read"):
+        read_trace(path)
 
 
 def test_parquet_times_need_a_zone(tmp_path: Path):
