@@ -26,6 +26,7 @@ from app.domain.placement_rows import Row, Use
 from app.domain.policies import Readers, Rules
 from app.domain.price_books import shipped
 from app.domain.pricing import Floats
+from bench import replays
 from bench.result import Result, less, more
 from bench.rig import Rig
 
@@ -39,10 +40,11 @@ SITES, CLASSES, ROWS = 4, 4, 13
 
 
 def measure(rig: Rig) -> Iterator[Result]:
-    """Objects placed a second; the fleet's time and gap against HiGHS's and against their limits."""
+    """Objects placed a second; the fleet's time and gap against HiGHS's and against their limits; replays."""
     yield from _one(rig)
     yield from _few(rig)
     yield from _many(rig)
+    yield from replays.measure(rig)
 
 
 def _best(act: Callable[[], object]) -> float:
