@@ -173,7 +173,7 @@ def _decide(costs: Costs, row: int, shape: Structure, best: ReplicaSet | None, m
     reads = believed(now_cost, new_cost, gain)
     item = item if reads == 1 else replace(item, demand=item.demand.times(reads))
     now_cost, new_cost = with_reads(now_cost, reads), with_reads(new_cost, reads)
-    before = split(costs, row, mended) if broken and mended is not None else now_cost
+    before = with_reads(split(costs, row, mended), reads) if broken and mended is not None else now_cost
     gate, probability = check(costs, item, before, new_cost, gain)
     gate += harm(costs, item, now, best)
     if broken and gate and mended is not None:  # what goes beyond mending must clear the gate as well

@@ -11,6 +11,9 @@ from app.domain.placement import ReplicaSet, Split, saving_probability
 from app.domain.placement_problem import Costs, Item
 from app.domain.votes import Ballot
 
+ROUNDING = 1e-9
+"""What two sums of the same dollars may differ by, relative to them."""
+
 
 def expected(costs: Costs, now: ReplicaSet, best: ReplicaSet, ballot: Ballot) -> float | None:
     """$ that the voters expect of another class in place, its change paid; None where they were not asked for that."""
@@ -39,9 +42,12 @@ def harm(costs: Costs, item: Item, now: ReplicaSet, best: ReplicaSet) -> tuple[s
 def check(costs: Costs, item: Item, now: Split, new: Split, gain: float | None) -> tuple[tuple[str, ...], float]:
     """What speaks against a voluntary change from one set to another, and the probability that it saves money.
 
-    gain: $ that the voters expect of the change; it then stands for the saving, and their agreement for being sure.
+    gain: $ that the voters expect of the change; it then stands for the saving, and their agreement for being sure;
+    but where no number of reads makes it pay within the horizon, what it loses stands for the saving.
     """
     rules, reasons = item.rules, []
+    if gain is not None and math.isfinite(gain) and new.total - now.total > ROUNDING * abs(now.total):
+        gain = now.total - new.total
     price_of_change = new.one_off - now.one_off
     saving = now.recurring + now.end - new.recurring - new.end if gain is None else gain + price_of_change
     if price_of_change > 0 and saving < rules.payback * price_of_change:

@@ -25,6 +25,8 @@ VOTE = Speaker("vote of three", True, ("reads", "idle days", "values"), IR)
 ALONE = Speaker("warm after 30 idle days", False, ("reads", "idle days", "values"), IR)
 OPEN = Rules(readers=Readers.ROUTED, payback=0, confidence=0, min_residency_days=0)
 
+CAREFUL = replace(OPEN, payback=1)
+
 
 def said(*targets, standing=HOT, target=HOT, gains=(0.5, 0.5, 0.5), rest=None, speaker=VOTE, back=False, expects=0.0):
     return Ballot(speaker, standing, targets, gains, target, expects, rest or standing, back)
@@ -105,6 +107,16 @@ def test_a_change_that_expected_reads_would_not_pay_is_priced_with_those_that_it
     assert usual.item.demand.reads == pytest.approx(0.1 / 30), "expected reads pay it already"
 
 
+def test_nothing_that_costs_more_within_the_horizon_is_done_because_voters_see_further():
+    """Early deletion is owed now; what they expect lies past the plan's days, whatever is read."""
+    held = (Held("aws-eu", IA, 0.0, True),)
+    poor = asked("ONEZONE_IA", "ONEZONE_IA", IA, standing=IA, gains=(1, 1, 0), held=held, rules=CAREFUL, reads=1)
+    decision = decided(poor)
+    assert (decision.verdict, decision.moves) == (Verdict.HELD, ())
+    assert "times its cost, not 1" in decision.gate[0]
+    assert decision.cost.total == decision.today_cost.total
+
+
 def test_what_reads_have_made_too_dear_comes_back_whatever_it_is_expected_to_save():
     strict = replace(OPEN, payback=1.5)
     held = (Held("aws-eu", IR, 200.0, True),)
@@ -119,7 +131,7 @@ def test_an_oscillating_object_moves_at_most_once_a_period():
     for day in range(365):
         wanted = IA if day % 2 else HOT
         rules, held = replace(OPEN, min_residency_days=7), (Held("aws-eu", at, float(moved or 0) + 40, True),)
-        decision = decided(asked(*[wanted] * 3, standing=at, held=held, moved=moved, rules=rules))
+        decision = decided(asked(*[wanted] * 3, standing=at, held=held, moved=moved, rules=rules, reads=1))
         moved = None if moved is None else moved + 1
         if decision.moves:
             at, moved, moves = wanted, 0.0, moves + 1
