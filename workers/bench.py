@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from app.db import daily, models, opinions
 from app.db.accesses import day_of
 from app.db.opinions import NAME, Voting
 from app.db.placement import World
+from app.db.session import session_scope
 from app.db.tables import Json
 from app.domain.placement_problem import Item, SiteOption
 from app.errors import ArtifactRefused
@@ -47,24 +47,27 @@ class Bench:
     voters: Voters
 
     @classmethod
-    def open(cls, session: Session, now: datetime) -> Bench | None:
+    def open(cls, now: datetime) -> Bench | None:
         """None while nobody speaks. Raises ArtifactRefused for any tampering."""
-        who = opinions.voting(session, now)
-        champion = models.champion(session, NAME)
-        if who.model_id is None or champion is None:
-            return None
-        from ml.tiering_votes import Voters
+        with session_scope() as session:
+            who = opinions.voting(session, now)
+            champion = models.champion(session, NAME)
+            if who.model_id is None or champion is None:
+                return None
+            body = models.artifact(session, champion, FORM)
+        from ml.tiering_votes import Voters  # takes seconds, which no transaction waits for
 
-        found = Voters.from_bytes(models.artifact(session, champion, FORM))
+        found = Voters.from_bytes(body)
         if set(found.panels) != set(who.speakers):
             raise ArtifactRefused(f"{NAME} version {champion.version} speaks of other sites than its file")
         return cls(who, found)
 
-    def look(self, session: Session, now: datetime, items: Sequence[Item]) -> Known:
+    def look(self, now: datetime, items: Sequence[Item]) -> Known:
         """What the voters must know of some objects, in their order (by id)."""
         ids = [item.id for item in items]
-        past = daily.past(session, now, daily.subjects(session, ids), self.voters.means.cohorts)
-        returned = opinions.returned(session, ids)
+        with session_scope() as session:
+            past = daily.past(session, now, daily.subjects(session, ids), self.voters.means.cohorts)
+            returned = opinions.returned(session, ids)
         since = {number: day_of(now) - day_of(moment) for number, moment in returned.items()}
         rested = [since.get(number, HELD_DAYS) >= HELD_DAYS for number in ids]
         return Known(past, np.array(rested, bool))

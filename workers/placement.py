@@ -75,11 +75,10 @@ def plan(job: JobContext) -> Json | None:
         total = store.count(session, selection)
         check_found(selection, total)
         learning = voters.wait_for(session, job, draft.world)
-        bench = None if learning else Bench.open(session, now)
     if learning:
         voters.learn_first(job, learning)
         return None
-    _blocks(job, draft, selection, total, bench)
+    _blocks(job, draft, selection, total, Bench.open(now))
     within_budget(draft)
     result: Json = {}
     row = _row(job, draft, selection)
@@ -123,13 +122,14 @@ def check_found(selection: Selection, total: int) -> None:
 
 
 def _blocks(job: JobContext, draft: Draft, selection: Selection, total: int, bench: Bench | None) -> None:
-    """Reads, asks the voters and decides block by block; no transaction is open while it decides."""
+    """Reads, asks the voters and decides block by block; no transaction is open while it builds or decides."""
     after: int | None = 0
     while after is not None:
         job.progress(min(draft.totals.objects, total), total, "objects")
         with session_scope() as session:
-            block = store.block(session, draft.world, selection, after, BLOCK)
-            known = bench.look(session, draft.world.now, block.items) if bench and block.items else None
+            rows = store.rows(session, draft.world, selection, after, BLOCK)
+        block = rows.block()
+        known = bench.look(draft.world.now, block.items) if bench and block.items else None
         items, said = bench.ask(draft.world, block.items, known) if bench and known else (block.items, {})
         draft.unplanned += block.unplanned
         if items:

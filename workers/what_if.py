@@ -28,8 +28,8 @@ def what_if(job: JobContext) -> Json:
     with session_scope() as session:
         world = store.world(session, now)
         total = store.count(session, selection)
-        bench = Bench.open(session, now)
     check_found(selection, total)
+    bench = Bench.open(now)
     scenario = read(job.args, [site.name for site in world.options], world.policies)
     pair = _Pair.of(world, scenario, horizon, selection.prefix or "", bench)
     if bench and scenario.is_unheard_of:
@@ -38,13 +38,16 @@ def what_if(job: JobContext) -> Json:
     while after is not None:
         job.progress(min(pair.today.totals.objects, total), total, "objects")
         with session_scope() as session:
-            block = store.block(session, world, selection, after, BLOCK)
-            known = bench.look(session, now, block.items) if bench and block.items else None
+            rows = store.rows(session, world, selection, after, BLOCK)
+        block = rows.block()
+        known = bench.look(now, block.items) if bench and block.items else None
+        pair.today.unplanned += block.unplanned
         if block.items:
             pair.decide(block.items, known)
         after = block.last_id
+    job.progress(pair.today.totals.objects, total, "objects")
     told = {"scenario": words(job.args), "horizon_days": horizon, "as_of": now.isoformat()}
-    return told | {"notes": [LEARNED] if pair.supposing else []} | pair.document()
+    return told | {"notes": pair.notes()} | pair.document()
 
 
 @dataclass
@@ -79,6 +82,12 @@ class _Pair:
         otherwise, gone = self.scenario.apply(problem, changed)
         decided = decide_block(self.then, otherwise) if otherwise.items else []
         self.compared.note(problem.items, otherwise.items, gone, decided)
+
+    def notes(self) -> list[str]:
+        """What the answer does not say by itself: how voters learned, and how many objects are in neither plan."""
+        left = self.today.unplanned
+        said = [f"{len(left)} objects are left out, such as {left[0][0]}: {left[0][1]}"] if left else []
+        return [LEARNED, *said] if self.supposing else said
 
     def document(self) -> Json:
         """The comparison, both within the day's budget."""

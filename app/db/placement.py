@@ -25,6 +25,7 @@ from app.domain.policies import Policies
 from app.domain.pricing import GB, MONTH_DAYS, PriceBook
 from app.domain.savings import EVERYWHERE
 from app.domain.states import ObjectState, ReplicaState, SiteState
+from app.domain.votes import Opinion
 
 PEERS = 1000
 """Objects of the same cohorts whose mean is the prior when only some keys are planned."""
@@ -197,23 +198,56 @@ def sample(session: Session, prefix: str, most: int) -> tuple[tuple[str, ...], i
 
 def block(session: Session, world: World, selection: Selection, after_id: int, limit: int) -> Block:
     """The next objects of a selection by id, with their demand and rules, in a few queries whatever their number."""
+    return rows(session, world, selection, after_id, limit).block()
+
+
+def rows(session: Session, world: World, selection: Selection, after_id: int, limit: int) -> Rows:
+    """What `block` is made of. Many are built after the transaction: one that idles meanwhile would be cut."""
     chosen = select(Object).where(*_selected(selection), Object.id > after_id).order_by(Object.id).limit(limit)
     objects = session.scalars(chosen).all()
     ids = [row.id for row in objects]
-    copies = _copies(session, ids)
-    read = histories(session, world.now, objects)
-    predicted = {row.object_id: row for row in session.scalars(select(Prediction).where(Prediction.object_id.in_(ids)))}
-    priors = Priors.over(objects, read) if selection.keys is None else _peers(session, world.now, objects)
-    said = opinions.load(session, world.voting, ids)
-    items, unplanned = [], []
-    for row in objects:
-        held, problem = _held(world, copies.get(row.id, ()))
-        if problem:
-            unplanned.append((row.key, problem))
-            continue
-        item = _item(world, selection, row, held, read[row.id], predicted.get(row.id), priors)
-        items.append(replace(item, opinion=said[row.id], no_demotion=_no_demotion(world, held, row.key)))
-    return Block(tuple(items), tuple(unplanned), ids[-1] if len(ids) == limit else None)
+    return Rows(
+        world=world,
+        selection=selection,
+        objects=objects,
+        copies=_copies(session, ids),
+        read=histories(session, world.now, objects),
+        predicted=session.scalars(select(Prediction).where(Prediction.object_id.in_(ids))).all(),
+        priors=None if selection.keys is None else _peers(session, world.now, objects),
+        said=opinions.load(session, world.voting, ids),
+        last_id=ids[-1] if len(ids) == limit else None,
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some objects as they were read, by id."""
+
+    world: World
+    selection: Selection
+    objects: Sequence[Object]
+    copies: Mapping[int, Sequence[Replica]]
+    read: Mapping[int, History]
+    predicted: Sequence[Prediction]
+    priors: Priors | None
+    """None: the means of these objects themselves."""
+    said: Mapping[int, Opinion]
+    last_id: int | None
+
+    def block(self) -> Block:
+        """The objects ready to be placed. Takes no transaction."""
+        predicted = {row.object_id: row for row in self.predicted}
+        priors = self.priors or Priors.over(self.objects, self.read)
+        items, unplanned = [], []
+        for row in self.objects:
+            held, problem = _held(self.world, self.copies.get(row.id, ()))
+            if problem:
+                unplanned.append((row.key, problem))
+                continue
+            item = _item(self.world, self.selection, row, held, self.read[row.id], predicted.get(row.id), priors)
+            no_demotion = _no_demotion(self.world, held, row.key)
+            items.append(replace(item, opinion=self.said[row.id], no_demotion=no_demotion))
+        return Block(tuple(items), tuple(unplanned), self.last_id)
 
 
 def _peers(session: Session, now: datetime, objects: Sequence[Object]) -> Priors:

@@ -220,6 +220,19 @@ def test_a_block_takes_the_same_number_of_queries_whatever_its_size(session):
     assert busy.demand.regions[0].region == "eu-west-1"
 
 
+def test_a_block_is_built_without_a_transaction(clean_database):
+    with session_scope() as session:
+        ids = add_sites(session)
+        for number in range(3):
+            add_object(session, ids["aws-eu"], f"a/{number}", reads_a_day=number)
+    with session_scope() as session:
+        world = placement.world(session, NOW)
+        rows = placement.rows(session, world, Selection(), 0, 10)
+        whole = placement.block(session, world, Selection(), 0, 10)
+    assert len(whole.items) == 3
+    assert rows.block() == whole
+
+
 def test_what_cannot_be_priced_is_named_and_not_planned(session):
     ids = add_sites(session)
     add_object(session, ids["aws-eu"], "odd", storage_class="FROZEN")
