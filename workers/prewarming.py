@@ -12,12 +12,13 @@ from app.db.peaks import Busy
 from app.db.placement import Selection, World
 from app.db.session import session_scope
 from app.db.tables import Json, Plan
-from app.domain.peaks import Peak, next_peaks
+from app.domain.peaks import Peak, joined, next_peaks
 from app.domain.placement_decisions import Decision
-from app.domain.prewarming import PEAKS_A_MONTH, begins, prewarm
+from app.domain.prewarming import PEAKS_A_MONTH, begins, prewarm, takes
 from app.domain.pricing import to_usd
 from app.domain.states import Mode, PlanState
 from app.queue import TaskName
+from app.settings import get_settings
 from workers.base import JobContext, job_task, ring_all
 from workers.placement import read_scope
 
@@ -55,10 +56,14 @@ def prewarming(job: JobContext) -> Json:
 
 
 def _due(thing: Busy, known: set[datetime], now: datetime) -> list[Peak]:
-    """The peaks for which a copy would have to begin soon, the first one first."""
-    coming = next_peaks(thing.hours, thing.mean_an_hour, now, WITHIN)
-    soon = [peak for peak in coming if begins(peak, thing.size) < now + AHEAD and peak.begins not in known]
-    return sorted(soon, key=lambda peak: peak.begins)
+    """The peaks for which a copy would have to begin soon, the first one first.
+
+    One that comes before the copy for the last one is gone, and another could be there, is a part of that.
+    """
+    settings = get_settings()
+    gap = timedelta(seconds=settings.grace_s + settings.prewarm_every_s) + takes(thing.size)
+    coming = joined(next_peaks(thing.hours, thing.mean_an_hour, now, WITHIN), gap)
+    return [peak for peak in coming if begins(peak, thing.size) < now + AHEAD and peak.begins not in known]
 
 
 def _decide(world: World, selection: Selection, due: dict[str, Peak]) -> list[Decision]:

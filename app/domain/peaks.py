@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from app.domain.demand import Demand, RegionReads
@@ -82,6 +82,29 @@ def next_peaks(hours: Iterable[Hour], mean_an_hour: float, now: datetime, within
     return [peak for peak in peaks if peak.begins < now + within]
 
 
+def joined(peaks: Iterable[Peak], gap: timedelta) -> list[Peak]:
+    """In their order, with those as one that follow another sooner than after `gap`: what is there for it stays."""
+    result: list[Peak] = []
+    for peak in sorted(peaks, key=lambda peak: peak.begins):
+        near = bool(result) and peak.begins - result[-1].ends < gap
+        result.append(_both(result.pop(), peak) if near else peak)
+    return result
+
+
+def _both(first: Peak, second: Peak) -> Peak:
+    """From the beginning of one to the end of the other; as sure as the less sure one."""
+    hours = round((second.ends - first.begins) / HOUR)
+    sums: dict[str, tuple[float, float]] = {}
+    for peak in (first, second):
+        for entry in peak.demand.regions:
+            reads, bytes_ = sums.get(entry.region, (0.0, 0.0))
+            share = peak.hours / hours
+            sums[entry.region] = (reads + entry.reads * share, bytes_ + entry.bytes * share)
+    by_region = tuple(RegionReads(name, *both) for name, both in sorted(sums.items()))
+    demand = replace(first.demand, regions=by_region, shape=min(first.demand.shape, second.demand.shape))
+    return Peak(first.begins, second.ends, min(first.weeks, second.weeks), demand)
+
+
 def hour_of_week(begins: datetime) -> int:
     """0 for Monday's first hour in UTC, up to 167."""
     return int((begins - BEGIN) / HOUR) % HOURS
@@ -135,5 +158,6 @@ def _spread(rows: Iterable[Hour], inside: set[int], first: int) -> float:
 
 def told(peak: Peak) -> str:
     """The peak in words."""
-    when = f"{peak.begins:%a %d %b %H:%M} to {peak.ends:%H:%M} UTC"
+    day = "" if peak.ends - peak.begins <= timedelta(days=1) else f"{peak.ends:%a %d %b} "
+    when = f"{peak.begins:%a %d %b %H:%M} to {day}{peak.ends:%H:%M} UTC"
     return f"{when}, {peak.reads:.3g} reads expected, busy in {peak.weeks} of {WEEKS} weeks"

@@ -33,7 +33,12 @@ LONGEST_KEPT_DAYS = 90.0
 
 def begins(peak: Peak, size: int) -> datetime:
     """When the copy of so many bytes is begun, so that it is verified before the peak."""
-    return peak.begins - LEAD - timedelta(seconds=size / BYTES_PER_S)
+    return peak.begins - takes(size)
+
+
+def takes(size: int) -> timedelta:
+    """How long before its peak the copy of so many bytes is begun."""
+    return LEAD + timedelta(seconds=size / BYTES_PER_S)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,10 @@ def next_hour(hours=1):
     return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + hours * HOUR
 
 
+def iso(moment):
+    return moment.isoformat().replace("+00:00", "Z")
+
+
 def read_weekly(world, name, first, weeks=4, reads=500):
     """Reads of whole large objects by readers beside GCP's site, in the two hours from `first` on in weeks before."""
     values = {"region": "europe-west1", "reads": reads, "writes": 0, "bytes_read": reads * GB, "partial_uploads": 0}
@@ -125,6 +129,14 @@ def test_a_plan_that_waits_is_not_made_twice_and_nothing_is_moved(world, api):
     (copy, remove) = api.get(f"/v1/plans/{plan['id']}/changes").json["items"]
     assert copy["ready_by"] < remove["not_before"]
     assert "busy in 4 of 4 weeks" in copy["reason"]
+
+
+def test_a_copy_stays_for_a_second_peak_that_comes_before_another_could_be_made(world, api):
+    for hours in (2, 5):
+        read_weekly(world, "a", next_hour(hours))
+    plan = api.get(f"/v1/plans/{prewarmed()['plan_id']}/changes").json["items"]
+    assert [(move["kind"], move["not_before"]) for move in plan][1:] == [("remove", iso(next_hour(7)))]
+    assert prewarmed()["plan_id"] is None, "the plan that waits is for both"
 
 
 def test_peaks_take_no_horizon(api):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.peaks import HOUR, WEEK, WEEKS, Hour, next_peaks
+from app.domain.peaks import HOUR, WEEK, WEEKS, Hour, joined, next_peaks
 from app.domain.placement_problem import Held
 from app.domain.prewarming import begins, prewarm
 from app.domain.pricing import GB
@@ -83,6 +83,18 @@ def test_weeks_that_differ_make_the_peak_less_sure():
     mixed = [replace(hour, reads=hour.reads * (4 if hour.begins < NOW - 2 * WEEK else 1)) for hour in weekly(MONDAY)]
     (other,) = found(mixed)
     assert other.demand.shape < same.demand.shape
+
+
+def test_peaks_that_follow_one_another_are_one_with_the_reads_of_both():
+    other = weekly(MONDAY + 4 * HOUR, reads=100, region="us-east-1")
+    two = found([*weekly(MONDAY), *other])
+    assert joined(two, 2 * HOUR) == two, "two hours lie between them"
+    (one,) = joined(two[::-1], 2 * HOUR + timedelta(seconds=1))
+    assert (one.begins, one.ends) == (MONDAY, MONDAY + 6 * HOUR)
+    assert one.reads == pytest.approx(sum(peak.reads for peak in two)) == pytest.approx(600)
+    assert [(entry.region, entry.bytes * 6 / 24) for entry in one.demand.regions] == [
+        ("eu-west-1", pytest.approx(400 * GB)), ("us-east-1", pytest.approx(200 * GB)),
+    ]  # fmt: skip
 
 
 def peak_of(region, reads=200, size=GB):
