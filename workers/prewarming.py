@@ -14,6 +14,7 @@ from app.db.session import session_scope
 from app.db.tables import Json, Plan
 from app.domain.peaks import Peak, joined, next_peaks
 from app.domain.placement_decisions import Decision
+from app.domain.placement_limits import roomy
 from app.domain.prewarming import PEAKS_A_MONTH, begins, prewarm, takes
 from app.domain.pricing import to_usd
 from app.domain.states import Mode, PlanState
@@ -52,7 +53,7 @@ def prewarming(job: JobContext) -> Json:
         if len(busy) < BLOCK:
             break
         after = busy[-1].object_id
-    return _save(job, world, decisions, {"looked_at": looked, "peaks": coming})
+    return _save(job, world, roomy(decisions, world.options), {"looked_at": looked, "peaks": coming})
 
 
 def _due(thing: Busy, known: set[datetime], now: datetime) -> list[Peak]:

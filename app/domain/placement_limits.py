@@ -87,6 +87,18 @@ def fitting(decisions: Iterable[Decision], sites: Sequence[SiteOption]) -> list[
     return result
 
 
+def roomy(decisions: Iterable[Decision], sites: Sequence[SiteOption]) -> list[Decision]:
+    """Of changes that no rule demands those whose copies fit the sites' capacity, what saves most first."""
+    room = {site.name: _room(site) for site in sites if site.capacity_bytes is not None}
+    result = []
+    for decision in sorted(decisions, key=lambda entry: entry.cost.total - entry.today_cost.total):
+        wanted = arriving(decision)
+        if all(size <= room.get(name, size) for name, size in wanted.items()):
+            room = {name: left - wanted[name] for name, left in room.items()}
+            result.append(decision)
+    return result
+
+
 def _room(site: SiteOption) -> float:
     return max(0.0, float(site.capacity_bytes or 0) - site.stored_bytes)
 

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from app.db import jobs, plans, policies
 from app.db.session import session_scope
-from app.db.tables import AccessHour, Job, Migration, Object
+from app.db.tables import AccessHour, Job, Migration, Object, Site
 from app.domain.peaks import HOUR, WEEK
 from app.domain.pricing import GB
 from app.queue import TaskName
@@ -137,6 +137,19 @@ def test_a_copy_stays_for_a_second_peak_that_comes_before_another_could_be_made(
     plan = api.get(f"/v1/plans/{prewarmed()['plan_id']}/changes").json["items"]
     assert [(move["kind"], move["not_before"]) for move in plan][1:] == [("remove", iso(next_hour(7)))]
     assert prewarmed()["plan_id"] is None, "the plan that waits is for both"
+
+
+@pytest.mark.parametrize(("room", "planned"), [(0, 0), (1, 1), (2, 2)])
+def test_a_copy_for_a_peak_keeps_to_the_sites_capacity(world, room, planned):
+    for name, reads in (("a", 500), ("calm", 900)):
+        read_weekly(world, name, next_hour(2), reads=reads)
+    with session_scope() as session:
+        size = session.scalar(select(func.max(Object.size)))
+        session.execute(update(Site).where(Site.name == GCP).values(capacity_bytes=room * size))
+    result = prewarmed()
+    assert result["objects"] == planned
+    if planned == 1:
+        assert plan_of(result)[0] == ("calm", "copy", GCP), "it saves more"
 
 
 def test_peaks_take_no_horizon(api):
