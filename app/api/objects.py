@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from flask import Response
 from pydantic import Field
@@ -23,6 +23,9 @@ from app.domain.states import ObjectState
 from app.domain.tasks import TaskName
 
 router = Router("objects")
+TagName = Annotated[str, Field(min_length=1, max_length=128)]
+TagValue = Annotated[str, Field(max_length=256)]
+"""As long as S3 allows."""
 
 
 class ObjectsQuery(PageQuery):
@@ -38,7 +41,7 @@ class ObjectsQuery(PageQuery):
 class ObjectIn(In):
     """What may be set of an object."""
 
-    tags: dict[str, str] = Field(max_length=50)
+    tags: dict[TagName, TagValue] = Field(max_length=50)
 
 
 class ScanIn(In):

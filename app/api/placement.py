@@ -23,7 +23,7 @@ from app.domain.policies import MAX_RF
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
 from app.domain.what_if import MOST_TIMES, read
-from app.errors import Conflict
+from app.errors import Conflict, FieldError, Invalid
 
 router = Router("placement")
 MAX_KEYS = 10_000
@@ -83,6 +83,8 @@ def what_if(body: WhatIf) -> Response:
 
     The job's result holds both and their difference; nothing else is changed.
     """
+    if body.key and body.keys:
+        raise Invalid(errors=(FieldError("/key", "give either key or keys"),))
     asked = arguments(body) | ({"keys": [body.key]} if body.key else {})
     asked.pop("key", None)
 

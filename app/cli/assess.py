@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli.arguments import Finite, NewFile
 from app.cli.ingest import LOGS
 from app.cli.output import Columns, json_option, money, money_of, print_json, print_rows, safe, size
 from app.cli.session import connect
@@ -53,8 +54,8 @@ FRACTION = "Where nothing tells sizes: the share of an object that its largest r
 @click.option("--site", help="The catalogue of this site instead of an inventory file.")
 @click.option("--prices", "book_name", help=PRICES)
 @click.option("--archives", is_flag=True, help="Without logs: count classes too that must be restored before a read.")
-@click.option("--read-fraction", "fraction", type=click.FloatRange(0, 1, min_open=True), default=1.0, help=FRACTION)
-@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page with pictures.")
+@click.option("--read-fraction", "fraction", type=Finite(0, 1, min_open=True), default=1.0, help=FRACTION)
+@click.option("--report", type=NewFile(), help="Also write a page with pictures.")
 @json_option
 def assess(
     logs: tuple[Path, ...], log_format: str | None, inventory: Path | None, site: str | None, book_name: str | None,

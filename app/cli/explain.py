@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from app.cli.arguments import Finite
 from app.cli.output import Cell, Columns, Json, json_option, money, money_of, print_json, print_rows, safe, size
 from app.cli.session import connect
 
@@ -42,7 +43,7 @@ WAYS: Columns = {
 @click.argument("key", required=False)
 @click.option("--prefix", help="The break-even card of the objects whose keys begin so.")
 @click.option("--break-even", "is_card", is_flag=True, help="Show between which classes it flips, and what is owed.")
-@click.option("--horizon-days", type=click.FloatRange(0, 3650, min_open=True), help="What a move must pay back within.")
+@click.option("--horizon-days", type=Finite(0, 3650, min_open=True), help="What a move must pay back within.")
 @click.option("--all", "show_all", is_flag=True, help=f"Show everything, not only the {SHOWN} best or what is held.")
 @json_option
 def explain(
@@ -120,7 +121,8 @@ def _story(found: Json) -> list[str]:
     if found["runner_up"]:
         flip = found["flips_at_reads_a_month"]
         where = "" if flip is None else f"; equal at {flip:.3g} reads a month"
-        lines.append(f"  runner-up  {safe(found['runner_up'])}, {money(found['margin_usd'])} more{where}")
+        more = "more" if found["margin_usd"] >= 0 else "less"
+        lines.append(f"  runner-up  {safe(found['runner_up'])}, {money(abs(found['margin_usd']))} {more}{where}")
     for site, prices in found["prices"].items():
         lines.append(f"  prices     {safe(site)}: {safe(prices['book'])} as of {safe(prices['as_of'])}")
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import click
 
 from app.cli.output import json_option, print_json, safe
 from app.cli.session import connect
-from app.errors import ExitCode
+from app.errors import ExitCode, Invalid
 
 if TYPE_CHECKING:
     from app.client import IngestReport
@@ -63,34 +63,52 @@ def _file_verb(name: str, told: str) -> None:
         for rejected in trace.rejected:
             click.echo(f"line {rejected.line}: {safe(rejected.detail)}", err=True)
         lines = (line for block in trace.ndjson(file.stem) for line in block.splitlines())
-        sent = _send(lines, strict=strict, as_json=as_json)
-        return ExitCode.PARTIAL if trace.rejected_total else sent
+        return _send(lines, strict=strict, as_json=as_json, what="access", unread=trace.rejected_total)
 
 
 for _name, _told in LOGS.items():
     _file_verb(_name, _told)
 
 
-def _unpacked(file: IO[bytes]) -> Iterable[bytes]:
+def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
     import io
+    import zlib
 
     buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var]
-    return gzip.open(buffered) if buffered.peek(2)[:2] == GZIP_MAGIC else buffered
+    try:
+        if buffered.peek(2)[:2] == GZIP_MAGIC:
+            with gzip.open(buffered) as lines:
+                yield from lines
+        else:
+            yield from buffered
+    except (EOFError, OSError, zlib.error) as error:
+        raise Invalid(f"{file.name} cannot be read to its end: {error}") from error
 
 
-def _send(lines: Iterable[str | bytes | Mapping[str, Any]], *, strict: bool, as_json: bool) -> ExitCode:
-    """Sends and reports; refused lines make it exit code 7."""
+def _send(
+    lines: Iterable[str | bytes | Mapping[str, Any]],
+    *,
+    strict: bool,
+    as_json: bool,
+    what: str = "line",
+    unread: int = 0,
+) -> ExitCode:
+    """Sends and reports; refused lines make it exit code 7.
+
+    what: of what the API's numbers are; unread: lines of the file that were no access, and are not sent.
+    """
     with connect() as client:
         report = client.ingest(lines, strict=strict, on_block=_tell)
     if as_json:
-        print_json(vars(report))
+        print_json(vars(report) | {"unread": unread})
     else:
-        click.echo(f"accepted {report.accepted}, duplicates {report.duplicates}, rejected {report.rejected}")
+        passed = f", unread {unread}" if unread else ""
+        click.echo(f"accepted {report.accepted}, duplicates {report.duplicates}, rejected {report.rejected}{passed}")
     for error in report.errors[:SHOWN]:
-        click.echo(f"line {error['line']}: {safe(error['pointer'])} {safe(error['detail'])}", err=True)
+        click.echo(f"{what} {error['line']}: {safe(error['pointer'])} {safe(error['detail'])}", err=True)
     if len(report.errors) > SHOWN:
         click.echo(f"… and {len(report.errors) - SHOWN} more; --json lists them all", err=True)
-    return ExitCode.PARTIAL if report.rejected else ExitCode.OK
+    return ExitCode.PARTIAL if report.rejected or unread else ExitCode.OK
 
 
 def _tell(report: IngestReport) -> None:

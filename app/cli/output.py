@@ -19,6 +19,10 @@ Columns = Mapping[str, Cell]
 
 ESCAPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that move the cursor, reorder text or show nothing."""
+FOLDED = 20
+"""Cells a table's column may not go below for its longest word, which is folded when it is longer."""
+GAP, EDGES = 3, 2
+"""Cells between two columns of a table, and at both its ends."""
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,15 +64,33 @@ def print_rows(items: Iterable[Json], columns: Columns, *, as_json: bool, nothin
 
 
 def _table(titles: list[str], rows: list[list[str]]) -> None:
+    """A table where the terminal is wide enough for whole words, else a line a field."""
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False)
+    console, columns = Console(), zip(titles, *rows, strict=True)
+    least = [min(FOLDED, max(map(cell_len, " ".join(column).split()), default=0)) for column in columns]
+    if sum(least) + GAP * (len(least) - 1) + EDGES > console.width:
+        for row in rows:
+            _fields(titles, row)
+        return
+    heads = [Column(title, min_width=width) for title, width in zip(titles, least, strict=True)]
+    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    Console().print(table)
+    console.print(table)
+
+
+def _fields(titles: list[str], row: list[str]) -> None:
+    """A row as a line a field, after an empty line; what is empty is left out."""
+    width = max(map(len, titles))
+    click.echo()
+    for title, cell in zip(titles, row, strict=True):
+        if cell:
+            click.echo(f"{title:<{width}}  {cell}")
 
 
 def print_item(item: Json, fields: Columns, *, as_json: bool) -> None:

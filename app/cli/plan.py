@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli.arguments import Finite
 from app.cli.output import (
     Columns,
     Json,
@@ -48,6 +49,7 @@ SAVINGS: Columns = {
     "SAVED": money_of("saved"),
     "DEMOTES": lambda row: "no" if row["no_demotions"] else "yes",
 }
+NO_SAVINGS = "No change of class is in the ledger; those that have been made enter it once a night."
 SIGNS = {"copy": "+", "move": "~", "class": "~", "remove": "-"}
 
 
@@ -56,9 +58,7 @@ def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--detailed-exitcode", is_flag=True, help="Exit with 20 when the plan holds changes."),
         click.option("--horizon-days", type=click.IntRange(min=1), help="What a move must pay back within."),
-        click.option(
-            "--sla-ms", type=click.FloatRange(min=0, min_open=True), help="Latency that one replica must meet."
-        ),
+        click.option("--sla-ms", type=Finite(min=0, min_open=True), help="Latency that one replica must meet."),
         click.option("--rf", type=click.IntRange(min=1), help="Replicas of each object."),
         click.option("--key", "keys", multiple=True, help="Only this object; may be given again."),
         click.option("--prefix", help="Only objects whose keys begin so."),
@@ -121,7 +121,7 @@ def savings(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print_rows(found["cohorts"], SAVINGS, as_json=False, nothing="No change of class has been made yet.")
+    print_rows(found["cohorts"], SAVINGS, as_json=False, nothing=NO_SAVINGS)
     total = found["total"]
     click.echo(f"{total['moves']} changes of class saved {money(total['saved'])}, fees and what is owed included")
     for why in found["no_demotions"].values():
@@ -251,6 +251,8 @@ def _show(client: Client, plan_id: int, *, as_json: bool, detailed_exitcode: boo
         _print_moves(moves)
         for conflict in found.get("infeasible") or []:
             click.echo(f"  ! {safe(conflict.get('detail') or conflict)}")
+        if left := left_out(found):
+            click.echo(f"  ! {safe(left)}")
         click.echo(f"\n{_totals(found)}")
         for name, cost in (found.get("baselines") or {}).items():
             if isinstance(cost, int | float):
@@ -258,6 +260,15 @@ def _show(client: Client, plan_id: int, *, as_json: bool, detailed_exitcode: boo
         if moves and found["state"] in ("ready", "approved"):
             click.echo(f"Next: foretide plan apply {plan_id}", err=True)
     return ExitCode.CHANGES if detailed_exitcode and moves else ExitCode.OK
+
+
+def left_out(found: Json) -> str | None:
+    """How many objects a plan could not look at, with the first and why; None when it looked at all."""
+    left = found["solver"].get("unplanned") or {"objects": 0}
+    if not left["objects"]:
+        return None
+    first = left["first"][0]
+    return f"{left['objects']} objects are left out, such as {first['key']}: {first['reason']}"
 
 
 def _print_moves(moves: Iterable[Json]) -> None:

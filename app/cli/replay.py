@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli.arguments import Finite, NewFile
 from app.cli.output import Columns, json_option, print_json, print_rows
 from app.errors import ExitCode, Invalid
 
@@ -42,12 +43,12 @@ FRACTION = "Where the trace tells no sizes: the share of an object that its larg
 @click.command()
 @click.argument("trace", type=click.Path(path_type=Path))
 @click.option("--prices", show_default="aws", help=PRICES)
-@click.option("--horizon", type=click.FloatRange(1, 3650), default=90.0, show_default=True, help=HORIZON)
+@click.option("--horizon", type=Finite(1, 3650), default=90.0, show_default=True, help=HORIZON)
 @click.option("--policy", "policies", multiple=True, help="Show this policy and what it is compared with; repeatable.")
 @click.option("--sites", "places", multiple=True, help=SITES)
 @click.option("--epoch", default="1d", show_default=True, help=EPOCH)
-@click.option("--read-fraction", "fraction", type=click.FloatRange(0, 1, min_open=True), default=1.0, help=FRACTION)
-@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page with pictures.")
+@click.option("--read-fraction", "fraction", type=Finite(0, 1, min_open=True), default=1.0, help=FRACTION)
+@click.option("--report", type=NewFile(), help="Also write a page with pictures.")
 @json_option
 def replay(
     trace: Path, prices: str | None, horizon: float, policies: tuple[str, ...], places: tuple[str, ...], epoch: str,

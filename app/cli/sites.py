@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import click
 
+from app.cli.arguments import Finite
 from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, safe, size_of, when_of
 from app.cli.policy import changed
 from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
@@ -57,7 +58,7 @@ class Amount(click.ParamType[int]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number of bytes. Fails with what is expected."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:B|([KMGTPE]i?B))?", str(value))
+        found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) ?(?:B|([KMGTPE]i?B))?", str(value))
         if found is None:
             self.fail(f"{value}: bytes are expected, such as 750000000000, 500GB or 2.5TiB", param, ctx)
         return int(Decimal(found[1]) * UNITS[found[2] or ""])
@@ -67,7 +68,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --capacity and --max-request-rate."""
     capacity = "What all copies there may take together, such as 500GB or 2TiB."
     rate = "Reads a second that plans give it at most, on the average of a day."
-    above_zero = click.FloatRange(min=0, min_open=True)
+    above_zero = Finite(min=0, min_open=True)
     command = click.option("--max-request-rate", type=above_zero, help=rate)(command)
     return click.option("--capacity", "capacity_bytes", type=Amount(), help=capacity)(command)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from app.cli.arguments import Finite
 from app.cli.output import Columns, Json, money, print_json, print_rows, safe
 from app.cli.session import connect, follow, wait_options
 
@@ -31,12 +32,12 @@ BY_PREFIX: Columns = {
 @click.option("--prefix", help="Only objects whose keys begin so.")
 @click.option("--key", "keys", multiple=True, help="Only this object; may be given again.")
 @click.option("--rf", type=click.IntRange(min=1), help="So many replicas of each object.")
-@click.option("--sla-ms", type=click.FloatRange(min=0, min_open=True), help="Latency that one replica must meet.")
+@click.option("--sla-ms", type=Finite(min=0, min_open=True), help="Latency that one replica must meet.")
 @click.option("--residency", multiple=True, metavar="SITE", help="Copies lie only there; may be given again.")
 @click.option("--lost", multiple=True, metavar="SITE", help="The site is gone with its copies; may be given again.")
-@click.option("--reads", "reads_times", type=click.FloatRange(min=0), metavar="K", help="K times as many reads.")
+@click.option("--reads", "reads_times", type=Finite(min=0), metavar="K", help="K times as many reads.")
 @click.option("--prices", multiple=True, metavar="SITE=BOOK", help="Other prices: a provider, or a file; repeatable.")
-@click.option("--horizon-days", type=click.FloatRange(min=0, min_open=True), help="What a move must pay back within.")
+@click.option("--horizon-days", type=Finite(min=0, min_open=True), help="What a move must pay back within.")
 @wait_options
 def what_if(
     wait: bool, timeout: float | None, as_json: bool, prices: tuple[str, ...], prefix: str | None,

@@ -1,5 +1,6 @@
 """Access logs through the command line: each request becomes an access once, and what cannot be read is named."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from app.errors import ExitCode
@@ -12,9 +13,11 @@ def test_a_log_is_ingested_once_and_its_bad_lines_are_named(foretide, tmp_path):
     file.write_text(line % ("a%20b", 200) + line % ("gone", 404) + "nonsense\n" + line % ("c", 206))
     sent = foretide("ingest", "nginx", str(file))
     assert sent.returncode == ExitCode.PARTIAL, sent.stderr
-    assert b"accepted 2, duplicates 0, rejected 0" in sent.stdout
+    assert sent.stdout == b"accepted 2, duplicates 0, rejected 0, unread 1\n"
     assert b"line 3: not a line of nginx" in sent.stderr
     assert b"accepted 0, duplicates 2, rejected 0" in foretide("ingest", "nginx", str(file)).stdout
+    told = json.loads(foretide("ingest", "nginx", str(file), "--json").stdout)
+    assert told == {"accepted": 0, "duplicates": 2, "rejected": 0, "errors": [], "unread": 1}
     other = foretide("ingest", "gcs-logs", str(file))
     assert (other.returncode, other.stdout) == (ExitCode.USAGE, b"")
     assert b"does not begin with a line of gcs-logs, but of nginx" in other.stderr

@@ -163,6 +163,8 @@ def test_objects_are_listed_with_filters(world: Api):
     assert world.get("/v1/objects?site=gcp-eu").json["items"] == []
     assert world.get(f"/v1/objects/{found['id']}").json["prediction"] is None
     assert world.put(f"/v1/objects/{found['id']}", {"tags": {"team": "a"}}).json["tags"] == {"team": "a"}
+    for tags in ({"": "a"}, {"t" * 129: "a"}, {"team": "a" * 257}, {"team": 1}):
+        assert world.put(f"/v1/objects/{found['id']}", {"tags": tags}).status_code == 422, tags
     assert world.get("/v1/placements", query_string={"key": KEY}).json["key"] == KEY
 
 

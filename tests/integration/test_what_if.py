@@ -66,6 +66,18 @@ def test_nothing_is_touched_but_the_job(fleet: Api):
         assert session.scalar(select(Job.kind).order_by(Job.id.desc())) == TaskName.WHAT_IF
 
 
+def test_what_is_left_out_is_said(fleet: Api):
+    with session_scope() as session:
+        session.execute(text("update replica set storage_class = 'NOWHERE' where object_id in (select id from object "
+                             "where key in ('cold/0', 'cold/1'))"))  # fmt: skip
+    found = asked(fleet, rf=2)
+    assert found["objects"] == 10
+    (note,) = [note for note in found["notes"] if "left out" in note]
+    assert note == "2 objects are left out, such as cold/0: the price book of aws-eu has no storage class NOWHERE"
+    refused = fleet.post("/v1/what-if", {"key": "cold/2", "keys": ["cold/3"], "rf": 2})
+    assert (refused.status_code, [error["pointer"] for error in refused.json["errors"]]) == (422, ["/key"])
+
+
 def test_more_copies_cost_more_and_by_prefix(fleet: Api):
     found = asked(fleet, rf=2)
     assert found["scenario"] == ["2 copies of each object"]

@@ -1,5 +1,6 @@
 """What commands print, where no API is needed for it."""
 
+import gzip
 import json
 import os
 import pty
@@ -12,12 +13,14 @@ from click.testing import CliRunner
 
 from app.__main__ import main
 from app.cli import models
+from app.cli.ingest import _unpacked
 from app.cli.output import money, print_rows, safe, size
+from app.cli.plan import left_out
 from app.cli.policy import changed
 from app.cli.prices import read_book
 from app.cli.root import VERBS, cli
 from app.cli.session import agreed
-from app.errors import ExitCode
+from app.errors import ExitCode, Invalid
 from app.settings import PROJECT_ROOT
 
 HOSTILE = {
@@ -73,6 +76,58 @@ def test_on_a_terminal_a_table_shows_hostile_names_whole_and_harmless():
     os.close(controller)
     assert "\\x1b[31m[bold]x[/bold]" in shown
     assert "\x1b[31m" not in shown
+
+
+@pytest.mark.parametrize(("columns", "is_table"), [("80", False), ("200", True)])
+def test_what_is_too_wide_for_whole_words_is_a_line_a_field(columns, is_table):
+    code = (
+        "from app.cli.output import print_rows;"
+        "row = {f'field{n}': f'value-{n}-' + 'x' * 8 for n in range(9)} | {'empty': ''};"
+        "print_rows([row], {name.upper(): name for name in row}, as_json=False, nothing='')"
+    )
+    controller, terminal = pty.openpty()
+    environment = {**os.environ, "COLUMNS": columns, "LINES": "50"}
+    subprocess.run([sys.executable, "-c", code], stdout=terminal, check=True, cwd=PROJECT_ROOT, env=environment)
+    os.close(terminal)
+    lines = os.read(controller, 10_000).decode().splitlines()
+    os.close(controller)
+    assert ("FIELD8  value-8-xxxxxxxx" in lines) is not is_table
+    assert any("value-0-xxxxxxxx" in line and "value-8-xxxxxxxx" in line for line in lines) is is_table
+    assert any("EMPTY" in line for line in lines) is is_table
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b"{}\n" * 9)[:-9], b"\x1f\x8b\x08\x00garbage"])
+def test_a_packed_file_that_is_cut_off_is_not_read_as_if_it_were_whole(tmp_path, content):
+    path = tmp_path / "accesses.ndjson.gz"
+    path.write_bytes(content)
+    with path.open("rb") as file, pytest.raises(Invalid, match=r"accesses\.ndjson\.gz cannot be read to its end"):
+        list(_unpacked(file))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay", "trace.csv", "--horizon", "nan"], "nan is not a finite number"),
+        (["replay", "trace.csv", "--read-fraction", "nan"], "nan is not a finite number"),
+        (["replay", "trace.csv", "--report", "no/such/folder/page.html"], "no/such/folder is no folder"),
+        (["assess", "--logs", "trace.csv", "--report", "no/such/folder/page.html"], "no/such/folder is no folder"),
+        (["what-if", "--reads", "inf"], "inf is not a finite number"),
+        (["plan", "create", "--sla-ms", "nan"], "nan is not a finite number"),
+        (["sites", "change", "eu", "--max-request-rate", "nan"], "nan is not a finite number"),
+        (["sites", "change", "eu", "--capacity", "9" * 5000], "bytes are expected"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_before_any_work(arguments, said):
+    result = CliRunner().invoke(cli, arguments)
+    assert (result.exit_code, said in result.stderr) == (ExitCode.USAGE, True), result.stderr
+
+
+def test_a_plan_says_which_objects_it_could_not_look_at():
+    first = [{"key": "a", "reason": "the price book of eu has no storage class COLD"}]
+    found = {"solver": {"unplanned": {"objects": 3, "first": first}}}
+    assert left_out(found) == "3 objects are left out, such as a: the price book of eu has no storage class COLD"
+    assert left_out({"solver": {"unplanned": {"objects": 0, "first": []}}}) is None
+    assert left_out({"solver": {}}) is None, "a plan of peaks looks at those that are due alone"
 
 
 def test_without_a_terminal_and_yes_it_fails_rather_than_hangs():
