@@ -13,10 +13,13 @@ from sqlalchemy.orm import Session
 from app.db.accesses import EPOCH, day_of
 from app.db.demand import cohort
 from app.db.tables import Json, Saving
+from app.db.tables_work import MIGRATION_ACTIVE
 from app.domain.savings import TRAILING_DAYS, TRIAL_DAYS, Days, Judged, stopped
 
+_PEAKS = """select from plan p where p.id = m.plan_id and p.scope @> '{"peaks": true}'"""
+"""A class for the hours of a peak, and back: weighed with the peak, and no reason to judge what was before it."""
 _NEW = text(
-    """select m.id, m.object_id, o.key, o.size, s.name as site, v.from_class, m.to_class, m.finished_at,
+    f"""select m.id, m.object_id, o.key, o.size, s.name as site, v.from_class, m.to_class, m.finished_at,
         (select max(h.last_ts) from access_hour h
             where h.object_id = m.object_id and h.last_ts < m.finished_at) as read_at,
         (select max(p.finished_at) from migration p where p.object_id = m.object_id and p.state = 'done'
@@ -25,14 +28,17 @@ _NEW = text(
         join site s on s.id = m.to_site_id
     where m.state = 'done' and m.kind = 'class' and m.finished_at is not null and v.from_class is not null
         and o.size is not null and not exists (select from saving where migration_id = m.id)
-    order by m.id limit :limit"""
+        and not exists ({_PEAKS})
+    order by m.id limit :limit"""  # noqa: S608 - only a condition of this module is put in
 )
 _STANDING = text(
-    """select v.migration_id from saving v join site s on s.name = v.site
+    f"""select v.migration_id from saving v join site s on s.name = v.site
         join replica r on r.object_id = v.object_id and r.site_id = s.id
-    where v.migration_id = any(:ids) and r.state = 'serving' and r.storage_class = v.to_class
+    where v.migration_id = any(:ids) and r.state = 'serving' and (r.storage_class = v.to_class
+            or exists (select from migration m where m.object_id = v.object_id and m.kind = 'class'
+                and {MIGRATION_ACTIVE} and m.to_site_id = s.id and m.to_class = v.to_class and exists ({_PEAKS})))
         and not exists (select from migration m where m.object_id = v.object_id and m.state = 'done'
-            and m.id > v.migration_id and m.kind = 'class' and m.to_site_id = s.id)"""
+            and m.id > v.migration_id and m.kind = 'class' and m.to_site_id = s.id and not exists ({_PEAKS}))"""  # noqa: S608 - only conditions of our own
 )
 _DAYS = text(
     """select h.object_id, (extract(epoch from date_trunc('day', h.hour, 'UTC')) / 86400)::bigint as day,

@@ -31,13 +31,17 @@ def sites(clean_database) -> dict[str, int]:
         return ids
 
 
-def moved(site_id: int, key: str, reads_a_day: int = 0, days_ago: int = 70, to_class: str = "GLACIER_IR") -> int:
+def moved(
+    site_id: int, key: str, reads_a_day: int = 0, days_ago: int = 70, to_class: str = "GLACIER_IR", **plan_values
+) -> int:
     """An object that was changed from STANDARD, and how it has been read since; its migration's id."""
     at = NOW - timedelta(days=days_ago)
     with session_scope() as session:
         row = add_object(session, site_id, key, days=200, storage_class=to_class)
         session.execute(update(Replica).where(Replica.object_id == row.id).values(class_since=at))
-        plan = Plan(state=PlanState.READY, as_of=at, cost_before=0, cost_after=0, one_off=0, objects=1, moves=1)
+        plan = Plan(
+            state=PlanState.READY, as_of=at, cost_before=0, cost_after=0, one_off=0, objects=1, moves=1, **plan_values
+        )
         session.add(plan)
         session.flush()
         move = Move(
@@ -48,9 +52,9 @@ def moved(site_id: int, key: str, reads_a_day: int = 0, days_ago: int = 70, to_c
         session.add(move)
         session.flush()
         done = Migration(
-            job_id=jobs.submit(session, TaskName.MIGRATE).id, move_id=move.id, object_id=row.id, object_version=1,
-            kind="class", state=MigrationState.DONE, from_site_id=site_id, to_site_id=site_id, to_class=to_class,
-            bytes_total=GB, finished_at=at,
+            job_id=jobs.submit(session, TaskName.MIGRATE).id, plan_id=plan.id, move_id=move.id, object_id=row.id,
+            object_version=1, kind="class", state=MigrationState.DONE, from_site_id=site_id, to_site_id=site_id,
+            to_class=to_class, bytes_total=GB, finished_at=at,
         )  # fmt: skip
         session.add(done)
         if reads_a_day:
@@ -99,6 +103,22 @@ def test_an_account_ends_when_the_copy_lies_elsewhere(sites):
     run()
     assert account(number).ended_on == NOW.date()
     assert float(account(number).owed) == pytest.approx(60 * 0.004 / 30), "leaving cost what was left"
+
+
+def test_what_comes_back_after_a_peak_is_no_demotion_to_be_judged(sites):
+    """It was warm for hours, and will be again: what that costs was weighed with the peak."""
+    moved(sites["aws-eu"], "peaks/1", scope={"peaks": True})
+    stays = moved(sites["aws-eu"], "quiet/1", scope={"prefix": "quiet/"})
+    assert run(NOW - timedelta(days=1)).result["recorded"] == 1
+    with session_scope() as session:
+        made = session.scalar(select(Migration).join(Plan).where(Plan.scope["prefix"].is_not(None)))
+        row = {name: getattr(made, name) for name in ("job_id", "object_id", "from_site_id", "to_site_id", "to_class")}
+        plan = session.scalar(select(Migration.plan_id).join(Plan).where(Plan.scope["peaks"].as_boolean()))
+        session.add(
+            Migration(**row, plan_id=plan, object_version=2, kind="class", state="done", bytes_total=1, finished_at=NOW)
+        )
+    run()
+    assert account(stays).ended_on is None, "it lies where it was put, but for the hours of a peak"
 
 
 def test_a_cohort_whose_demotions_lost_money_demotes_no_more_and_says_so(sites):
