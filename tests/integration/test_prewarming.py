@@ -5,15 +5,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from app.db import jobs, plans, policies
+from app.db import jobs, plans, policies, rollback
 from app.db.session import session_scope
-from app.db.tables import AccessHour, Job, Migration, Object, Site
+from app.db.tables import AccessHour, Job, Migration, Object, Plan, Site
 from app.domain.peaks import HOUR, WEEK
 from app.domain.pricing import GB
 from app.queue import TaskName
 from tests import jobs as jobrun
 from tests.world import World
 from workers.prewarming import prewarming
+from workers.rollback import rollback as roll_back
 
 AWS, GCP = "aws-eu", "gcp-eu"
 
@@ -102,6 +103,58 @@ def test_a_copy_is_there_before_the_peak_and_gone_after_it(world, api):
     assert world.read(AWS, "a")
     with session_scope() as session:
         assert jobs.get(session, job_id).state == "succeeded"
+
+
+def copied_for_a_peak(world):
+    read_weekly(world, "a", next_hour())
+    with session_scope() as session:
+        policies.put(session, "mode", {"mode": "auto"}, actor="t")
+    prewarmed()
+    job_id = migrate_job()
+    world.work(job_id)
+    assert world.states("a") == {AWS: "serving", GCP: "serving"}
+    return job_id
+
+
+def peak_is_over(world, job_id):
+    set_times(not_before=datetime.now(UTC) - timedelta(seconds=1))
+    world.finish(job_id)
+
+
+def test_the_copy_stays_where_more_copies_are_asked_for_meanwhile(world):
+    job_id = copied_for_a_peak(world)
+    world.policy("sla", {"default": {"readers": "routed", "rf": 2}})
+    peak_is_over(world, job_id)
+    assert world.states("a") == {AWS: "serving", GCP: "serving"}
+    assert migrations(world)[1][1] in ("skipped", "blocked")
+
+
+def test_the_copy_stays_where_it_has_become_the_only_one(world):
+    job_id = copied_for_a_peak(world)
+    world.delete(AWS, "a")
+    world.scan(AWS)
+    peak_is_over(world, job_id)
+    assert world.read(GCP, "a") == b"hello"
+
+
+def test_what_was_written_anew_at_its_address_outlives_the_copy(world):
+    job_id = copied_for_a_peak(world)
+    world.put(AWS, "a", b"newer")
+    peak_is_over(world, job_id)
+    assert world.read(AWS, "a") == b"newer"
+
+
+def test_a_plan_is_rolled_back_while_the_removal_waits(world):
+    copied_for_a_peak(world)
+    with session_scope() as session:
+        plan_id = session.scalar(select(Plan.id))
+        job_id = rollback.submit(session, plan_id, actor="t", request_id=None, args={}).id
+    jobrun.finish(roll_back, job_id)
+    assert world.states("a") == {AWS: "serving", GCP: "stale"}, "nobody reads it any more"
+    assert [row[1:] for row in migrations(world)] == [
+        ("rolled_back", "plan_rolled_back"), ("cancelled", "plan_rolled_back"),
+    ]  # fmt: skip
+    assert world.read(AWS, "a") == b"hello"
 
 
 def test_what_is_not_due_is_not_begun(world):
