@@ -220,7 +220,7 @@ def _change(name: str, values: dict[str, Any]) -> Response:
     expected = expected_version()
     probed = not REACHED_BY.isdisjoint(values)
     with session_scope() as session:
-        before = sites.get(session, name)
+        before = sites.get(session, name, lock=True)
         if expected not in (None, before.version):
             raise PreconditionFailed
         again = probed and before.state != SiteState.DRAINING

@@ -188,12 +188,14 @@ def count(session: Session, selection: Selection) -> int:
 
 
 def sample(session: Session, prefix: str, most: int) -> tuple[tuple[str, ...], int]:
-    """Up to so many keys under a prefix, evenly taken by id, and how many there are in all."""
+    """Up to so many keys under a prefix, evenly taken in the order of their ids, and how many there are in all."""
     selection = Selection(prefix, moving=True)
     total = count(session, selection)
     step = -(-total // most) or 1
-    chosen = select(Object.key).where(*_selected(selection), Object.id % step == 0).order_by(Object.id).limit(most)
-    return tuple(session.scalars(chosen)), total
+    place = func.row_number().over(order_by=Object.id).label("place")
+    chosen = select(Object.key, place).where(*_selected(selection)).subquery()
+    evenly = select(chosen.c.key).where(chosen.c.place % step == 0).order_by(chosen.c.place)
+    return tuple(session.scalars(evenly)), total
 
 
 def block(session: Session, world: World, selection: Selection, after_id: int, limit: int) -> Block:

@@ -68,9 +68,10 @@ def _shipped_classes(provider: str) -> tuple[str, ...]:
     return tuple(entry.name for entry in SHIPPED[provider].classes) if provider in SHIPPED else ("STANDARD",)
 
 
-def get(session: Session, name: str) -> Site:
-    """The site. Raises NotFound."""
-    site = session.scalar(select(Site).where(Site.name == name))
+def get(session: Session, name: str, *, lock: bool = False) -> Site:
+    """The site; lock: nobody else changes it before the transaction ends. Raises NotFound."""
+    wanted = select(Site).where(Site.name == name)
+    site = session.scalar(wanted.with_for_update() if lock else wanted)
     if site is None:
         raise NotFound(f"there is no site {name}")
     return site

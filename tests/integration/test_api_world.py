@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -93,6 +94,13 @@ def test_a_site_is_registered_probed_and_never_tells_its_secret(api: Api):
     assert changed.json["state"] == "probing"
     stale = api("PATCH", "/v1/sites/aws-eu", json={"latency_ms": 6}, headers={"If-Match": '"1"'})
     assert stale.status_code == 412
+    with ThreadPoolExecutor(4) as pool:
+        ask = {"json": {"latency_ms": 6}, "headers": {"If-Match": changed.headers["ETag"]}}
+        answers = list(pool.map(lambda _: api("PATCH", "/v1/sites/aws-eu", **ask), range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412], (
+        "one of those who read it changes it"
+    )
+    (changed,) = [answer for answer in answers if answer.status_code == 200]
     replaced = api.put("/v1/sites/aws-eu", site(region="eu-north-1"), headers={"If-Match": changed.headers["ETag"]})
     assert replaced.json["region"] == "eu-north-1"
     assert api.post("/v1/sites/aws-eu:probe").status_code == 202

@@ -43,6 +43,19 @@ def test_a_prefixs_card_adds_up_and_says_what_is_owed(fleet):
         assert (total, 0 < len(keys) <= 3) == (10, True)
 
 
+def test_a_sample_is_taken_however_the_ids_of_two_prefixes_lie(api):
+    with session_scope() as session:
+        ids = add_sites(session)
+        for number in range(6):
+            for prefix in ("odd", "even"):
+                add_object(session, ids["aws-eu"], f"{prefix}/{number}")
+    with session_scope() as session:
+        for prefix in ("odd", "even"):
+            found = [(len(set(keys)), total) for most in (3, 4, 500)
+                     for keys, total in [placement.sample(session, f"{prefix}/", most)]]  # fmt: skip
+            assert found == [(3, 6), (3, 6), (6, 6)], prefix
+
+
 def test_what_cannot_be_answered_is_refused(fleet):
     for query, status in (
         ("", 422), ("?key=a&prefix=b", 422), ("?key=none", 404), ("?prefix=none/", 404), ("?key=a&horizon_days=0", 422)
