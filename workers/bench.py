@@ -48,11 +48,11 @@ class Bench:
 
     @classmethod
     def open(cls, now: datetime) -> Bench | None:
-        """None while nobody speaks. Raises ArtifactRefused for any tampering."""
+        """None while nobody speaks, or what they learned is gone. Raises ArtifactRefused for any tampering."""
         with session_scope() as session:
             who = opinions.voting(session, now)
             champion = models.champion(session, NAME)
-            if who.model_id is None or champion is None:
+            if who.model_id is None or champion is None or not models.has_artifact(session, champion, FORM):
                 return None
             body = models.artifact(session, champion, FORM)
         from ml.tiering_votes import Voters  # takes seconds, which no transaction waits for

@@ -53,6 +53,8 @@ def due(session: Session, world: World) -> str:
     champion = models.champion(session, NAME)
     if champion is None or champion.data_to is None:
         return "they have not learned yet"
+    if not models.has_artifact(session, champion, FORM):
+        return "what they learned is gone"
     if champion.params["prices"] != _prices(world):
         return "prices or classes changed"
     return "a month has passed" if world.now - champion.data_to >= timedelta(days=REFIT_DAYS) else ""

@@ -42,6 +42,14 @@ def artifact(session: Session, version: ModelVersion, form: str) -> bytes:
     return row.body
 
 
+def has_artifact(session: Session, version: ModelVersion, form: str) -> bool:
+    """Whether there is such a file, whatever is in it."""
+    found = select(ModelArtifact.sha256).where(
+        ModelArtifact.model_version_id == version.id, ModelArtifact.format == form
+    )
+    return session.scalar(found) is not None
+
+
 def champion(session: Session, name: str) -> ModelVersion | None:
     """The version that serves, or None before the first."""
     return session.scalar(

@@ -259,3 +259,10 @@ def test_a_file_that_was_tampered_with_is_refused(archive):
     with session_scope() as session:
         session.execute(text("update model_artifact set body = body || '\\x00' where format = 'voters'"))
     assert run_plan().reason == "artifact_refused"
+
+
+def test_voters_learn_anew_when_what_they_learned_is_gone(archive):
+    run_plan()
+    with session_scope() as session:
+        session.execute(text("delete from model_artifact where format = 'voters'"))
+    assert learned_for(run_plan()) == "placement 2"
