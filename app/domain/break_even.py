@@ -20,6 +20,10 @@ READS = np.concatenate([[0.0], np.geomspace(1e-4, 1e7, 99)])
 """Reads a month and object among which a flip is looked for."""
 SIZES = np.geomspace(1.0, 50e12, 160)
 """Bytes among which the smallest size worth moving is looked for."""
+EACH = (
+    "each copy is priced as if it answered every read of its object: where there are several, a plan counts reads "
+    "once, at the copy that serves them for least, so that it may demote another that looks dear here"
+)
 FINER = 4
 """How many grids are laid, each between two points of the one before."""
 
@@ -151,7 +155,7 @@ def card(problem: Problem) -> dict[str, Any]:
         "payback": payback,
         "copies": copies,
         "ways": ways,
-        "says": _says(ways),
+        "says": _says(ways) + ([EACH] if any(len(item.held) > 1 for item in problem.items) else []),
         "prices": {site.name: {"book": site.book.name, "as_of": str(site.book.as_of)} for site in problem.sites},
     }
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.domain import pricing
-from app.domain.break_even import card
+from app.domain.break_even import EACH, card
 from app.domain.placement_problem import Held, price
 from app.domain.policies import Rules
 from app.domain.price_books import AWS as BOOK
@@ -29,6 +29,14 @@ def month(name, size, reads):
     entry = BOOK.storage_class(name)
     stored = max(size, entry.min_bytes) / GB * float(entry.storage[0].usd)
     return stored + reads * (float(entry.get_per_1k) / 1000 + size / GB * float(entry.retrieval_per_gb))
+
+
+def test_of_several_copies_each_is_priced_as_if_it_answered_every_read():
+    one = shown(item(reads=5.0, rules=DIRECT))
+    two = shown(item(reads=5.0, held=(Held("aws-eu", "STANDARD", 99.0), Held("gcp-eu", "COLDLINE", 99.0))))
+    assert [copy["site"] for copy in two["copies"]] == ["aws-eu", "gcp-eu"]
+    assert all(copy["usd_a_month"] >= one["copies"][0]["usd_a_month"] for copy in two["copies"])
+    assert (EACH in one["says"], two["says"][-1]) == (False, EACH)
 
 
 def test_the_flip_is_where_both_classes_cost_the_same():
