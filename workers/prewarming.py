@@ -21,7 +21,7 @@ from app.domain.states import Mode, PlanState
 from app.queue import TaskName
 from app.settings import get_settings
 from workers.base import JobContext, job_task, ring_all
-from workers.placement import read_scope
+from workers.placement import check_found, read_scope
 
 AHEAD = timedelta(hours=6)
 """Copies that have to begin within this time are planned: time enough to approve them."""
@@ -39,6 +39,8 @@ def prewarming(job: JobContext) -> Json:
     selection, _, now = read_scope(job.args)
     with session_scope() as session:
         world = store.world(session, now)
+        total = store.count(session, replace(selection, moving=True))
+    check_found(selection, total)
     decisions: list[Decision] = []
     looked, coming, after = 0, 0, 0
     while True:

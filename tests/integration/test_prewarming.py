@@ -210,6 +210,12 @@ def test_peaks_take_no_horizon(api):
     assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "/horizon_days")
 
 
+def test_an_unknown_key_is_told(world, api):
+    started = api.post("/v1/plans", {"peaks": True, "keys": ["no such"]})
+    job = jobrun.turn(prewarming, started.json["id"])
+    assert (job.state, job.error["type"]) == ("failed", "not-found")
+
+
 def test_only_what_is_selected_is_looked_at(world):
     read_weekly(world, "a", next_hour(2))
     read_weekly(world, "calm", next_hour(2))
