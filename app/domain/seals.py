@@ -27,9 +27,15 @@ def check(body: bytes, name: str, key: str, expected: Seal) -> None:
     """Raises ArtifactRefused unless the bytes are those that were sealed under this name with this key."""
     digest = hashlib.sha256(body).hexdigest()
     if not hmac.compare_digest(digest, expected.sha256):
-        raise ArtifactRefused(f"the bytes of {name} do not match their SHA-256")
+        raise ArtifactRefused(f"the bytes of {name} do not match their SHA-256; train it anew: {_train(name)}")
     if not hmac.compare_digest(_sign(digest, name, key), expected.hmac):
-        raise ArtifactRefused(f"{name} was not signed with this installation's FORETIDE_SECRET_KEY")
+        raise ArtifactRefused(
+            f"{name} was not signed with this installation's FORETIDE_SECRET_KEY; train it anew: {_train(name)}"
+        )
+
+
+def _train(name: str) -> str:
+    return f"foretide models train {name.partition('/')[0]}"
 
 
 def _sign(digest: str, name: str, key: str) -> str:

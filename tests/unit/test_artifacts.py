@@ -55,7 +55,7 @@ TAMPERINGS: dict[str, Callable[[bytes, Seal], tuple[bytes, str, str, Seal]]] = {
 
 @pytest.mark.parametrize("name", TAMPERINGS)
 def test_tampering_is_refused(name: str, body: bytes):
-    with pytest.raises(ArtifactRefused):
+    with pytest.raises(ArtifactRefused, match="foretide models train tier"):
         check(*TAMPERINGS[name](body, seal(body, NAME, KEY)))
 
 
