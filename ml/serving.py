@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
 
 from app.errors import ArtifactRefused
 
@@ -114,26 +116,16 @@ class Packed:
         arrays: dict[str, npt.ArrayLike] = {"kind": self.kind, "names": np.array(self.names)}
         for prefix, part in (("body_", self.body), ("calibration_", self.calibration)):
             arrays |= {prefix + field.name: getattr(part, field.name) for field in fields(part)}
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
-        return buffer.getvalue()
+        return pack(arrays)
 
     @classmethod
     def from_bytes(cls, npz: bytes) -> Self:
         """Check the signature first (ml.artifacts). Raises ArtifactRefused for bytes that are not a packed model."""
-        try:
-            with np.load(io.BytesIO(npz), allow_pickle=False) as arrays:
-                kind: Kind = arrays["kind"].item()
-                linear = kind == "linear"
-                body = _restore(Linear, arrays, "body_") if linear else _restore(Trees, arrays, "body_")
-                return cls(
-                    kind,
-                    tuple(arrays["names"].tolist()),
-                    body,
-                    _restore(Calibration, arrays, "calibration_"),
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ArtifactRefused("the bytes are not a packed model") from error
+        with unpacked(npz, "a packed model") as arrays:
+            kind: Kind = arrays["kind"].item()
+            linear = kind == "linear"
+            body = _restore(Linear, arrays, "body_") if linear else _restore(Trees, arrays, "body_")
+            return cls(kind, tuple(arrays["names"].tolist()), body, _restore(Calibration, arrays, "calibration_"))
 
 
 def tier_of(p_hot: Floats) -> npt.NDArray[np.int64]:
@@ -164,3 +156,20 @@ def _linear(form: Linear, X: Matrix) -> Floats:
 
 def _sigmoid(z: Floats) -> Floats:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(z, -500, 500))))
+
+
+def pack(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
+    """Arrays by name as one npz file, in which nothing is ever unpickled."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+    return buffer.getvalue()
+
+
+@contextmanager
+def unpacked(npz: bytes, what: str) -> Iterator[NpzFile]:
+    """The arrays by name; check the signature first. Raises ArtifactRefused where the bytes are not `what`."""
+    try:
+        with np.load(io.BytesIO(npz), allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactRefused(f"the bytes are not {what}") from error

@@ -38,6 +38,8 @@ from ml.tiering_types import (
 )
 
 HORIZON_DAYS = 90.0
+WORSE = 1.01
+"""Rules that would have cost so many times as much as staying do not speak."""
 MARK_DAYS = 14
 FIT_DAYS = 60
 FIRST_FIT_DAYS = 180
@@ -84,6 +86,11 @@ class Learned:
     def name(self, t: int) -> str:
         """What speaks on a day, in words."""
         return describe(self.rule, int(self.rule_at[t]))
+
+
+def is_worse(spent: dict[str, float]) -> bool:
+    """Whether what was learned cost so much more than staying, over days unseen by it, that it must not speak."""
+    return spent["learned"] > WORSE * spent["stay"]
 
 
 def describe(rule: Rule, k: int) -> str:

@@ -5,9 +5,7 @@ What was learned of a site's classes is a Panel; all panels with the cohorts' me
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -16,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from app.errors import ArtifactRefused
+from ml.serving import pack, unpacked
 from ml.tiering import Learned, describe, only, rules, together
 from ml.tiering_grid import Now
 from ml.tiering_loops import by_panel, by_rate, by_timeouts, by_values, expected_usd, overdue, regretted, settled, worth
@@ -256,30 +254,25 @@ class Voters:
         for number, panel in enumerate(self.panels.values()):
             arrays |= {f"rule{number}": np.array(panel.rule, float), f"by{number}": np.array(panel.by, float)}
             arrays[f"table{number}"] = panel.table
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
-        return buffer.getvalue()
+        return pack(arrays)
 
     @classmethod
     def from_bytes(cls, npz: bytes) -> Self:
         """Check the signature first. Raises ArtifactRefused for bytes that are no voters."""
-        try:
-            with np.load(io.BytesIO(npz), allow_pickle=False) as arrays:
-                about = json.loads(arrays["about"].item())
-                panels = {
-                    name: Panel(
-                        tuple(classes),
-                        _rule(arrays[f"rule{number}"]),
-                        _rule(arrays[f"by{number}"]),
-                        arrays[f"table{number}"],
-                        managed,
-                    )
-                    for number, (name, (classes, managed)) in enumerate(about["classes"].items())
-                }
-                means = Means(arrays["full"], arrays["reads"], tuple(about["cohorts"]))
-                return cls(panels, means, float(about["horizon_days"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ArtifactRefused("the bytes are not what voters have learned") from error
+        with unpacked(npz, "what voters have learned") as arrays:
+            about = json.loads(arrays["about"].item())
+            panels = {
+                name: Panel(
+                    tuple(classes),
+                    _rule(arrays[f"rule{number}"]),
+                    _rule(arrays[f"by{number}"]),
+                    arrays[f"table{number}"],
+                    managed,
+                )
+                for number, (name, (classes, managed)) in enumerate(about["classes"].items())
+            }
+            means = Means(arrays["full"], arrays["reads"], tuple(about["cohorts"]))
+            return cls(panels, means, float(about["horizon_days"]))
 
 
 def _rule(rows: Floats) -> Rule:

@@ -42,8 +42,6 @@ REFIT_DAYS = 30
 WAIT_S = 30.0
 """A plan looks again after this long even if nobody woke it."""
 LIBRARIES = ("numpy", "numba")
-WORSE = 1.01
-"""Rules that would have cost so many times as much as staying do not speak."""
 
 
 def due(session: Session, world: World) -> str:
@@ -159,6 +157,7 @@ def supposing(job: JobContext, world: World, times: float) -> Bench | None:
 
 def _learn_site(grid: Any, option: SiteOption, size: Any) -> tuple[Panel, Json]:
     """What was learned of a site's classes, and what its rules would have cost in the later half, unseen by them."""
+    from ml.tiering import is_worse
     from ml.tiering import learn as learn_rules
     from ml.tiering_votes import Panel, stay_silent
 
@@ -170,7 +169,7 @@ def _learn_site(grid: Any, option: SiteOption, size: Any) -> tuple[Panel, Json]:
     known = learn_rules(grid, steps, size / 2**30, today, HORIZON_DAYS, SEED)
     panel = Panel.of(known, names, today, managed is not None)
     costs = known.unseen(grid, steps, size / 2**30, today // 2, today)
-    if costs["learned"] > WORSE * costs["stay"]:
+    if is_worse(costs):
         panel = stay_silent(panel)
     return panel, {**costs, "speaks": panel.speaker}
 

@@ -191,6 +191,7 @@ class Migration(Leased, Base):
         ),
         Index("ix_migration_after_id", "after_id", postgresql_where=text("after_id is not null")),
         Index("ix_migration_kept", "next_attempt_at", postgresql_where=text(MIGRATION_KEPT)),
+        Index("ix_migration_ready_by", "ready_by", postgresql_where=text("ready_by is not null")),
         Index("ix_migration_state", "state", "id"),
         Index("ix_migration_plan_object", "plan_id", "object_id"),
         Index("ix_migration_object_id", "object_id"),

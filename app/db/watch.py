@@ -48,8 +48,8 @@ def totals(session: Session) -> Totals:
     jobs = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
     migrations = session.execute(select(Migration.state, func.count()).group_by(Migration.state)).all()
     counters = session.execute(select(Counter.name, Counter.value)).all()
-    counted = ({str(name): int(count) for name, count in rows} for rows in (jobs, migrations, counters))
-    return Totals(*counted, **{"prewarmed": peaks.results(session)})
+    counts = [{str(name): int(count) for name, count in rows} for rows in (jobs, migrations, counters)]
+    return Totals(jobs=counts[0], migrations=counts[1], counters=counts[2], prewarmed=peaks.results(session))
 
 
 def count(session: Session, name: str, by: int) -> None:

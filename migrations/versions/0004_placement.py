@@ -1,4 +1,4 @@
-"""What a site may hold and serve, and what voters say of objects.
+"""What a site may hold and serve, when moves are due, what voters say of objects, and what moves have saved.
 
 Revision 0004: follows 0003.
 """
@@ -23,6 +23,8 @@ def upgrade() -> None:
     for table in ("move", "migration"):
         for name in TIMES:
             op.add_column(table, sa.Column(name, sa.DateTime(timezone=True)))
+    some = sa.text("ready_by is not null")
+    op.create_index("ix_migration_ready_by", "migration", ["ready_by"], postgresql_where=some)
     op.create_table(
         "object_opinion",
         sa.Column("object_id", sa.BigInteger, sa.ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),

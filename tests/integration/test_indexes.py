@@ -6,6 +6,7 @@ from sqlalchemy import text
 ASKED = {
     "intent_id = 'x'": "ix_migration_intent_id",
     "object_id in (1, 2) and started_at is not null": "ix_migration_object_id",
+    "ready_by between now() - interval '1 day' and now()": "ix_migration_ready_by",
     "plan_id = 1 and object_id > 2 order by object_id limit 5": "ix_migration_plan_object",
 }
 FILL = """
