@@ -66,7 +66,9 @@ def ingest_accesses(query: IngestQuery) -> dict[str, Any]:
         found = access_lines.read(data, settings.ingest_max_lines, bounds)
         if query.strict and found.errors:
             raise Invalid(f"{len(found.errors)} lines are wrong; nothing was taken", errors=_pointers(found))
-        written = ingest.copy_block(session, found.block(bounds.site_ids), query.source) if found.lines else None
+        block = found.block(bounds.site_ids) if found.lines else None
+        found.lines.clear()  # their columns stand in the block: a large one is kept once
+        written = ingest.copy_block(session, block, query.source) if block else None
         for write in sorted(written.writes, key=_object) if written else ():  # in one order: blocks cannot deadlock
             changes.event_seen(session, write.object_id, write.site_id, write.op, write.ts)
     return _answer(found, written)

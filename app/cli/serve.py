@@ -82,7 +82,8 @@ def application() -> Flask:
 
 def _import_redis_first() -> None:
     """What redis-py leaves of its import is used again by the imports that follow."""
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # structlog would load it, for logs in colour
+    for unused in ("rich", "yaml"):  # structlog would load them for logs in colour, kombu for messages in YAML
+        sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
     import redis  # noqa: F401
 
     typing.clear_overloads()  # redis-py's alone are 12 MiB, and nothing asks for them
