@@ -17,11 +17,12 @@ import pulp
 
 from app.domain.demand import Demand, RegionReads
 from app.domain.placement import couple, solve, split
+from app.domain.placement_costs import Costs, price
 from app.domain.placement_coupled import solve_coupled
 from app.domain.placement_fleet import Fleet, solve_fleet
 from app.domain.placement_kernel import Batch, Term, account, cheapest
 from app.domain.placement_milp import solve_milp
-from app.domain.placement_problem import Costs, Held, Item, Problem, SiteOption, price
+from app.domain.placement_problem import Held, Item, Problem, SiteOption
 from app.domain.placement_rows import Row, Use
 from app.domain.policies import Readers, Rules
 from app.domain.price_books import shipped

@@ -14,9 +14,10 @@ from app.db.placement import Selection, World
 from app.db.session import session_scope
 from app.db.tables import Json, Plan, Site
 from app.domain.evacuation import NOT_REMOVED, PASSING
+from app.domain.placement_costs import price
 from app.domain.placement_decisions import Decision, Verdict, decide
-from app.domain.placement_problem import Problem, price
-from app.domain.pricing import MONTH_DAYS, to_usd
+from app.domain.placement_problem import Problem
+from app.domain.prices import MONTH_DAYS, to_usd
 from app.domain.states import JOB_FINAL, PlanState, SiteState
 from app.queue import TaskName
 from app.settings import get_settings

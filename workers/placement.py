@@ -15,15 +15,16 @@ from app.db.placement import Selection, World
 from app.db.session import session_scope
 from app.db.tables import Json, Plan
 from app.domain.placement import solve, totals
+from app.domain.placement_costs import price
 from app.domain.placement_decisions import Decision, Verdict, believing, decide
 from app.domain.placement_limits import SLACK, Traffic, fitting
 from app.domain.placement_milp import solve_milp
-from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem, price
+from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem
 from app.domain.placement_rows import Row, Use
 from app.domain.placement_votes import voted
 from app.domain.plans import Baselines, Totals, baselines, infeasible
 from app.domain.policy_documents import validate
-from app.domain.pricing import to_usd
+from app.domain.prices import to_usd
 from app.domain.states import PlanState
 from app.domain.votes import Turnout
 from app.errors import BadRequest, FieldError, Infeasible, Invalid, NotFound

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from app.db import features as stored_features
-from app.db import predictions
-from app.db.predictions import Predicted
+from app.db import prediction_batches
+from app.db.prediction_batches import Predicted
 from app.db.session import session_scope
 from app.db.tables import Json
 from app.queue import TaskName
@@ -38,7 +38,7 @@ def predict(job: JobContext) -> Json:
             observed.ids[block], _part(scores, block), expected.reads_30d[block], expected.bytes_30d[block]
         )
         with job.saving() as session:
-            changed = predictions.save(session, part, tiers[block], version.id, vectors.as_of)
+            changed = prediction_batches.save(session, part, tiers[block], version.id, vectors.as_of)
             rows = np.searchsorted(observed.ids, np.sort(changed))
             stored_features.save(session, observed.ids[rows], vectors.X[rows], vectors.as_of)
         written += len(changed)

@@ -16,7 +16,7 @@ from app.domain.peaks import Peak, joined, next_peaks
 from app.domain.placement_decisions import Decision
 from app.domain.placement_limits import roomy
 from app.domain.prewarming import PEAKS_A_MONTH, begins, prewarm, takes
-from app.domain.pricing import to_usd
+from app.domain.prices import to_usd
 from app.domain.states import Mode, PlanState
 from app.queue import TaskName
 from app.settings import get_settings

@@ -14,8 +14,9 @@ from app.db.placement import Selection, World
 from app.db.repair import Broken
 from app.db.session import session_scope
 from app.db.tables import Json
+from app.domain.placement_costs import price
 from app.domain.placement_decisions import Decision, decide
-from app.domain.placement_problem import Held, Item, Problem, price
+from app.domain.placement_problem import Held, Item, Problem
 from app.domain.remedies import WantedMove
 from app.domain.repair import Mending, mend
 from app.domain.states import MoveKind

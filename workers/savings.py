@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from app.db import alerts, prices, savings, sites
 from app.db.tables import Json, Saving
-from app.domain.pricing import PriceBook, to_usd
-from app.domain.savings import EVERYWHERE, fee, is_demotion, owed, spent
+from app.domain.prices import PriceBook, to_usd
+from app.domain.saving_costs import fee, owed, spent
+from app.domain.savings import EVERYWHERE, is_demotion
 from app.queue import TaskName
 from app.settings import get_settings
 from workers import features
@@ -87,7 +88,7 @@ def _accrue(job: JobContext, today: date, after: int) -> tuple[int | None, int]:
             row.actual += to_usd(spent(book, row.to_class, row.size, mine))
             row.stayed += to_usd(spent(book, row.from_class, row.size, mine))
             row.owed = to_usd(owed(book.storage_class(row.to_class), row.size, float((today - row.moved_on).days)))
-            row.idle_days = float(mine.idle_days[-1]) if len(mine.reads) else row.idle_days
+            row.idle_days = mine.idle_days[-1] if len(mine.reads) else row.idle_days
             row.through = today - timedelta(days=1)
             row.ended_on = None if row.migration_id in stands else today
     return (accounts[-1].migration_id if len(accounts) == AT_ONCE else None), len(accounts)

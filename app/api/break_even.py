@@ -6,13 +6,13 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app import clock
+from app.api import computed
 from app.api.placement import MAX_HORIZON_DAYS, problem_of
 from app.api.router import Router
 from app.api.schemas import In, Json, Key
 from app.db import placement
 from app.db.placement import Selection
 from app.db.session import session_scope
-from app.domain.break_even import card
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem
 from app.domain.roles import Role
 from app.errors import FieldError, Invalid, NotFound
@@ -40,7 +40,7 @@ def get_break_even(query: BreakEvenQuery) -> Json:
             problem, total = problem_of(session, query.key, horizon_days=query.horizon_days), 1
         else:
             problem, total = _sample(session, query.prefix or "", query.horizon_days)
-    return {"key": query.key, "prefix": query.prefix, "objects_in_all": total, **card(problem)}
+    return {"key": query.key, "prefix": query.prefix, "objects_in_all": total, **computed.break_even(problem)}
 
 
 def _sample(session: Session, prefix: str, horizon_days: float) -> tuple[Problem, int]:

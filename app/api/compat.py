@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from app import auth, clock
 from app.api import alerts as alert_views
+from app.api import computed, submit
 from app.api import faults as fault_views
 from app.api import policies as policy_views
-from app.api import submit
 from app.api.audit import record
 from app.api.migrations import site_names
 from app.api.objects import show
@@ -24,7 +24,6 @@ from app.db import accesses, alerts, ingest, migrations, models, objects, polici
 from app.db.ingest import Block
 from app.db.session import session_scope
 from app.db.tables import Migration, Prediction
-from app.domain.explanation import explain
 from app.domain.faults import FaultKind
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
@@ -96,7 +95,7 @@ def explain_key(key: str) -> Json:
     """Why the object lies where it lies."""
     with session_scope() as session:
         problem = problem_of(session, key)
-    return explain(problem)
+    return computed.explanation(problem)
 
 
 @router.get("/debug/placement/<key:key>", Role.VIEWER, query=DebugQuery)
@@ -238,7 +237,7 @@ def _tier(found: Prediction | None, boosted: float) -> str:
 def _explained(session: Session, key: str) -> Json | None:
     """Why it lies where it lies; None when it cannot be placed."""
     try:
-        return explain(problem_of(session, key))
+        return computed.explanation(problem_of(session, key))
     except Conflict:
         return None
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from flask import Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from app.api import submit
+from app.api import computed, submit
 from app.api.router import Router
 from app.api.schemas import In, JobOut, Json, Page
 from app.api.submit import Started
@@ -20,7 +19,9 @@ from app.db.tables import ModelVersion
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
 from app.errors import FieldError, Invalid, NotFound, TooLarge
-from ml.serving import TIERS, Packed, tier_of
+
+if TYPE_CHECKING:
+    from ml.serving import Packed
 
 router = Router("models")
 TRAINED = ("tier", "placement")
@@ -49,7 +50,7 @@ class Serving:
         with self._lock:
             kept = self._kept.get(name)
             if kept is None or kept[0] != version.version:
-                packed = Packed.from_bytes(models.artifact(session, version, "packed"))
+                packed = computed.packed(models.artifact(session, version, "packed"))
                 kept = self._kept[name] = (version.version, packed)
             return kept
 
@@ -109,21 +110,17 @@ def predict(name: str, body: PredictIn) -> Json:
         raise TooLarge(f"at most {MAX_ROWS} rows are taken at once")
     with session_scope() as session:
         version, packed = serving.champion(session, name)
-    scores = packed.score(_matrix(body.rows, packed.names))
-    columns = zip(scores.p_raw, scores.p_hot, scores.p_low, scores.p_high, tier_of(scores.p_hot), strict=True)
+    _check_names(body.rows, packed.names)
     missing = [feature for feature in packed.names if any(feature not in row for row in body.rows)]
     return {
         "model": name,
         "version": version,
-        "predictions": [
-            {"p_raw": float(raw), "p_hot": float(p), "p_low": float(low), "p_high": float(high), "tier": TIERS[tier]}
-            for raw, p, low, high, tier in columns
-        ],
+        "predictions": computed.predictions(packed, body.rows),
         "counted_as_zero": missing,
     }
 
 
-def _matrix(rows: list[dict[str, float]], names: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _check_names(rows: list[dict[str, float]], names: tuple[str, ...]) -> None:
     unknown = [
         FieldError(f"/rows/{number}/{name}", f"there is no such feature; there are {', '.join(names)}")
         for number, row in enumerate(rows)
@@ -132,7 +129,6 @@ def _matrix(rows: list[dict[str, float]], names: tuple[str, ...]) -> np.ndarray[
     ]
     if unknown:
         raise Invalid(errors=tuple(unknown[:20]))
-    return np.array([[row.get(name, 0.0) for name in names] for row in rows], np.float32)
 
 
 def _versions(session: Session, name: str) -> list[ModelVersion]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app import clock
-from app.api import submit
+from app.api import computed, submit
 from app.api.objects import prediction, show
 from app.api.router import Router
 from app.api.schemas import In, JobOut, Json, Key, KeyQuery, Name
@@ -17,7 +17,6 @@ from app.api.submit import Started
 from app.db import objects, placement, policies, predictions, sites
 from app.db.placement import Selection
 from app.db.session import session_scope
-from app.domain.explanation import explain
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem
 from app.domain.policies import MAX_RF
 from app.domain.roles import Role
@@ -74,7 +73,7 @@ def get_explanation(query: Explain) -> Json:
     """Why an object lies where it lies: every candidate set with its cost and what rules it out."""
     with session_scope() as session:
         problem = problem_of(session, query.key, rf=query.rf, sla_ms=query.sla_ms, horizon_days=query.horizon_days)
-    return explain(problem)
+    return computed.explanation(problem)
 
 
 @router.post("/what-if", Role.OPERATOR, body=WhatIf, answer=JobOut, status=202, starts_work=True)

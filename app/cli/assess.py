@@ -17,7 +17,7 @@ from app.cli.session import connect
 from app.errors import ExitCode
 
 if TYPE_CHECKING:
-    from app.domain.pricing import PriceBook
+    from app.domain.prices import PriceBook
     from app.lab.inventory import Inventory
     from app.lab.traces import Trace
 

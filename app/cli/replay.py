@@ -13,7 +13,7 @@ from app.cli.output import Columns, json_option, print_json, print_rows
 from app.errors import ExitCode, Invalid
 
 if TYPE_CHECKING:
-    from app.domain.pricing import PriceBook
+    from app.domain.prices import PriceBook
     from app.lab.pairs import PricedSite
 
 COLUMNS: Columns = {

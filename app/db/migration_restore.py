@@ -12,8 +12,8 @@ from app.db.budgets import Cost
 from app.db.migration_switch import ACTOR
 from app.db.migration_work import Work, mine
 from app.db.tables import Migration, Site
-from app.domain import pricing
 from app.domain.pins import Pin
+from app.domain.prices import read_once_usd, to_usd
 
 
 def intend(session: Session, work: Work, found: Pin) -> None:
@@ -54,7 +54,7 @@ def _fee(session: Session, work: Work, found: Pin) -> Decimal:
     site = session.get_one(Site, work.source_id)
     book = prices.books(session, [site]).get(site.name)
     entry = book.by_name.get(found.storage_class) if book else None
-    return pricing.to_usd(pricing.restore_usd(entry, found.size)) if entry else Decimal(0)
+    return to_usd(read_once_usd(entry, found.size)) if entry else Decimal(0)
 
 
 def _cost(usd: Decimal) -> Cost:

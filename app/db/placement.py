@@ -22,7 +22,7 @@ from app.domain import price_documents
 from app.domain.demand import Demand, History, Prior, expect
 from app.domain.placement_problem import Held, Item, SiteOption
 from app.domain.policies import Policies
-from app.domain.pricing import GB, MONTH_DAYS, PriceBook
+from app.domain.prices import GB, MONTH_DAYS, PriceBook
 from app.domain.savings import EVERYWHERE
 from app.domain.states import ObjectState, ReplicaState, SiteState
 from app.domain.votes import Opinion

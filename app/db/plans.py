@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session, aliased
@@ -14,10 +14,13 @@ from app.db import audit
 from app.db.locks import NO_KEY
 from app.db.placement import World, world
 from app.db.tables import Json, Move, Object, Plan, Site
-from app.domain.placement_decisions import Decision, Times
-from app.domain.pricing import to_usd
+from app.domain.moves import Times
+from app.domain.prices import to_usd
 from app.domain.states import PLAN_TRANSITIONS, ObjectState, PlanState, check_transition
 from app.errors import FieldError, NotFound, PlanStale, PreconditionFailed
+
+if TYPE_CHECKING:
+    from app.domain.placement_decisions import Decision
 
 DRIFT_SHOWN = 20
 MOVES_AT_ONCE = 2000

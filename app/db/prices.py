@@ -12,7 +12,7 @@ from app.db.tables import PriceBook as Row
 from app.db.tables import Site
 from app.domain import price_documents
 from app.domain.price_books import SHIPPED, shipped
-from app.domain.pricing import PriceBook
+from app.domain.prices import PriceBook
 
 
 def books(session: Session, rows: Iterable[Site]) -> dict[str, PriceBook]:

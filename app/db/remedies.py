@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from app.db.placement import World
 from app.db.tables import Json, Move, Plan
-from app.domain.placement_decisions import PlannedMove
-from app.domain.pricing import to_usd
+from app.domain.moves import PlannedMove
+from app.domain.prices import to_usd
 from app.domain.remedies import WantedMove, priced
 from app.domain.states import PlanState
 

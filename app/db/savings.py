@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
-import numpy as np
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
@@ -102,9 +101,7 @@ def days(session: Session, accounts: Sequence[Saving], until: date) -> dict[int,
     for account in accounts:
         span = range(day_of(_midnight(account.through)) + 1, last)
         known = [found[account.object_id].get(day, (0, 0)) for day in span]
-        reads, bytes_ = (
-            (np.array(column, float) for column in zip(*known, strict=True)) if known else (np.zeros(0),) * 2
-        )
+        reads, bytes_ = [float(reads) for reads, _ in known], [float(size) for _, size in known]
         result[account.migration_id] = Days(reads, bytes_, account.idle_days)
     return result
 

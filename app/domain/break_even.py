@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from app.domain import pricing
-from app.domain.placement_problem import Item, Pair, Problem, SiteOption, price
-from app.domain.pricing import MONTH_DAYS, Floats, StorageClass
+from app.domain.placement_costs import price
+from app.domain.placement_problem import Item, Pair, Problem, SiteOption
+from app.domain.prices import MONTH_DAYS, StorageClass
+from app.domain.pricing import Floats
 
 READS = np.concatenate([[0.0], np.geomspace(1e-4, 1e7, 99)])
 """Reads a month and object among which a flip is looked for."""

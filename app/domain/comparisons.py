@@ -11,7 +11,7 @@ from app.domain.placement import Split
 from app.domain.placement_decisions import Decision, Verdict
 from app.domain.placement_problem import Item
 from app.domain.plans import KEYS_SHOWN, Totals
-from app.domain.pricing import MONTH_DAYS
+from app.domain.prices import MONTH_DAYS
 
 COMPONENTS = ("storage", "requests", "retrieval", "egress", "sla_penalty")
 PREFIXES_KEPT = 1000

@@ -15,10 +15,11 @@ import numpy as np
 from app.domain import placement_conflicts
 from app.domain.demand import RegionReads
 from app.domain.placement import ReplicaSet, Split, gamma_quantile, monthly, split, structures
+from app.domain.placement_costs import Costs, price
 from app.domain.placement_decisions import Decision, Verdict, believing, decide, describe, usd
-from app.domain.placement_problem import Costs, Item, Problem, price
+from app.domain.placement_problem import Item, Problem
 from app.domain.placement_sets import Structure
-from app.domain.pricing import MONTH_DAYS
+from app.domain.prices import MONTH_DAYS
 
 SCORE_WEIGHT = 1.0
 LATE_USD_PER_MS = 0.001

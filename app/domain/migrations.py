@@ -16,7 +16,7 @@ from app.domain.jobs import RetryPolicy
 from app.domain.keys import not_kept
 from app.domain.pins import Pin
 from app.domain.policies import Readers, Rules
-from app.domain.pricing import IN_PLACE_LIMIT
+from app.domain.prices import IN_PLACE_LIMIT
 from app.domain.restores import check_allowed
 from app.domain.sites import Capabilities
 from app.domain.states import JobState, MigrationState, MoveKind, ObjectState, ReplicaState, SiteState

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from app.domain.placement_costs import Costs
 from app.domain.placement_kernel import Choice, cheapest
-from app.domain.placement_problem import Costs, Item
+from app.domain.placement_problem import Item
 from app.domain.placement_rows import Coupled, Row, batches
 from app.domain.placement_sets import Structure, structure
-from app.domain.pricing import MONTH_DAYS, Floats
+from app.domain.prices import MONTH_DAYS
+from app.domain.pricing import Floats
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from itertools import combinations
 from typing import Any
 
 from app.domain.placement import monthly, solve, split
-from app.domain.placement_problem import Item, Problem, price
+from app.domain.placement_costs import price
+from app.domain.placement_problem import Item, Problem
 from app.domain.policies import Readers, Rules
 
 Change = dict[str, Any]

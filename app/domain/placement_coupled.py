@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from app.domain.placement import ReplicaSet, couple, read_off, totals
+from app.domain.placement_costs import Costs
 from app.domain.placement_fleet import Fleet, Status, solve_fleet
 from app.domain.placement_kernel import cheapest
 from app.domain.placement_milp import solve_milp
-from app.domain.placement_problem import Costs
 from app.domain.placement_rest import SLACK
 from app.domain.placement_rows import Coupled, Row, counted, used
 from app.domain.pricing import Floats

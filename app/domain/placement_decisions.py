@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
 
+from app.domain.moves import PlannedMove
 from app.domain.placement import (
     ReplicaSet,
     Split,
@@ -24,11 +24,13 @@ from app.domain.placement import (
     today,
     with_reads,
 )
+from app.domain.placement_costs import Costs, price
 from app.domain.placement_gate import believed, check, expected, harm
-from app.domain.placement_problem import READABLE, Costs, Item, price
+from app.domain.placement_problem import READABLE, Item
 from app.domain.placement_sets import Structure
 from app.domain.placement_votes import ballots, voted
-from app.domain.pricing import MONTH_DAYS, Floats
+from app.domain.prices import MONTH_DAYS
+from app.domain.pricing import Floats
 from app.domain.states import MoveKind
 from app.domain.votes import VOTERS, Ballot
 
@@ -48,30 +50,6 @@ class Verdict(StrEnum):
     """A recurring peak comes: a copy or a class for its time."""
     INFEASIBLE = "infeasible"
     """No set keeps all rules; nothing is changed."""
-
-
-@dataclass(frozen=True)
-class Times:
-    """When a move may start, by when it must be verified, and when it would come too late; None: whenever."""
-
-    not_before: datetime | None = None
-    ready_by: datetime | None = None
-    useful_until: datetime | None = None
-
-
-@dataclass(frozen=True)
-class PlannedMove:
-    """One change of copies; money in dollars, `monthly_delta` negative when it saves."""
-
-    kind: MoveKind
-    from_site: str | None
-    from_class: str | None
-    to_site: str | None
-    to_class: str | None
-    bytes: int
-    one_off: float
-    monthly_delta: float
-    times: Times | None = None
 
 
 @dataclass(frozen=True)

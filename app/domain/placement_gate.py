@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 from app.domain.placement import ReplicaSet, Split, saving_probability
-from app.domain.placement_problem import Costs, Item
+from app.domain.placement_costs import Costs
+from app.domain.placement_problem import Item
 from app.domain.votes import Ballot
 
 ROUNDING = 1e-9

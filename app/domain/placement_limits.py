@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from app.domain.placement_costs import Costs
 from app.domain.placement_decisions import Decision, Verdict
-from app.domain.placement_problem import Costs, SiteOption
+from app.domain.placement_problem import SiteOption
 from app.domain.placement_rows import DAY_S, Row, Use
 from app.domain.states import MoveKind
 

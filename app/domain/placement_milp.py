@@ -15,7 +15,7 @@ import numpy as np
 import pulp
 
 from app.domain.placement import ReplicaSet, breaches, split, structures, today
-from app.domain.placement_problem import Costs
+from app.domain.placement_costs import Costs
 from app.domain.placement_rows import Row, counted
 from app.domain.placement_sets import Structure
 

@@ -11,8 +11,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from app.domain.placement_costs import Costs
 from app.domain.placement_kernel import CLOSED, Batch, Choice, Picks, Rows, Term, Today
-from app.domain.placement_problem import Costs
 from app.domain.placement_sets import Structure
 from app.domain.pricing import Floats
 

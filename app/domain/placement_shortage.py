@@ -13,10 +13,10 @@ import numpy as np
 
 from app.domain.placement import couple, monthly, split
 from app.domain.placement_conflicts import Conflict, Relaxation
+from app.domain.placement_costs import Costs
 from app.domain.placement_coupled import net_limits, solve_coupled
 from app.domain.placement_fleet import solve_fleet
 from app.domain.placement_kernel import CLOSED, Batch, account
-from app.domain.placement_problem import Costs
 from app.domain.placement_rows import Row
 from app.domain.pricing import Floats
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from app.domain.placement import ReplicaSet, solve, structures, today
-from app.domain.placement_problem import Costs, Picks
+from app.domain.placement_costs import Costs, Picks
 from app.domain.votes import VOTERS, Ballot
 
 

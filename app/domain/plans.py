@@ -10,10 +10,11 @@ from typing import Any
 from app.domain import placement_conflicts
 from app.domain.placement import monthly, solve, split, structures, today
 from app.domain.placement_conflicts import Conflict
+from app.domain.placement_costs import Costs, price
 from app.domain.placement_decisions import Decision, Verdict
-from app.domain.placement_problem import Costs, Problem, price
+from app.domain.placement_problem import Problem
 from app.domain.policies import Readers
-from app.domain.pricing import MONTH_DAYS
+from app.domain.prices import MONTH_DAYS
 
 WARM_AFTER_DAYS, COLD_AFTER_DAYS = 30, 90
 KEYS_SHOWN = 5

@@ -13,12 +13,14 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from app.domain import pricing
+from app.domain.moves import PlannedMove, Times
 from app.domain.peaks import Peak, told
 from app.domain.placement import ReplicaSet, Split, breaches, saving_probability, structures, today
-from app.domain.placement_decisions import Decision, PlannedMove, Times, Verdict, usd
-from app.domain.placement_problem import Costs, Item, Problem, SiteOption, price, serving
+from app.domain.placement_costs import Costs, price, serving
+from app.domain.placement_decisions import Decision, Verdict, usd
+from app.domain.placement_problem import Item, Problem, SiteOption
 from app.domain.policies import Readers
-from app.domain.pricing import MONTH_DAYS
+from app.domain.prices import MONTH_DAYS
 from app.domain.states import MoveKind
 
 LEAD = timedelta(hours=1)

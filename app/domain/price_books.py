@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from app.domain.pricing import KB, Band, Egress, IdleStep, PriceBook, StorageClass
+from app.domain.prices import KB, Band, Egress, IdleStep, PriceBook, StorageClass
 from app.errors import Invalid
 
 D = Decimal

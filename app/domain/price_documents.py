@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from app.domain.pricing import Band, Egress, IdleStep, PriceBook, StorageClass
+from app.domain.prices import Band, Egress, IdleStep, PriceBook, StorageClass
 from app.errors import FieldError, Invalid
 
 _LARGEST = Decimal(1_000_000_000)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.domain import pricing
-from app.domain.placement_decisions import PlannedMove
+from app.domain.moves import PlannedMove
 from app.domain.placement_problem import SiteOption
-from app.domain.pricing import MONTH_DAYS
+from app.domain.prices import MONTH_DAYS, egress_per_gb
 from app.domain.states import MoveKind
 
 
@@ -85,5 +85,5 @@ def _moved(move: WantedMove, source: SiteOption | None, target: SiteOption | Non
     size = np.array([float(move.size)])
     if move.kind is MoveKind.CLASS:
         return float(pricing.transition_usd(left, entered, size)[0])
-    rate = pricing.egress_per_gb(source.book, source.place, target.place)
+    rate = egress_per_gb(source.book, source.place, target.place)
     return float(pricing.copy_usd(left, entered, size, rate)[0])

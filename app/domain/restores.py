@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.domain.policies import Rules
-from app.domain.pricing import PriceBook
+from app.domain.prices import PriceBook
 from app.errors import Blocked
 
 LOOK_S = 1800.0

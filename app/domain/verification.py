@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
-from app.domain import pricing
 from app.domain.placement_problem import SiteOption
+from app.domain.prices import GB, egress_per_gb, read_once_usd
 
 ASLEEP = frozenset({"INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE"})
 """Classes that a read would wake, or that must be restored first, where no price book tells."""
@@ -141,6 +139,5 @@ class ReadCost:
                 self.unpriced += 1
                 continue
             entry = site.book.storage_class(storage_class)
-            requests, retrieval = pricing.read_usd(entry, np.ones(1), np.array([float(size if read else 0)]))
-            away = pricing.egress_per_gb(site.book, site.place, None) * (size if read else 0) / pricing.GB
-            self.usd += float(requests[0]) + float(retrieval[0]) + away
+            away = egress_per_gb(site.book, site.place, None) * (size if read else 0) / GB
+            self.usd += read_once_usd(entry, size if read else 0) + away

@@ -14,7 +14,7 @@ from app.domain.policies import Policies, Rules
 from app.domain.policy_documents import validate
 from app.domain.price_books import SHIPPED
 from app.domain.price_documents import from_json
-from app.domain.pricing import PriceBook
+from app.domain.prices import PriceBook
 from app.errors import FieldError, Invalid
 
 MOST_TIMES = 1e6

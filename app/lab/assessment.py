@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.domain import pricing
-from app.domain.pricing import MONTH_DAYS, PriceBook, StorageClass
+from app.domain.prices import GB, MONTH_DAYS, PriceBook, StorageClass, storage_month
 from app.lab.days import MOST_CELLS, by_day
 from app.lab.inventory import Inventory
 from app.lab.replay import Replay, replay
@@ -282,9 +282,6 @@ def today(inventory: Inventory, book: PriceBook) -> dict[str, Any]:
         mine = size[held == index]
         if len(mine):
             gb = float(pricing.billable_gb(entry, mine).sum())
-            usd = (
-                pricing.storage_month(entry, gb)
-                + len(mine) * entry.hot_overhead_bytes / pricing.GB * book.classes[0].first_usd
-            )
+            usd = storage_month(entry, gb) + len(mine) * entry.hot_overhead_bytes / GB * book.classes[0].first_usd
             rows.append({"class": entry.name, "objects": len(mine), "bytes": int(mine.sum()), "usd_a_month": usd})
     return {"storage_usd_a_month": sum(row["usd_a_month"] for row in rows), "classes": rows}

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from app.domain.pricing import GB
+from app.domain.prices import GB
 from app.errors import Invalid
 from app.lab.epochs import BY_DAY, Epoch
 from app.lab.traces import OPS, Trace

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.domain import pricing
-from app.domain.pricing import MONTH_DAYS, PriceBook, StorageClass
+from app.domain.prices import GB, MONTH_DAYS, PriceBook, StorageClass
 from app.errors import Invalid
 from ml.tiering_types import Floats, Ints, Ladder
 
@@ -53,12 +53,12 @@ def ladder(book: PriceBook, size: Ints, managed: bool = False, offered: Collecti
     every = [*entries, *([extra] if extra else [])]
     day = np.stack([_day(entry, hot, bytes_) for entry in every])
     change = np.array([[_requests(one, two) for two in every] for one in every])
-    full = np.stack([bytes_ / pricing.GB * float(entry.retrieval_per_gb) for entry in every])
+    full = np.stack([bytes_ / GB * float(entry.retrieval_per_gb) for entry in every])
     may, base = _may(day, change), np.zeros(len(size), np.int64)
     steps = np.zeros((0, len(size)))
     if extra:
         monitoring = float(extra.monitoring_per_1k) / 1000 / MONTH_DAYS
-        gb = bytes_ / pricing.GB / MONTH_DAYS
+        gb = bytes_ / GB / MONTH_DAYS
         steps = np.stack([gb * float(step.usd) + monitoring for step in extra.idle_steps])
         gains = day[0] - steps[-1] > (MANAGED_GAIN - 1) * monitoring
         may[-1] = (bytes_ >= extra.managed_from_bytes) & gains
@@ -80,7 +80,7 @@ def ladder(book: PriceBook, size: Ints, managed: bool = False, offered: Collecti
 
 def _day(entry: StorageClass, hot: StorageClass, size: Floats) -> Floats:
     """$ a day, at the price of the first idle day in a managed class."""
-    month = pricing.billable_gb(entry, size) * entry.first_usd + entry.hot_overhead_bytes / pricing.GB * hot.first_usd
+    month = pricing.billable_gb(entry, size) * entry.first_usd + entry.hot_overhead_bytes / GB * hot.first_usd
     return (month + (size >= entry.managed_from_bytes) * float(entry.monitoring_per_1k) / 1000) / MONTH_DAYS
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.domain import pricing
-from app.domain.pricing import Place, PriceBook
+from app.domain.prices import GB, Place, PriceBook, egress_per_gb
 from app.errors import Invalid
 from app.lab.days import MOST_CELLS, Days
 from app.lab.ladders import classes, ladder
@@ -74,7 +74,7 @@ def reader_regions(trace: Trace, sites: Sequence[PricedSite]) -> tuple[Floats, i
     """
     near = {site.region: site.place for site in sites}
     targets = [near.get(region) for region in trace.regions]
-    usd = np.array([[pricing.egress_per_gb(site.book, site.place, target) for target in targets] for site in sites])
+    usd = np.array([[egress_per_gb(site.book, site.place, target) for target in targets] for site in sites])
     known = np.array([target is not None for target in targets])
     return usd, int(known[trace.region].sum())
 
@@ -99,7 +99,7 @@ def pairs_of(trace: Trace, days: Days, sites: Sequence[PricedSite]) -> Pairs:
             if one == two:
                 change[a, b] = pricing.transition_usd(source, target, size)
             else:
-                egress = pricing.egress_per_gb(sites[one].book, sites[one].place, sites[two].place)
+                egress = egress_per_gb(sites[one].book, sites[one].place, sites[two].place)
                 change[a, b] = pricing.copy_usd(source, target, size, egress)
     return Pairs(
         days=days,
@@ -121,7 +121,7 @@ def _egress(trace: Trace, days: Days, usd: Floats) -> Floats:
     thing, day = trace.object[read], (trace.ts[read] - int(days.begin.timestamp() * 1e6)) // DAY
     out = np.zeros((len(usd), *days.grid.reads.shape))
     for site, rates in enumerate(usd):
-        np.add.at(out[site], (thing, day), trace.bytes_read[read] / pricing.GB * rates[trace.region[read]])
+        np.add.at(out[site], (thing, day), trace.bytes_read[read] / GB * rates[trace.region[read]])
     return out
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from app.domain.pricing import PriceBook
+from app.domain.prices import PriceBook
 from app.lab.days import Days, gigabytes
 from app.lab.epochs import STAY_RULE
 from app.lab.ladders import classes, ladder, managed_class

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from app.cli.assess import assess
 from app.domain.price_books import AWS
-from app.domain.pricing import GB
+from app.domain.prices import GB
 from app.errors import Invalid
 from app.lab.assessment import from_inventory, from_logs, joined, saving, thinned, with_inventory
 from app.lab.inventory import Inventory, read_inventory

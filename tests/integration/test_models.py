@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.db import accesses, ingest, jobs, models, predictions
+from app.db import accesses, ingest, jobs, models, prediction_batches, predictions
 from app.db.ingest import Block
 from app.db.session import session_scope
 from app.db.tables import Job, Json
@@ -153,15 +153,15 @@ def test_only_what_changed_is_written(session: Session):
     version = models.add(session, "m", algorithm="x", features=["a"], params={}, metrics={}, baselines={})
     ids = np.array(sorted(ingest.intern(session, ["a", "b", "c"]).values()))
 
-    def predicted(p: list[float]) -> predictions.Predicted:
+    def predicted(p: list[float]) -> prediction_batches.Predicted:
         values = np.array(p)
-        return predictions.Predicted(ids, Scores(values, values, values, values), values * 10, values * 100)
+        return prediction_batches.Predicted(ids, Scores(values, values, values, values), values * 10, values * 100)
 
     tiers = np.array([0, 1, 2])
     as_of = accesses.microseconds(NOW)
-    assert len(predictions.save(session, predicted([0.1, 0.5, 0.9]), tiers, version.id, as_of)) == 3
+    assert len(prediction_batches.save(session, predicted([0.1, 0.5, 0.9]), tiers, version.id, as_of)) == 3
     later = accesses.microseconds(NOW + timedelta(hours=1))
-    written = predictions.save(session, predicted([0.1001, 0.6, 0.9]), tiers, version.id, later)
+    written = prediction_batches.save(session, predicted([0.1001, 0.6, 0.9]), tiers, version.id, later)
     assert written.tolist() == [ids[1]]
     kept = predictions.of(session, int(ids[0]))
     assert kept is not None

@@ -10,8 +10,9 @@ from app.db.session import session_scope
 from app.db.tables import AccessHour, Job, Migration, Move, Object, Plan, Policy, Replica, Site
 from app.domain import price_documents
 from app.domain.explanation import explain
+from app.domain.placement_costs import price
 from app.domain.placement_decisions import Verdict, decide
-from app.domain.placement_problem import Problem, price
+from app.domain.placement_problem import Problem
 from app.domain.price_books import shipped
 from app.domain.states import JobState, Mode, ObjectState, PlanState, ReplicaState, SiteState
 from app.errors import Conflict, Invalid, NotFound, PlanStale, PreconditionFailed

@@ -9,7 +9,7 @@ from app.db import jobs, plans, policies, rollback
 from app.db.session import session_scope
 from app.db.tables import AccessHour, Job, Migration, Object, Plan, Site
 from app.domain.peaks import HOUR, WEEK
-from app.domain.pricing import GB
+from app.domain.prices import GB
 from app.queue import TaskName
 from tests import jobs as jobrun
 from tests.world import World

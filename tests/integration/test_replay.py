@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from app.cli.root import cli
 from app.domain.price_books import AWS
-from app.domain.pricing import GB
+from app.domain.prices import GB
 from app.lab.days import Days, by_day
 from app.lab.fleets import fleet
 from app.lab.ladders import ladder

@@ -9,9 +9,10 @@ from app.db import jobs, placement, policies, savings
 from app.db.placement import Selection
 from app.db.session import session_scope
 from app.db.tables import AccessHour, Alert, Job, Migration, Move, Plan, Replica, Saving, Site
+from app.domain.placement_costs import price
 from app.domain.placement_decisions import Verdict, decide
-from app.domain.placement_problem import Problem, price
-from app.domain.pricing import GB
+from app.domain.placement_problem import Problem
+from app.domain.prices import GB
 from app.domain.states import MigrationState, PlanState
 from app.queue import TaskName
 from tests.integration.test_plans import add_object, add_sites

@@ -12,8 +12,9 @@ from app.db.session import session_scope
 from app.db.tables import AccessBatch, AccessHour, Job, Object, Replica, Site
 from app.domain import price_documents
 from app.domain.explanation import explain
+from app.domain.placement_costs import price
 from app.domain.placement_decisions import Verdict, decide
-from app.domain.placement_problem import Problem, price
+from app.domain.placement_problem import Problem
 from app.domain.price_books import AWS, shipped
 from app.domain.states import JobState, ObjectState, ReplicaState, SiteState
 from app.lab.days import Days

@@ -9,12 +9,13 @@ import pytest
 from app.domain.demand import Demand, RegionReads
 from app.domain.placement import breaches, couple, solve, structures, today, totals
 from app.domain.placement_blocks import Blocks
+from app.domain.placement_costs import price
 from app.domain.placement_coupled import net_limits, row_use, solve_coupled
 from app.domain.placement_fleet import Status
 from app.domain.placement_heavy import decide
 from app.domain.placement_kernel import account
 from app.domain.placement_milp import solve_milp
-from app.domain.placement_problem import Held, Item, Problem, price
+from app.domain.placement_problem import Held, Item, Problem
 from app.domain.placement_rest import chosen, improved, kept, made_whole
 from app.domain.placement_rows import Row, Use
 from app.domain.policies import Readers, Rules

@@ -4,7 +4,7 @@ from app.domain.demand import Demand, RegionReads
 from app.domain.placement_problem import Held, Item, Problem, SiteOption
 from app.domain.policies import Readers, Rules
 from app.domain.price_books import shipped
-from app.domain.pricing import GB
+from app.domain.prices import GB
 
 AWS = SiteOption(
     "aws-eu",

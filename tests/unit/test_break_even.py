@@ -6,10 +6,11 @@ import pytest
 
 from app.domain import pricing
 from app.domain.break_even import EACH, card
-from app.domain.placement_problem import Held, price
+from app.domain.placement_costs import price
+from app.domain.placement_problem import Held
 from app.domain.policies import Rules
 from app.domain.price_books import AWS as BOOK
-from app.domain.pricing import GB, KB
+from app.domain.prices import GB, KB
 from tests.unit.placement_cases import AWS, DIRECT, SITES, item, problem
 
 

@@ -8,7 +8,8 @@ import pytest
 from app.domain.class_changes import admit_in_parts
 from app.domain.migrations import SiteFacts, requests_needed
 from app.domain.price_books import AWS
-from app.domain.pricing import IN_PLACE_LIMIT, transition_usd
+from app.domain.prices import IN_PLACE_LIMIT
+from app.domain.pricing import transition_usd
 from app.domain.sites import Capabilities
 from app.domain.states import MoveKind, SiteState
 from app.errors import Blocked

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.domain.price_books import AWS
-from app.domain.pricing import GB
+from app.domain.prices import GB
 from app.lab.days import Days, by_day
 from app.lab.ladders import ladder
 from app.lab.payback import paid_back

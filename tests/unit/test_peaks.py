@@ -8,7 +8,7 @@ import pytest
 from app.domain.peaks import HOUR, WEEK, WEEKS, Hour, joined, next_peaks
 from app.domain.placement_problem import Held
 from app.domain.prewarming import begins, prewarm
-from app.domain.pricing import GB
+from app.domain.prices import GB
 from app.domain.states import MoveKind
 from tests.unit.placement_cases import AWS, AZURE, DIRECT, GCP, ROUTED, item
 

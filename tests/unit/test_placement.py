@@ -7,9 +7,10 @@ import pytest
 from app.domain import placement_conflicts
 from app.domain.demand import Demand, History, Prior, RegionReads, cohort_prior, expect
 from app.domain.placement import gamma_cdf, saving_probability, solve, split
+from app.domain.placement_costs import price
 from app.domain.placement_decisions import Verdict, decide, describe
-from app.domain.placement_problem import Held, price
-from app.domain.pricing import GB
+from app.domain.placement_problem import Held
+from app.domain.prices import GB
 from app.domain.states import MoveKind, SiteState
 from tests.unit.placement_cases import AWS, DIRECT, GCP, ROUTED, SITES, item, problem
 

@@ -6,13 +6,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.placement import solve, totals
+from app.domain.placement_costs import price
 from app.domain.placement_coupled import row_use, solve_coupled
 from app.domain.placement_fleet import Status, solve_fleet
 from app.domain.placement_kernel import Batch, Term, account, cheapest
-from app.domain.placement_problem import price
 from app.domain.placement_rows import Row, Use
 from app.domain.placement_shortage import explain_rows
-from app.domain.pricing import GB
+from app.domain.prices import GB
 from tests.unit.fleet_cases import check, check_heavy, random_problem
 from tests.unit.placement_cases import ROUTED, item, problem
 

@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from app.domain.demand import Demand, RegionReads
 from app.domain.placement import solve, split, structures, totals
+from app.domain.placement_costs import price
 from app.domain.placement_decisions import decide
 from app.domain.placement_milp import solve_milp
-from app.domain.placement_problem import Held, Item, Problem, SiteOption, price
+from app.domain.placement_problem import Held, Item, Problem, SiteOption
 from app.domain.placement_rows import Row, Use
 from app.domain.policies import Readers, Rules
 from app.domain.price_books import shipped
-from app.domain.pricing import GB
+from app.domain.prices import GB
 from app.domain.states import SiteState
 from tests.unit.placement_cases import DIRECT, ROUTED, SITES, item, problem
 

@@ -8,7 +8,8 @@ from app.cli.prices import changed
 from app.domain import price_documents
 from app.domain.price_books import AWS, AZURE, GCP, R2
 from app.domain.price_documents import from_json
-from app.domain.pricing import GB, KB, Place, egress_per_gb, object_month, read_usd, storage_month
+from app.domain.prices import GB, KB, Place, egress_per_gb, storage_month
+from app.domain.pricing import object_month, read_usd
 from app.errors import Invalid
 
 # class: storage, PUT, GET (None: a restore's request), retrieval, least days

@@ -7,20 +7,15 @@ import pytest
 
 from app.domain import price_documents
 from app.domain.price_books import AWS, AZURE, GCP, R2, SHIPPED, shipped
+from app.domain.prices import GB, KB, Place, egress_per_gb, storage_month, to_usd
 from app.domain.pricing import (
-    GB,
-    KB,
-    Place,
     billable_gb,
     copy_usd,
     early_deletion_usd,
-    egress_per_gb,
     idle_share,
     object_month,
     put_requests,
     read_usd,
-    storage_month,
-    to_usd,
     transition_usd,
 )
 from app.errors import Invalid

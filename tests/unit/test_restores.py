@@ -2,9 +2,10 @@
 
 import pytest
 
-from app.domain import pricing, restores
+from app.domain import restores
 from app.domain.policies import Rules
 from app.domain.price_books import AWS, AZURE, GCP, R2
+from app.domain.prices import GB, read_once_usd
 from app.errors import Blocked
 
 
@@ -18,8 +19,8 @@ def test_the_price_book_says_which_classes_must_be_restored():
 
 def test_a_restore_costs_its_request_and_the_retrieval():
     frozen = AWS.storage_class("DEEP_ARCHIVE")
-    assert pricing.restore_usd(frozen, 0) == pytest.approx(0.1 / 1000)
-    assert pricing.restore_usd(frozen, 50 * pricing.GB) == pytest.approx(0.1 / 1000 + 50 * 0.02)
+    assert read_once_usd(frozen, 0) == pytest.approx(0.1 / 1000)
+    assert read_once_usd(frozen, 50 * GB) == pytest.approx(0.1 / 1000 + 50 * 0.02)
 
 
 def test_only_the_policy_allows_a_restore():

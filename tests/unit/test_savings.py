@@ -1,16 +1,15 @@
-import numpy as np
 import pytest
 
 from app.domain.price_books import AWS
-from app.domain.pricing import GB
-from app.domain.savings import EVERYWHERE, Days, Judged, fee, is_demotion, owed, spent, stopped
+from app.domain.prices import GB
+from app.domain.saving_costs import fee, owed, spent
+from app.domain.savings import EVERYWHERE, Days, Judged, is_demotion, stopped
 
 IA, IR, HOT, MANAGED = "STANDARD_IA", "GLACIER_IR", "STANDARD", "INTELLIGENT_TIERING"
 
 
 def days(*reads, size=GB, idle=0.0):
-    found = np.array(reads, float)
-    return Days(found, found * size, idle)
+    return Days(reads, [count * size for count in reads], idle)
 
 
 def test_a_class_costs_what_a_bill_would_say():

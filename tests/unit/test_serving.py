@@ -86,7 +86,7 @@ def test_tiers_follow_the_display_thresholds():
 
 def test_serving_loads_no_learning_library():
     code = (
-        "import sys, ml.serving, app.db.models, app.db.predictions, app.db.accesses, app.db.ingest;"
+        "import sys, ml.serving, app.db.models, app.db.prediction_batches, app.db.accesses, app.db.ingest;"
         "print([m for m in ('sklearn', 'scipy', 'skops', 'duckdb') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

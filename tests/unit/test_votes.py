@@ -8,14 +8,15 @@ import pytest
 
 from app.domain.explanation import explain
 from app.domain.placement import solve, totals
+from app.domain.placement_costs import price
 from app.domain.placement_coupled import solve_coupled
 from app.domain.placement_decisions import Verdict, decide
 from app.domain.placement_milp import solve_milp
-from app.domain.placement_problem import Held, price
+from app.domain.placement_problem import Held
 from app.domain.placement_rows import Row, Use
 from app.domain.placement_votes import voted
 from app.domain.policies import Readers, Rules
-from app.domain.pricing import GB
+from app.domain.prices import GB
 from app.domain.states import SiteState
 from app.domain.votes import Ballot, Opinion, Speaker, silent
 from tests.unit.placement_cases import AWS, GCP, SITES, item, problem

@@ -6,8 +6,9 @@ import pytest
 from app.domain import price_documents
 from app.domain.comparisons import OTHERS, PREFIXES_KEPT, Comparison, Tally
 from app.domain.documents import differences
+from app.domain.placement_costs import price
 from app.domain.placement_decisions import Verdict, decide
-from app.domain.placement_problem import Held, price
+from app.domain.placement_problem import Held
 from app.domain.plans import infeasible
 from app.domain.policies import Policies
 from app.domain.price_books import AWS as AWS_BOOK
