@@ -7,7 +7,7 @@ of its day or later.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from ml.tiering_types import (
     RATE,
     RATE_BINS,
     RECENT_BINS,
+    REFIT_DAYS,
     STAY,
     TIMEOUTS,
     VALUES,
@@ -40,6 +41,9 @@ from ml.tiering_types import (
 HORIZON_DAYS = 90.0
 WORSE = 1.01
 """Rules that would have cost so many times as much as staying do not speak."""
+TRIED_DAYS = 90
+STAYING = 0
+"""The place of staying among the rules of `families`."""
 MARK_DAYS = 14
 FIT_DAYS = 60
 FIRST_FIT_DAYS = 180
@@ -83,9 +87,26 @@ class Learned:
             spent[name] = float(usd.sum())
         return spent
 
+    def guarded(self, grid: Grid, ladder: Ladder, size_gb: Floats, first: int) -> Learned:
+        """The same, but what would have cost more than staying of late is not followed.
+
+        It is tried on `first` and every REFIT_DAYS after, on the days from `tried_since` on; where it fails, staying
+        speaks until the next trial.
+        """
+        rule_at = self.rule_at.copy()
+        for t in range(first, len(rule_at), REFIT_DAYS):
+            if is_worse(self.unseen(grid, ladder, size_gb, tried_since(t), t)):
+                rule_at[t : t + REFIT_DAYS] = STAYING
+        return replace(self, rule_at=rule_at)
+
     def name(self, t: int) -> str:
         """What speaks on a day, in words."""
         return describe(self.rule, int(self.rule_at[t]))
+
+
+def tried_since(t: int) -> int:
+    """The first of the days before `t` on which rules are tried: the last three months, in a short history its half."""
+    return max(t // 2, t - TRIED_DAYS)
 
 
 def is_worse(spent: dict[str, float]) -> bool:

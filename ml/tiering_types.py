@@ -21,6 +21,8 @@ PRIOR_DAYS = (20.0, 10.0)
 """The memories of the rates, and for how many days of its own what is known of its like counts for an object."""
 LEAST_OBJECT_DAYS = 200.0
 """A cohort that was watched for less goes by the mean of all objects."""
+REFIT_DAYS = 30
+"""How often rules are learned anew, and tried on days that they had not seen."""
 STORAGE, REQUESTS, RETRIEVAL, MOVE, EARLY, COMPONENTS = range(6)
 """What is paid for, and how many kinds there are."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -15,13 +15,12 @@ import numpy.typing as npt
 from numba import njit
 
 from ml.serving import pack, unpacked
-from ml.tiering import Learned, describe, only, rules, together
+from ml.tiering import Learned, describe, only, together
 from ml.tiering_grid import Now
 from ml.tiering_loops import by_panel, by_rate, by_timeouts, by_values, expected_usd, overdue, regretted, settled, worth
 from ml.tiering_past import Means, Past
 from ml.tiering_types import (
     CELLS,
-    NEVER,
     RATE,
     STAY,
     TIMEOUTS,
@@ -88,11 +87,6 @@ class Panel:
         values = "what classes were worth to objects like it" if len(self.table) else "it has not learned yet"
         idle = describe(self.by, 1) if timeouts == TIMEOUTS else ABSTAINS
         return memory if rate == RATE else ABSTAINS, idle, values
-
-
-def stay_silent(panel: Panel) -> Panel:
-    """The same voters, heard but not followed: staying decides."""
-    return replace(panel, rule=rules((STAY, NEVER, NEVER, 0, 1)))
 
 
 ABSTAINS = "none of its rules would have saved money, so it stays"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app.db import accesses, daily, jobs, models, opinions
+from app.db import accesses, daily, jobs, model_files, models, opinions
 from app.db import placement as store
 from app.db.opinions import LEAST_DAYS, NAME
 from app.db.placement import World
@@ -28,6 +28,7 @@ from app.errors import NotEnoughData
 from app.lab.ladders import classes, ladder, managed_class
 from app.queue import TaskName
 from ml.tiering_past import Past
+from ml.tiering_types import REFIT_DAYS
 from workers import features
 from workers.base import JobContext, ring_all
 from workers.bench import FORM, Bench
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 SEED = 20_260_101
 HORIZON_DAYS = 90.0
 """At least the longest minimum duration of a class that answers at once."""
-REFIT_DAYS = 30
 WAIT_S = 30.0
 """A plan looks again after this long even if nobody woke it."""
 LIBRARIES = ("numpy", "numba")
@@ -51,7 +51,7 @@ def due(session: Session, world: World) -> str:
     champion = models.champion(session, NAME)
     if champion is None or champion.data_to is None:
         return "they have not learned yet"
-    if not models.has_artifact(session, champion, FORM):
+    if not model_files.has(session, champion, FORM):
         return "what they learned is gone"
     if champion.params["prices"] != _prices(world):
         return "prices or classes changed"
@@ -156,21 +156,20 @@ def supposing(job: JobContext, world: World, times: float) -> Bench | None:
 
 
 def _learn_site(grid: Any, option: SiteOption, size: Any) -> tuple[Panel, Json]:
-    """What was learned of a site's classes, and what its rules would have cost in the later half, unseen by them."""
-    from ml.tiering import is_worse
+    """What was learned of a site's classes, and what its rules would have cost of late, on days unseen by them."""
     from ml.tiering import learn as learn_rules
-    from ml.tiering_votes import Panel, stay_silent
+    from ml.tiering import tried_since
+    from ml.tiering_votes import Panel
 
     offered = set(option.classes)
     managed = managed_class(option.book, offered)
     steps = ladder(option.book, size, managed is not None, offered)
     names = tuple(entry.name for entry in [*classes(option.book, offered), *([managed] if managed else [])])
     today = grid.reads.shape[1] - 1
-    known = learn_rules(grid, steps, size / 2**30, today, HORIZON_DAYS, SEED)
-    panel = Panel.of(known, names, today, managed is not None)
-    costs = known.unseen(grid, steps, size / 2**30, today // 2, today)
-    if is_worse(costs):
-        panel = stay_silent(panel)
+    gb = size / 2**30
+    known = learn_rules(grid, steps, gb, today, HORIZON_DAYS, SEED)
+    costs = known.unseen(grid, steps, gb, tried_since(today), today)
+    panel = Panel.of(known.guarded(grid, steps, gb, today), names, today, managed is not None)
     return panel, {**costs, "speaks": panel.speaker}
 
 
@@ -202,7 +201,7 @@ def _save(session: Session, world: World, voters: Voters, metrics: Json, days: i
         reason=reason,
         job_id=job_id,
     )
-    models.add_artifact(session, added, FORM, voters.to_bytes())
+    model_files.add(session, added, FORM, voters.to_bytes())
     models.promote(session, added, reason)
     return {
         "name": f"{NAME} {added.version}",

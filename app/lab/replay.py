@@ -211,6 +211,7 @@ class _Player:
     def _foretide(self, name: str) -> Outcome:
         steps = self._managed() if name == "foretide_managed" else self._by_day
         known = learn(self._this.days.grid, steps, self._gb, self._this.split, self._this.horizon_days)
+        known = known.guarded(self._this.days.grid, steps, self._gb, self._this.split)
         spoke, known = known.name(self._this.days.days - 1), self._epoch.learned(known)
         return self._play(name, self._epoch.ladder(steps), known.signals, known.rule, known.rule_at, known.by, spoke)
 

@@ -148,7 +148,7 @@ def _classes_at(this: SitesReplay, site: int) -> tuple[Bytes, str]:
     """[n, T] the pairs of one site in which its voters would keep the objects; egress is the same in all of them."""
     grid, gb, last = this.days.grid, gigabytes(this.days), this.days.days
     steps = ladder(this.sites[site].book, this.days.size)
-    known = learn(grid, steps, gb, this.split, this.horizon_days)
+    known = learn(grid, steps, gb, this.split, this.horizon_days).guarded(grid, steps, gb, this.split)
     n, where = len(gb), np.zeros(grid.reads.shape, np.int8)
     spent = (np.zeros((n, COMPONENTS)), np.zeros(last), np.zeros(n, np.int64))
     play(grid, steps, known.signals, gb, known.rule, known.rule_at, known.by, this.split, last, *spent, where)

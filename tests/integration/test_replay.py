@@ -116,7 +116,7 @@ def test_nothing_that_is_decided_depends_on_the_future():
 def decided(days: Days, split: int) -> np.ndarray:
     """[object, day] the class after each day's decision."""
     steps, size = ladder(AWS, days.size), days.size / GB
-    known = learn(days.grid, steps, size, split)
+    known = learn(days.grid, steps, size, split).guarded(days.grid, steps, size, split)
     where = np.zeros(days.grid.reads.shape, np.int8)
     spent = (np.zeros((len(size), COMPONENTS)), np.zeros(days.days), np.zeros(len(size), np.int64))
     play(days.grid, steps, known.signals, size, known.rule, known.rule_at, known.by, split, days.days, *spent, where)

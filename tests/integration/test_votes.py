@@ -129,7 +129,7 @@ def test_production_decides_as_the_replay_does(clean_database, habit):
 def replayed(days: Days, until: int, c: np.ndarray, since: np.ndarray) -> list[int]:
     """The classes after the replay's decision of one day, of objects that lie where they lie since then."""
     size, steps = days.size / 2**30, ladder(AWS, days.size)
-    known = learn(days.grid, steps, size, until, seed=voters.SEED)
+    known = learn(days.grid, steps, size, until, seed=voters.SEED).guarded(days.grid, steps, size, until)
     day = np.arange(days.days)
     cell = np.where(day < until, np.where(day < since[:, None], 0, c[:, None]), known.signals.cell)
     rule = together(known.rule, rules((FOLLOW, NEVER, NEVER, 0, 0)))
@@ -143,7 +143,7 @@ def replayed(days: Days, until: int, c: np.ndarray, since: np.ndarray) -> list[i
 
 def test_rules_that_cost_more_than_staying_on_days_they_had_not_seen_do_not_speak(clean_database):
     with session_scope() as session:
-        store(session, fleet("shift", 11, objects=60, days=280), add_site(session), 252)
+        store(session, fleet("shift", 11, objects=60, days=360), add_site(session), 252)
     job = run_plan()
     with session_scope() as session:
         learned = models.champion(session, "placement")
