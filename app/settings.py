@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     optimize_every_s: float = Field(900.0, description="The optimizer.")
     prewarm_every_s: float = Field(3600.0, description="Copies and classes for recurring peaks.")
     train_every_s: float = Field(86_400.0, description="Training.")
+    drift_every_s: float = Field(3600.0, description="Watch over drift of the models that serve.")
     sweep_every_s: float = Field(2.0, description="Expired leases and ready rows.")
     tidy_every_s: float = Field(3600.0, description="Removal of leftover copies and orphaned uploads at the sites.")
     expire_every_s: float = Field(3600.0, description="Removal of versions that moves have left in versioned buckets.")
@@ -87,6 +88,17 @@ class Settings(BaseSettings):
     prune_every_s: float = Field(3600.0, description="Removal of what is past its retention.")
     probe_every_s: float = Field(30.0, description="Probes of the sites.")
     tick_every_s: float = Field(20.0, description="The sign of life that is rung on each queue.")
+
+    # Models (docs/concepts.md, Life of a model)
+    shadow_s: float = Field(
+        172_800.0, description="A shadow is judged after it has scored beside the champion so long."
+    )
+    shadow_outcomes: int = Field(20_000, description="A shadow is judged sooner, once so many outcomes are known.")
+    drift_psi: float = Field(0.25, description="Population stability index above which a feature has drifted.")
+    drift_calibration: float = Field(
+        0.05, description="Gap between predicted and happened above which probabilities have drifted."
+    )
+    retrain_every_s: float = Field(21_600.0, description="Drift rings a training no sooner after the last than this.")
 
     # Migrations
     claim_batch: int = Field(64, description="Migrations that a worker claims at once.")

@@ -52,6 +52,8 @@ class Trained:
     """What training decided: which model serves, why, and every contestant's numbers on the same later rows."""
 
     serving: Fitted
+    fallback: Fitted
+    """The best baseline: it serves when the file of the model that should is refused."""
     reason: str
     metrics: Metrics
     """Of the model that serves, with 90 % intervals, also of its gain over the best baseline."""
@@ -59,11 +61,6 @@ class Trained:
     baselines: dict[str, Metrics]
     champion: Metrics | None
     """Of the model that served before, on the same rows."""
-
-    @property
-    def takes_over(self) -> bool:
-        """Whether it should serve: there was no champion, or its log loss is no worse on the same rows."""
-        return self.champion is None or self.metrics["log_loss"] <= self.champion["log_loss"]  # type: ignore[operator]
 
 
 def train(dataset: Dataset, seed: int, champion: Packed | None = None) -> Trained:
@@ -92,6 +89,7 @@ def train(dataset: Dataset, seed: int, champion: Packed | None = None) -> Traine
     before = evaluation.evaluate(outcome, champion.score(test.X).p_hot, seed) if champion else None
     return Trained(
         serving=fitted[name],
+        fallback=fitted[best],
         reason=reason,
         metrics={**metrics[name], **gains[name], "horizon_h": dataset.horizon // HOUR},
         candidates={key: metrics[key] for key in candidates},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from app.db import daily, models, opinions
+from app.db import daily, model_files, models, opinions
 from app.db.accesses import day_of
 from app.db.opinions import NAME, Voting
 from app.db.placement import World
@@ -52,9 +52,9 @@ class Bench:
         with session_scope() as session:
             who = opinions.voting(session, now)
             champion = models.champion(session, NAME)
-            if who.model_id is None or champion is None or not models.has_artifact(session, champion, FORM):
+            if who.model_id is None or champion is None or not model_files.has(session, champion, FORM):
                 return None
-            body = models.artifact(session, champion, FORM)
+            body = model_files.read(session, champion, FORM)
         from ml.tiering_votes import Voters  # takes seconds, which no transaction waits for
 
         found = Voters.from_bytes(body)

@@ -19,7 +19,9 @@ from app.settings import get_settings
 app = producer()
 TASK_MODULES = (
     "workers.accesses",
+    "workers.batches",
     "workers.control",
+    "workers.drift",
     "workers.evacuation",
     "workers.migrations",
     "workers.models",

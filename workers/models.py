@@ -1,19 +1,26 @@
-"""The `train` task: learns the tier model from the history and lets it serve when it earns that (step: learn)."""
+"""The `train` task: learns a model from the history, and where the new version stands in its life (step: learn)."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
-from app.db import accesses, models, observations, opinions
+from app.db import accesses, model_files, models, observations, opinions
+from app.db.model_files import BASELINE, PACKED, SKOPS, Serving
 from app.db.session import session_scope
 from app.db.tables import Json, ModelVersion
-from app.errors import ArtifactRefused
+from app.domain.model_life import Verdict, enter, judge
+from app.domain.states import ModelState
+from app.errors import ArtifactRefused, NotFound
 from app.queue import TaskName
-from ml import artifacts, dataset, tiers
+from ml import artifacts, dataset, drift, importances, judging, tiers
+from ml.dataset import Dataset, Part
+from ml.evaluation import Outcome
 from ml.features import NAMES
 from ml.serving import Packed
 from ml.tiers import Trained
@@ -28,81 +35,165 @@ LEARN_OBJECTS = 20_000
 LIBRARIES = ("numpy", "scikit-learn", "skops")
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a training hands over to the model's life; `values` are columns of ModelVersion."""
+
+    values: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    beside: int | None
+    """The version that it was compared with; None when nothing served that can be."""
+    found: Json | None
+    """That comparison, of ml.judging."""
+    mends: int | None = None
+    """The champion whose file is refused: anything sound may take its place at once."""
+
+
 @job_task(TaskName.TRAIN)
 def train(job: JobContext) -> Json:
-    """Trains beside the baselines; the result becomes champion unless the present one is better on the same rows.
+    """Trains {"model": name}, by default the tiers; the version serves at once only where nothing sound serves yet."""
+    name = job.args.get("model", NAME)
+    learn = LEARNERS.get(name)
+    if learn is None:
+        raise NotFound(f"there is no model {name} to train; there are {', '.join(LEARNERS)}")
+    return learn(job)
 
-    With {"model": "placement"} the voters learn instead.
-    """
-    if job.args.get("model") == opinions.NAME:
-        return voters.learn(job)
+
+def learn_tiers(job: JobContext) -> Json:
+    """Trains beside the baselines on hourly history, and compares with the champion on the same later rows."""
     until = accesses.floor_hour(features.as_of(job))
     with session_scope() as session:
         part = max(1, observations.count_objects(session) // LEARN_OBJECTS)
         observed = observations.observe_hours(session, until, (0, part))
-        champion = _comparable_champion(session)
-    job.progress(1, 3, "steps")
+        champion = models.champion(session, NAME)
+        packed = _own_file(session, champion)
+    job.progress(1, 4, "steps")
     rows = dataset.build(observed.history, observed.catalogue, accesses.microseconds(until), SEED)
-    job.progress(2, 3, "steps")
-    trained = tiers.train(rows, SEED, champion)
-    files = {"packed": trained.serving.packed.to_bytes()}
-    if trained.serving.estimator is not None:
-        files["skops"] = artifacts.dump_estimator(trained.serving.estimator)
+    job.progress(2, 4, "steps")
+    trained = tiers.train(rows, SEED, packed)
+    job.progress(3, 4, "steps")
+    test = rows.parts[Part.TEST]
+    found = None
+    if packed is not None:
+        p, beside = (model.score(test.X).p_hot for model in (trained.serving.packed, packed))
+        found = judging.compare(Outcome(test.y, test.object), p, beside, SEED)
+    learned = Learned(
+        values=_values(trained, rows),
+        files=_files(trained),
+        beside=champion.version if champion and packed else None,
+        found=found,
+        mends=champion.version if champion and not packed else None,
+    )
+    job.progress(4, 4, "steps")
+    return keep(job, NAME, learned)
+
+
+def keep(job: JobContext, name: str, learned: Learned) -> Json:
+    """Saves the new version and gives it its place, in the transaction that ends the job; returns the job's result."""
     result: Json = {}
     with job.finishing(result) as session:
-        result |= _save(session, trained, files, rows.span, job.id)
+        models.lock(session, name)
+        champion = models.champion(session, name)
+        served = champion.version if champion else None
+        gate = {"training": learned.found} if learned.found else {}
+        added = models.add(session, name, **learned.values, parent=served, gate=gate, job_id=job.id)
+        for form, body in learned.files.items():
+            model_files.add(session, added, form, body)
+        _place(session, added, _verdict(learned, served))
+        metrics = learned.values["metrics"]
+        result |= {
+            "name": f"{name} {added.algorithm}-{added.version}",
+            "version": added.version,
+            "state": added.state,
+            "reason": added.reason,
+            "auc": metrics.get("auc"),
+            "pr_auc": metrics.get("pr_auc"),
+            "baselines": {
+                other: {"auc": told.get("auc"), "pr_auc": told.get("pr_auc")}
+                for other, told in learned.values["baselines"].items()
+            },
+        }
     return result
 
 
-def load_champion(session: Session) -> tuple[ModelVersion, Packed] | None:
-    """The serving version and its scorer, or None before the first. Raises ArtifactRefused for any tampering."""
-    champion = models.champion(session, NAME)
+def _verdict(learned: Learned, served: int | None) -> Verdict | None:
+    """Of the gate against the champion that serves now; None where nothing sound serves."""
+    if served is None or served == learned.mends:
+        return None
+    if learned.found is None or served != learned.beside:
+        return Verdict(True, f"version {served} began to serve while it was trained, and is compared with it as shadow")
+    return judge(learned.found)
+
+
+def _place(session: Session, added: ModelVersion, gate: Verdict | None) -> None:
+    learned = added.reason
+    state, reason = enter(gate, has_shadow=models.shadow(session, added.name) is not None)
+    told = f"{reason}; {learned}"
+    if state is ModelState.CHAMPION:
+        models.promote(session, added, told)
+    elif state is ModelState.SHADOW:
+        models.put_in_shadow(session, added, told)
+    elif state is ModelState.RETIRED:
+        models.retire(session, added, told)
+    else:
+        added.reason = told
+        for older in models.in_state(session, added.name, ModelState.CANDIDATE):
+            if older is not added:
+                models.retire(session, older, f"version {added.version} waits in its place")
+
+
+def load_serving(session: Session) -> Serving[Packed] | ArtifactRefused | None:
+    """What scores now, or None before the first. A refusal is raised by the caller, after its transaction."""
+    return model_files.serving(session, NAME, open_packed)
+
+
+def open_packed(npz: bytes) -> Packed:
+    """The scorer of a file whose seal was checked. Raises ArtifactRefused for one of other features."""
+    packed = Packed.from_bytes(npz)
+    if packed.names != NAMES:
+        raise ArtifactRefused(f"it was trained on other features; train it anew: foretide models train {NAME}")
+    return packed
+
+
+def _own_file(session: Session, champion: ModelVersion | None) -> Packed | None:
+    """The champion's own scorer, unless it is refused: then training anew mends it."""
     if champion is None:
         return None
-    packed = Packed.from_bytes(models.artifact(session, champion, "packed"))
-    if packed.names != NAMES:
-        raise ArtifactRefused(f"{NAME} version {champion.version} was trained on other features; train it anew")
-    return champion, packed
-
-
-def _comparable_champion(session: Session) -> Packed | None:
     try:
-        found = load_champion(session)
-    except ArtifactRefused as error:
-        log.warning("the champion cannot be compared", detail=error.detail)  # so that training anew mends it
+        return open_packed(model_files.read(session, champion, PACKED))
+    except (ArtifactRefused, NotFound) as error:
+        log.warning("the champion cannot be compared", detail=error.detail)
         return None
-    return found[1] if found else None
 
 
-def _save(
-    session: Session, trained: Trained, files: dict[str, bytes], span: tuple[datetime, datetime], job_id: int
-) -> Json:
-    added = models.add(
-        session,
-        NAME,
-        algorithm=trained.serving.algorithm,
-        data_from=span[0],
-        data_to=span[1],
-        features=list(trained.serving.features),
-        params={**trained.serving.params, "seed": SEED},
-        metrics={**trained.metrics, "candidates": trained.candidates, "champion": trained.champion},
-        baselines=trained.baselines,
-        libraries={name: version(name) for name in LIBRARIES},
-        reason=trained.reason,
-        job_id=job_id,
-    )
-    for form, body in files.items():
-        models.add_artifact(session, added, form, body)
-    if trained.takes_over:
-        models.promote(session, added, trained.reason)
+def _values(trained: Trained, rows: Dataset) -> Json:
+    serving, test = trained.serving, rows.parts[Part.TEST]
+    lost = importances.permutation(serving.packed, serving.features, test.X, Outcome(test.y, test.object), SEED)
     return {
-        "name": f"{NAME} {added.algorithm}-{added.version}",
-        "version": added.version,
-        "state": added.state,
-        "reason": trained.reason,
-        "auc": trained.metrics["auc"],
-        "pr_auc": trained.metrics["pr_auc"],
-        "baselines": {
-            name: {"auc": metrics["auc"], "pr_auc": metrics["pr_auc"]} for name, metrics in trained.baselines.items()
+        "algorithm": serving.algorithm,
+        "data_from": rows.span[0],
+        "data_to": rows.span[1],
+        "rows": {part.value: len(some.y) for part, some in rows.parts.items()},
+        "features": list(serving.features),
+        "params": {**serving.params, "seed": SEED},
+        "metrics": {**trained.metrics, "candidates": trained.candidates, "champion": trained.champion},
+        "baselines": trained.baselines,
+        "importances": {
+            "permutation": lost,
+            "built_in": importances.built_in(serving.estimator, serving.features),
         },
+        "reference": drift.reference(test.X, serving.features),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "reason": trained.reason,
     }
+
+
+def _files(trained: Trained) -> dict[str, bytes]:
+    files = {PACKED: trained.serving.packed.to_bytes(), BASELINE: trained.fallback.packed.to_bytes()}
+    if trained.serving.estimator is not None:
+        files[SKOPS] = artifacts.dump_estimator(trained.serving.estimator)
+    return files
+
+
+LEARNERS: Mapping[str, Callable[[JobContext], Json]] = {NAME: learn_tiers, opinions.NAME: voters.learn}
+"""How each model is trained."""

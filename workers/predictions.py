@@ -9,10 +9,11 @@ from app.db import prediction_batches
 from app.db.prediction_batches import Predicted
 from app.db.session import session_scope
 from app.db.tables import Json
+from app.errors import ArtifactRefused
 from app.queue import TaskName
 from ml import demand
 from ml.serving import TIERS, Scores, tier_of
-from workers import features, models
+from workers import features, models, shadow
 from workers.base import JobContext, job_task
 
 AT_ONCE = 50_000
@@ -22,10 +23,12 @@ AT_ONCE = 50_000
 def predict(job: JobContext) -> Json:
     """Writes the predictions that changed, with the features that they were made from."""
     with session_scope() as session:
-        champion = models.load_champion(session)
-    if champion is None:
+        serving = models.load_serving(session)
+    if serving is None:
         return {"objects": 0, "written": 0, "reason": "no model serves yet"}
-    version, packed = champion
+    if isinstance(serving, ArtifactRefused):
+        raise serving
+    version, packed = serving.version, serving.opened
     vectors = features.of_all(features.as_of(job))
     observed = vectors.observed
     scores = packed.score(vectors.X)
@@ -44,7 +47,10 @@ def predict(job: JobContext) -> Json:
         written += len(changed)
         job.progress(min(start + AT_ONCE, len(observed.ids)), len(observed.ids), "objects")
     counts = dict(zip(TIERS, np.bincount(tiers, minlength=len(TIERS)).tolist(), strict=True))
-    return {"objects": len(observed.ids), "written": written, "model_version": version.version, "tiers": counts}
+    told = {"refused": serving.refused, "serves": serving.form} if serving.refused else {}
+    judged = shadow.attend(job, serving, vectors, scores.p_hot)
+    told |= {"shadow": judged} if judged else {}
+    return {"objects": len(observed.ids), "written": written, "model_version": version.version, "tiers": counts, **told}
 
 
 def _part(scores: Scores, block: slice) -> Scores:

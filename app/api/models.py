@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from flask import Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.api import computed, submit
-from app.api.router import Router
-from app.api.schemas import In, JobOut, Json, Page
+from app.api.etags import etag
+from app.api.pages import PageQuery, page
+from app.api.router import Router, reply
+from app.api.schemas import MAX_ID, In, JobOut, Json, Page
 from app.api.submit import Started
-from app.db import models
+from app.db import drift, model_files, models
 from app.db.session import session_scope
 from app.db.tables import ModelVersion
 from app.domain.roles import Role
+from app.domain.states import ModelState
 from app.domain.tasks import TaskName
-from app.errors import FieldError, Invalid, NotFound, TooLarge
+from app.errors import ArtifactRefused, FieldError, Invalid, NotFound, TooLarge
 
 if TYPE_CHECKING:
     from ml.serving import Packed
@@ -27,32 +30,51 @@ router = Router("models")
 TRAINED = ("tier", "placement")
 """The models that there is a task for."""
 MAX_ROWS = 1000
+EVALUATION = ("version", "state", "algorithm", "is_baseline", "data", "rows", "metrics", "baselines", "gate", "reason")
+Feature = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 
 
 class PredictIn(In):
     """Rows of features by name; a feature that is left out counts as 0 and is named in the reply."""
 
-    rows: list[dict[str, float]] = Field(min_length=1)
+    rows: list[dict[str, Feature]] = Field(min_length=1)
+
+
+class VersionQuery(In):
+    """Which version; the one that serves unless told otherwise."""
+
+    version: int | None = Field(None, ge=1, le=MAX_ID)
 
 
 class Serving:
-    """The packed champion of each model, unpacked and checked once a version."""
+    """What serves of each model, unpacked and checked once a version; what stands in for a refused file each time."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: dict[str, tuple[int, Packed]] = {}
+        self._kept: dict[str, tuple[int, model_files.Serving[Packed]]] = {}
 
-    def champion(self, session: Session, name: str) -> tuple[int, Packed]:
+    def of(self, name: str) -> model_files.Serving[Packed]:
         """The version that serves and its form. Raises NotFound before the first, ArtifactRefused."""
-        version = models.champion(session, name)
-        if version is None:
+        with session_scope() as session:
+            champion = models.champion(session, name)
+            found = self._found(session, name, champion) if champion else None
+        if found is None:
             raise NotFound(f"no version of model {name} serves yet; train it: foretide models train")
+        if isinstance(found, ArtifactRefused):
+            raise found
+        return found
+
+    def _found(
+        self, session: Session, name: str, champion: ModelVersion
+    ) -> model_files.Serving[Packed] | ArtifactRefused | None:
         with self._lock:
             kept = self._kept.get(name)
-            if kept is None or kept[0] != version.version:
-                packed = computed.packed(models.artifact(session, version, "packed"))
-                kept = self._kept[name] = (version.version, packed)
-            return kept
+            if kept is not None and kept[0] == champion.id:
+                return kept[1]
+            found = model_files.serving(session, name, computed.packed)
+            if isinstance(found, model_files.Serving) and not found.refused:
+                self._kept[name] = (found.version.id, found)
+            return found
 
 
 serving = Serving()
@@ -62,33 +84,61 @@ serving = Serving()
 def list_models() -> dict[str, Any]:
     """Every model by the version that serves, or its newest before one does."""
     with session_scope() as session:
-        found = [
-            models.champion(session, name) or models.versions(session, name, 1)[0] for name in models.names(session)
-        ]
+        found = [_standing(session, name) for name in models.names(session)]
         return {"items": [models.describe(version) for version in found], "next_cursor": None}
 
 
-@router.get("/models/<name:name>/versions", Role.VIEWER, answer=Page)
-def list_versions(name: str) -> dict[str, Any]:
-    """Versions of a model, the newest first."""
+@router.get("/models/<name:name>", Role.VIEWER)
+def get_model(name: str) -> Response:
+    """Who serves, who is shadow and who waits; the ETag is what each change of its life takes."""
     with session_scope() as session:
-        return {"items": [models.describe(version) for version in _versions(session, name)], "next_cursor": None}
+        _standing(session, name)
+        found = {row.state: models.describe(row) for row in models.living(session, name)[::-1]}
+        shown = (ModelState.CHAMPION, ModelState.SHADOW, ModelState.CANDIDATE)
+        body = {"name": name, **{state.value: found.get(state) for state in shown}}
+        return reply(body, headers=etag(models.revision(session, name)))
+
+
+@router.get("/models/<name:name>/versions", Role.VIEWER, query=PageQuery, answer=Page)
+def list_versions(name: str, query: PageQuery) -> dict[str, Any]:
+    """Versions of a model, the newest first."""
+    return _page(name, query, None)
 
 
 @router.get("/models/<name:name>/versions/<id:number>", Role.VIEWER)
-def get_version(name: str, number: int) -> Json:
-    """One version with its metrics beside its baselines."""
+def get_version(name: str, number: int) -> Response:
+    """One version: what it learned from, its metrics beside its baselines, its files, where it is in its life."""
     with session_scope() as session:
-        return models.describe(models.get(session, name, number))
+        version = models.get(session, name, number)
+        body = {**models.describe(version), "files": model_files.listing(session, version)}
+        return reply(body, headers=etag(models.revision(session, name)))
 
 
-@router.get("/models/<name:name>/evaluations", Role.VIEWER, answer=Page)
-def list_evaluations(name: str) -> dict[str, Any]:
-    """What each version was measured at, on later data than it saw, beside its baselines."""
-    fields = ("version", "state", "algorithm", "data", "metrics", "baselines", "reason", "created_at")
+@router.get("/models/<name:name>/evaluations", Role.VIEWER, query=PageQuery, answer=Page)
+def list_evaluations(name: str, query: PageQuery) -> dict[str, Any]:
+    """What each version was measured at, on later data than it saw, beside its baselines and its champion."""
+    return _page(name, query, EVALUATION)
+
+
+@router.get("/models/<name:name>/importances", Role.VIEWER, query=VersionQuery)
+def get_importances(name: str, query: VersionQuery) -> Json:
+    """Which features a version goes by: what is lost when one is shuffled, and what its estimator says."""
     with session_scope() as session:
-        described = [models.describe(version) for version in _versions(session, name)]
-    return {"items": [{field: each[field] for field in fields} for each in described], "next_cursor": None}
+        version = models.get(session, name, query.version) if query.version else _standing(session, name)
+        return {"name": name, "version": version.version, "algorithm": version.algorithm, **version.importances}
+
+
+@router.get("/models/<name:name>/drift", Role.VIEWER)
+def get_drift(name: str) -> Json:
+    """How far what the serving version sees is from what it was measured on, and whether it comes true."""
+    with session_scope() as session:
+        version = models.champion(session, name)
+        if version is None:
+            raise NotFound(f"no version of model {name} serves yet; train it: foretide models train")
+        found = drift.newest(session, version)
+    nothing: Json = {"features": [], "calibration": None, "over": []}
+    told = {"as_of": found.as_of.isoformat(), **found.report} if found else {"as_of": None, **nothing}
+    return {"name": name, "version": version.version, **told}
 
 
 @router.post("/models/<name:name>:train", Role.OPERATOR, answer=JobOut, status=202, starts_work=True)
@@ -107,20 +157,21 @@ def train(name: str) -> Response:
 def predict(name: str, body: PredictIn) -> Json:
     """Calibrated probabilities that objects with these features are hot."""
     if len(body.rows) > MAX_ROWS:
-        raise TooLarge(f"at most {MAX_ROWS} rows are taken at once")
-    with session_scope() as session:
-        version, packed = serving.champion(session, name)
-    _check_names(body.rows, packed.names)
-    missing = [feature for feature in packed.names if any(feature not in row for row in body.rows)]
+        raise TooLarge(f"at most {MAX_ROWS} rows are taken at once; foretide models predict-batch takes more")
+    found = serving.of(name)
+    check_names(body.rows, found.opened.names)
+    missing = [feature for feature in found.opened.names if any(feature not in row for row in body.rows)]
     return {
         "model": name,
-        "version": version,
-        "predictions": computed.predictions(packed, body.rows),
+        "version": found.version.version,
+        "predictions": computed.predictions(found.opened, body.rows),
         "counted_as_zero": missing,
+        **({"refused": found.refused, "serves": found.form} if found.refused else {}),
     }
 
 
-def _check_names(rows: list[dict[str, float]], names: tuple[str, ...]) -> None:
+def check_names(rows: list[dict[str, float]], names: tuple[str, ...]) -> None:
+    """Raises Invalid, naming up to twenty features that the model does not know."""
     unknown = [
         FieldError(f"/rows/{number}/{name}", f"there is no such feature; there are {', '.join(names)}")
         for number, row in enumerate(rows)
@@ -131,8 +182,20 @@ def _check_names(rows: list[dict[str, float]], names: tuple[str, ...]) -> None:
         raise Invalid(errors=tuple(unknown[:20]))
 
 
-def _versions(session: Session, name: str) -> list[ModelVersion]:
-    found = models.versions(session, name)
-    if not found:
+def _standing(session: Session, name: str) -> ModelVersion:
+    """The version that serves, else the newest. Raises NotFound before the first."""
+    found = models.champion(session, name) or next(iter(models.versions(session, name, 1)), None)
+    if found is None:
         raise NotFound(f"there is no model {name} yet; train it: foretide models train")
     return found
+
+
+def _page(name: str, query: PageQuery, fields: tuple[str, ...] | None) -> dict[str, Any]:
+    def show(version: ModelVersion) -> Json:
+        told = models.describe(version)
+        return {field: told[field] for field in (*fields, "created_at")} if fields else told
+
+    with session_scope() as session:
+        _standing(session, name)
+        rows = models.versions(session, name, query.limit + 1, before=query.after_id())
+        return page(rows, query.limit, show, lambda version: version.version)

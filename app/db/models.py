@@ -1,25 +1,33 @@
-"""Versions of models with their sealed files; which of them serves (step: learn)."""
+"""Versions of models and their lives: which one serves, which is its shadow, what was (step: learn).
+
+Every change of a life goes through this module, under one lock a name: docs/concepts.md has the table of transitions.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
-from app.db.tables import Json, ModelArtifact, ModelVersion
-from app.domain import seals
-from app.domain.seals import Seal
-from app.domain.states import ModelState
-from app.errors import NotFound, SettingsError
-from app.settings import get_settings
+from app.db import audit
+from app.db.tables import Json, ModelVersion, ShadowScore
+from app.domain.model_life import SHADOWED
+from app.domain.states import MODEL_TRANSITIONS, ModelState, check_transition
+from app.errors import Conflict, NotFound, PreconditionFailed
+
+WORKER = "worker"
+
+
+def lock(session: Session, name: str) -> None:
+    """Holds the lives of a name's versions until the transaction ends: every change of them locks first."""
+    session.execute(text("select pg_advisory_xact_lock(hashtext(:name))"), {"name": f"model {name}"})
 
 
 def add(session: Session, name: str, **values: Any) -> ModelVersion:
     """Adds a candidate as the next version of a model; values are columns of ModelVersion."""
-    session.execute(text("select pg_advisory_xact_lock(hashtext(:name))"), {"name": f"model {name}"})
+    lock(session, name)
     last = session.scalar(select(func.max(ModelVersion.version)).where(ModelVersion.name == name)) or 0
     version = ModelVersion(name=name, version=last + 1, state=ModelState.CANDIDATE, **values)
     session.add(version)
@@ -27,51 +35,157 @@ def add(session: Session, name: str, **values: Any) -> ModelVersion:
     return version
 
 
-def add_artifact(session: Session, version: ModelVersion, form: str, body: bytes) -> None:
-    """Keeps a model's file under its seal. form: `skops` or `packed`. Raises SettingsError without a secret key."""
-    seal = seals.seal(body, _file_name(version, form), _signing_key())
-    session.add(ModelArtifact(model_version_id=version.id, format=form, sha256=seal.sha256, hmac=seal.hmac, body=body))
-
-
-def artifact(session: Session, version: ModelVersion, form: str) -> bytes:
-    """The file's bytes. Raises NotFound without one, and ArtifactRefused unless it is exactly what was sealed."""
-    row = session.get(ModelArtifact, (version.id, form))
-    if row is None:
-        raise NotFound(f"model {version.name} version {version.version} has no {form} file")
-    seals.check(row.body, _file_name(version, form), _signing_key(), Seal(row.sha256, row.hmac))
-    return row.body
-
-
-def has_artifact(session: Session, version: ModelVersion, form: str) -> bool:
-    """Whether there is such a file, whatever is in it."""
-    found = select(ModelArtifact.sha256).where(
-        ModelArtifact.model_version_id == version.id, ModelArtifact.format == form
-    )
-    return session.scalar(found) is not None
+def in_state(session: Session, name: str, state: ModelState) -> list[ModelVersion]:
+    """The versions of a name in a state, the newest first."""
+    query = select(ModelVersion).where(ModelVersion.name == name, ModelVersion.state == state)
+    return list(session.scalars(query.order_by(ModelVersion.version.desc())))
 
 
 def champion(session: Session, name: str) -> ModelVersion | None:
     """The version that serves, or None before the first."""
-    return session.scalar(
-        select(ModelVersion).where(ModelVersion.name == name, ModelVersion.state == ModelState.CHAMPION)
-    )
+    return next(iter(in_state(session, name, ModelState.CHAMPION)), None)
 
 
-def promote(session: Session, version: ModelVersion, reason: str) -> None:
-    """Makes a version the champion and retires the one before it, in the caller's transaction."""
-    session.execute(
-        update(ModelVersion)
-        .where(ModelVersion.name == version.name, ModelVersion.state == ModelState.CHAMPION)
-        .values(state=ModelState.RETIRED)
+def shadow(session: Session, name: str) -> ModelVersion | None:
+    """The version that scores beside the champion, or None."""
+    return next(iter(in_state(session, name, ModelState.SHADOW)), None)
+
+
+def living(session: Session, name: str) -> list[ModelVersion]:
+    """The versions of a name that are not retired, the newest first."""
+    query = select(ModelVersion).where(ModelVersion.name == name, ModelVersion.state != ModelState.RETIRED)
+    return list(session.scalars(query.order_by(ModelVersion.version.desc())))
+
+
+def served_before(session: Session, name: str, most: int) -> list[ModelVersion]:
+    """Versions that have served and were retired, the last to serve first."""
+    query = select(ModelVersion).where(
+        ModelVersion.name == name, ModelVersion.state == ModelState.RETIRED, ModelVersion.promoted_at.is_not(None)
     )
-    version.state, version.reason, version.promoted_at = ModelState.CHAMPION, reason, func.now()
+    return list(session.scalars(query.order_by(ModelVersion.promoted_at.desc()).limit(most)))
+
+
+# -- Changes of a life
+
+
+def promote(
+    session: Session, version: ModelVersion, reason: str, *, actor: str = WORKER, request_id: str | None = None
+) -> None:
+    """Makes a version the champion and retires the one before it. Raises Conflict where the table forbids it."""
+    lock(session, version.name)
+    before = champion(session, version.name)
+    _check(version, ModelState.CHAMPION)
+    if before is not None:
+        _set(session, before, ModelState.RETIRED, f"version {version.version} serves instead")
+    version.replaced = before.version if before else None
+    _serve(session, version, reason)
+    _audit(session, "model.promote", version, actor, request_id, {"reason": reason, "replaced": version.replaced})
+
+
+def roll_back(
+    session: Session, name: str, reason: str, *, actor: str = WORKER, request_id: str | None = None
+) -> ModelVersion:
+    """Lets the version before the champion serve again; a second one leads to the one before that. Returns it.
+
+    Raises NotFound before a first champion, Conflict where none served before it.
+    """
+    lock(session, name)
+    now = champion(session, name)
+    if now is None:
+        raise NotFound(f"no version of model {name} serves")
+    if now.replaced is None:
+        raise Conflict(f"no version of model {name} served before version {now.version}")
+    back = get(session, name, now.replaced)
+    _check(back, ModelState.CHAMPION)
+    _set(session, now, ModelState.RETIRED, f"rolled back: {reason}")
+    _serve(session, back, f"rolled back from version {now.version}: {reason}")
+    _audit(session, "model.roll_back", back, actor, request_id, {"reason": reason, "from": now.version})
+    return back
+
+
+def put_in_shadow(
+    session: Session, version: ModelVersion, reason: str, *, actor: str = WORKER, request_id: str | None = None
+) -> None:
+    """Lets a version score beside the champion; one that did so until now is retired. Raises Conflict."""
+    lock(session, version.name)
+    if version.name not in SHADOWED:
+        raise Conflict(f"model {version.name} has no shadow: only {', '.join(sorted(SHADOWED))} can be judged beside")
+    if champion(session, version.name) is None:
+        raise Conflict(f"no version of model {version.name} serves, so there is nothing to score beside")
+    _check(version, ModelState.SHADOW)
+    before = shadow(session, version.name)
+    if before is not None:
+        _set(session, before, ModelState.RETIRED, f"version {version.version} is the shadow instead")
+        forget_scores(session, before)
+    version.shadow_since = func.now()
+    _set(session, version, ModelState.SHADOW, reason)
+    _audit(session, "model.shadow", version, actor, request_id, {"reason": reason})
+
+
+def retire(
+    session: Session, version: ModelVersion, reason: str, *, actor: str = WORKER, request_id: str | None = None
+) -> None:
+    """Takes a version out. Raises Conflict for the champion: something must serve in its place."""
+    lock(session, version.name)
+    if version.state == ModelState.CHAMPION:
+        raise Conflict(f"version {version.version} serves; roll back or promote another instead")
+    _check(version, ModelState.RETIRED)
+    _set(session, version, ModelState.RETIRED, reason)
+    forget_scores(session, version)
+    _audit(session, "model.retire", version, actor, request_id, {"reason": reason})
+
+
+def forget_scores(session: Session, version: ModelVersion) -> None:
+    """Drops what a shadow said so far: it was judged, or is no longer beside the same champion."""
+    session.execute(delete(ShadowScore).where(ShadowScore.model_version_id == version.id))
+
+
+def _serve(session: Session, version: ModelVersion, reason: str) -> None:
+    version.promoted_at, version.retired_at = func.now(), None
+    _set(session, version, ModelState.CHAMPION, reason)
+    for row in (version, shadow(session, version.name)):  # a shadow begins anew beside another champion
+        if row is not None:
+            forget_scores(session, row)
+
+
+def _check(version: ModelVersion, new: ModelState) -> None:
+    check_transition(MODEL_TRANSITIONS, ModelState(version.state), new)
+
+
+def _set(session: Session, version: ModelVersion, new: ModelState, reason: str) -> None:
+    """Written at once: the unique indexes allow one champion and one shadow at each moment."""
+    version.state, version.reason, version.revision = new, reason, version.revision + 1
+    if new is ModelState.RETIRED:
+        version.retired_at = func.now()
     session.flush()
 
 
-def versions(session: Session, name: str, limit: int = 100) -> list[ModelVersion]:
-    """The newest versions of a model, the newest first."""
+def _audit(
+    session: Session, action: str, version: ModelVersion, actor: str, request_id: str | None, data: Json
+) -> None:
+    audit.append(session, actor, action, f"model {version.name} {version.version}", data, request_id)
+
+
+# -- Reading
+
+
+def revision(session: Session, name: str) -> int:
+    """A number that grows with each version and each change of a life: the ETag of all documents of a name."""
+    return int(session.scalar(select(func.sum(ModelVersion.revision)).where(ModelVersion.name == name)) or 0)
+
+
+def check_revision(session: Session, name: str, expected: int | None) -> None:
+    """Locks the name. Raises PreconditionFailed unless its lives are as they were read; None: whatever they are."""
+    lock(session, name)
+    now = revision(session, name)
+    if expected is not None and expected != now:
+        raise PreconditionFailed(f"model {name} is at revision {now}, not {expected}; read it again")
+
+
+def versions(session: Session, name: str, limit: int = 100, *, before: int | None = None) -> list[ModelVersion]:
+    """The newest versions of a model, the newest first. before: only older ones than this number."""
     query = select(ModelVersion).where(ModelVersion.name == name).order_by(ModelVersion.version.desc()).limit(limit)
-    return list(session.scalars(query))
+    return list(session.scalars(query.where(ModelVersion.version < before) if before is not None else query))
 
 
 def get(session: Session, name: str, number: int) -> ModelVersion:
@@ -89,35 +203,30 @@ def names(session: Session) -> list[str]:
 
 def describe(version: ModelVersion) -> Json:
     """A version as users see it: everything but its files."""
-    span = {"from": _iso(version.data_from), "to": _iso(version.data_to)}
     return {
         "name": version.name,
         "version": version.version,
         "state": version.state,
         "algorithm": version.algorithm,
-        "data": span,
+        "is_baseline": version.algorithm in version.baselines,
+        "data": {"from": _iso(version.data_from), "to": _iso(version.data_to)},
+        "rows": version.rows,
         "features": version.features,
         "params": version.params,
         "metrics": version.metrics,
         "baselines": version.baselines,
+        "gate": version.gate,
         "libraries": version.libraries,
+        "parent": version.parent,
+        "replaced": version.replaced,
         "reason": version.reason,
+        "job_id": version.job_id,
         "created_at": _iso(version.created_at),
+        "shadow_since": _iso(version.shadow_since),
         "promoted_at": _iso(version.promoted_at),
+        "retired_at": _iso(version.retired_at),
     }
 
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
-
-
-def _signing_key() -> str:
-    """Derived from FORETIDE_SECRET_KEY, apart from the key that encrypts secrets."""
-    secret = get_settings().secret_key
-    if not secret:
-        raise SettingsError("FORETIDE_SECRET_KEY is not set; models cannot be signed or checked without it")
-    return hashlib.blake2b(secret.encode(), person=b"model-files").hexdigest()
-
-
-def _file_name(version: ModelVersion, form: str) -> str:
-    return f"{version.name}/{version.version}/{form}"

@@ -8,8 +8,6 @@ from app.db.tables_data import (
     AccessBatch,
     AccessHour,
     Feature,
-    ModelArtifact,
-    ModelVersion,
     Object,
     ObjectOpinion,
     Policy,
@@ -17,6 +15,13 @@ from app.db.tables_data import (
     PriceBook,
     Replica,
     Site,
+)
+from app.db.tables_models import (
+    BatchPage,
+    ModelArtifact,
+    ModelDrift,
+    ModelVersion,
+    ShadowScore,
 )
 from app.db.tables_watch import (
     Alert,
@@ -50,6 +55,7 @@ __all__ = [
     "Alert",
     "Audit",
     "Base",
+    "BatchPage",
     "Budget",
     "Counter",
     "EndpointSample",
@@ -63,6 +69,7 @@ __all__ = [
     "Migration",
     "MigrationPart",
     "ModelArtifact",
+    "ModelDrift",
     "ModelVersion",
     "Move",
     "Object",
@@ -78,6 +85,7 @@ __all__ = [
     "Saving",
     "ScheduleSlot",
     "ScrubLine",
+    "ShadowScore",
     "Site",
     "Token",
 ]

@@ -1,4 +1,4 @@
-"""Tables of what is known: sites, prices, objects, replicas, accesses, features, models, predictions, policies."""
+"""Tables of what is known: sites, prices, objects, replicas, accesses, features, predictions, policies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.tables_base import BYTEWISE, EMPTY, NOW, Base, Json
 from app.domain.states import (
-    ModelState,
     ObjectState,
     ReplicaState,
     SiteState,
@@ -17,7 +16,7 @@ from app.domain.states import (
 
 
 class PriceBook(Base):
-    """A dated list of prices; `book` has the form that app/domain/pricing.py reads."""
+    """A dated list of prices; `book` has the form that app/domain/price_documents.py reads."""
 
     __tablename__ = "price_book"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -163,43 +162,6 @@ class Feature(Base):
     object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), primary_key=True)
     as_of: Mapped[datetime]
     values: Mapped[list[float]]
-
-
-class ModelVersion(Base):
-    """One trained version of a model with what it was measured against."""
-
-    __tablename__ = "model_version"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    version: Mapped[int]
-    state: Mapped[ModelState] = mapped_column(server_default="candidate")
-    algorithm: Mapped[str]
-    data_from: Mapped[datetime | None]
-    data_to: Mapped[datetime | None]
-    features: Mapped[list[str]]
-    params: Mapped[Json] = mapped_column(server_default=EMPTY)
-    metrics: Mapped[Json] = mapped_column(server_default=EMPTY)
-    baselines: Mapped[Json] = mapped_column(server_default=EMPTY)
-    libraries: Mapped[Json] = mapped_column(server_default=EMPTY)
-    reason: Mapped[str | None]
-    job_id: Mapped[int | None]
-    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    promoted_at: Mapped[datetime | None]
-    __table_args__ = (
-        Index("uq_model_version_name_version", "name", "version", unique=True),
-        Index("uq_model_version_champion", "name", unique=True, postgresql_where=text("state = 'champion'")),
-    )
-
-
-class ModelArtifact(Base):
-    """A model's bytes: `skops` (the fitted estimator) or `packed` (arrays as npz, scored without sklearn)."""
-
-    __tablename__ = "model_artifact"
-    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True)
-    format: Mapped[str] = mapped_column(primary_key=True)
-    sha256: Mapped[str]
-    hmac: Mapped[str]
-    body: Mapped[bytes]
 
 
 class Prediction(Base):

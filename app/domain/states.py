@@ -147,9 +147,9 @@ class ModelState(StrEnum):
     """One version of a model."""
 
     CANDIDATE = "candidate"
-    """Trained and evaluated; does not serve."""
+    """Trained and past its gate; waits until the place of the shadow is free."""
     SHADOW = "shadow"
-    """Scores beside the champion without being used."""
+    """Scores a sample beside the champion without being used, and is judged on what then happens."""
     CHAMPION = "champion"
     """Serves."""
     RETIRED = "retired"
@@ -237,3 +237,11 @@ def check_transition(table: Mapping[S, frozenset[S]], old: S, new: S) -> None:
     """Raises Conflict unless the table lets `old` become `new`."""
     if new not in table[old]:
         raise Conflict(f"{type(old).__name__.removesuffix('State').lower()} cannot go from {old} to {new}")
+_V = ModelState
+MODEL_TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
+    _V.CANDIDATE: frozenset({_V.SHADOW, _V.CHAMPION, _V.RETIRED}),
+    _V.SHADOW: frozenset({_V.CHAMPION, _V.RETIRED}),
+    _V.CHAMPION: frozenset({_V.RETIRED}),
+    _V.RETIRED: frozenset({_V.SHADOW, _V.CHAMPION}),
+}
+

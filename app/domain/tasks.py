@@ -25,6 +25,8 @@ class TaskName(StrEnum):
     ROLLUP = "rollup"
     TRAIN = "train"
     PREDICT = "predict"
+    PREDICT_BATCH = "predict-batch"
+    DRIFT = "drift"
     ACCRUE = "accrue"
     PLAN = "plan"
     PREWARM = "prewarm"
@@ -61,6 +63,8 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.ROLLUP: TaskSpec(QueueName.FEATURES, 600, 660),
     TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
+    TaskName.PREDICT_BATCH: TaskSpec(QueueName.LEARN, 3600, 3660),
+    TaskName.DRIFT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.ACCRUE: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
     TaskName.PREWARM: TaskSpec(QueueName.OPTIMIZE, 900, 960),
@@ -99,6 +103,7 @@ SCHEDULES: dict[str, Schedule] = {
     "optimize": Schedule(TaskName.RUN, "optimize_every_s", {"from": "plan", "to": "migrate"}),
     "prewarm": Schedule(TaskName.PREWARM, "prewarm_every_s"),
     "train": Schedule(TaskName.TRAIN, "train_every_s"),
+    "drift": Schedule(TaskName.DRIFT, "drift_every_s"),
     "probe-sites": Schedule(TaskName.PROBE, "probe_every_s"),
     "tidy": Schedule(TaskName.TIDY, "tidy_every_s"),
     "expire": Schedule(TaskName.EXPIRE, "expire_every_s"),

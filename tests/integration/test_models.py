@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.db import accesses, ingest, jobs, models, prediction_batches, predictions
+from app.db import accesses, ingest, jobs, model_files, models, prediction_batches, predictions
 from app.db.ingest import Block
 from app.db.session import session_scope
 from app.db.tables import Job, Json
@@ -20,7 +20,7 @@ from app.lab.traces import OPS
 from app.queue import TaskName
 from ml.serving import Scores
 from workers.accesses import roll_up
-from workers.models import load_champion, train
+from workers.models import train
 from workers.predictions import predict
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -93,10 +93,10 @@ def test_from_accesses_to_predictions(clean_database: str):
     assert perform(predict).result["written"] == 0
 
     with session_scope() as session:
-        version, _ = load_champion(session) or pytest.fail("no champion")
+        version = models.champion(session, "tier") or pytest.fail("no champion")
         assert version.version == 1
         assert models.describe(version)["metrics"]["auc"] == trained.result["auc"]
-        session.execute(text("update model_artifact set body = body || '\\x00' where format = 'packed'"))
+        session.execute(text("update model_artifact set body = body || '\\x00' where format <> 'skops'"))
     refused = perform(predict)
     assert (refused.state, refused.reason) == ("failed", "artifact_refused")
     again = perform(train)  # training anew mends it
@@ -122,11 +122,11 @@ def test_versions_promotion_and_files(session: Session):
     models.promote(session, second, "better")
     assert models.champion(session, "m") is second
     assert [version.state for version in models.versions(session, "m")] == ["champion", "retired"]
-    models.add_artifact(session, second, "packed", b"bytes")
+    model_files.add(session, second, "packed", b"bytes")
     session.flush()
-    assert models.artifact(session, second, "packed") == b"bytes"
+    assert model_files.read(session, second, "packed") == b"bytes"
     with pytest.raises(NotFound):
-        models.artifact(session, first, "packed")
+        model_files.read(session, first, "packed")
     with pytest.raises(NotFound):
         models.get(session, "m", 3)
 
@@ -135,7 +135,7 @@ def test_another_versions_file_is_refused(session: Session):
     columns = {"algorithm": "x", "features": ["a"], "params": {}, "metrics": {}, "baselines": {}}
     first, second = (models.add(session, "m", **columns) for _ in range(2))
     for version in (first, second):
-        models.add_artifact(session, version, "packed", b"bytes of %d" % version.version)
+        model_files.add(session, version, "packed", b"bytes of %d" % version.version)
     session.flush()
     session.execute(
         text(
@@ -146,7 +146,7 @@ def test_another_versions_file_is_refused(session: Session):
     )
     session.expire_all()
     with pytest.raises(ArtifactRefused):
-        models.artifact(session, second, "packed")
+        model_files.read(session, second, "packed")
 
 
 def test_only_what_changed_is_written(session: Session):

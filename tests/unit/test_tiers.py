@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -78,16 +77,12 @@ def test_a_candidate_that_loses_does_not_serve(rows: Dataset):
     assert lost.serving.estimator is None
 
 
-def test_training_is_the_same_again_and_a_better_champion_stays(rows: Dataset, trained: Trained):
-    assert trained.takes_over
+def test_training_is_the_same_again_and_the_champion_is_measured_on_the_same_rows(rows: Dataset, trained: Trained):
     again = tiers.train(rows, seed=0, champion=trained.serving.packed)
     assert again.metrics == trained.metrics
     assert again.serving.packed.to_bytes() == trained.serving.packed.to_bytes()
     assert again.champion is not None
     assert again.champion["auc"] == again.metrics["auc"]
-    assert again.takes_over  # equal on the same rows: the newer one serves
-    better = dict(again.champion, log_loss=again.metrics["log_loss"] - 0.01)  # type: ignore[operator]
-    assert not replace(again, champion=better).takes_over
 
 
 def test_too_little_data_is_said():

@@ -1,0 +1,140 @@
+"""Models' files under their seals; what serves in place of one that is refused (steps: learn, predict).
+
+A refused file raises the alert model_refused and changes no state: a process with a wrong key must not retire anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.db import alerts, models
+from app.db.tables import Json, ModelArtifact, ModelVersion
+from app.domain import seals
+from app.domain.seals import Seal
+from app.errors import ArtifactRefused, NotFound, SettingsError
+from app.settings import get_settings
+
+PACKED, SKOPS, BASELINE = "packed", "skops", "baseline"
+ALERT = "model_refused"
+EARLIER = 5
+"""So many earlier champions are tried when the champion's file is refused."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Serving(Generic[T]):
+    """What serves: a version's own file, or what stands in for it."""
+
+    version: ModelVersion
+    form: str
+    opened: T
+    refused: str = ""
+    """Why the champion's own file does not serve; empty when it does."""
+
+
+def add(session: Session, version: ModelVersion, form: str, body: bytes) -> None:
+    """Keeps a model's file under its seal. Raises SettingsError without a secret key."""
+    seal = seals.seal(body, _file_name(version, form), _signing_key())
+    session.add(ModelArtifact(model_version_id=version.id, format=form, sha256=seal.sha256, hmac=seal.hmac, body=body))
+
+
+def read(session: Session, version: ModelVersion, form: str) -> bytes:
+    """The file's bytes. Raises NotFound without one, and ArtifactRefused unless it is exactly what was sealed."""
+    row = session.get(ModelArtifact, (version.id, form), populate_existing=True)
+    if row is None:
+        raise NotFound(f"model {version.name} version {version.version} has no {form} file")
+    seals.check(row.body, _file_name(version, form), _signing_key(), Seal(row.sha256, row.hmac))
+    return row.body
+
+
+def has(session: Session, version: ModelVersion, form: str) -> bool:
+    """Whether there is such a file, whatever is in it."""
+    found = select(ModelArtifact.sha256).where(
+        ModelArtifact.model_version_id == version.id, ModelArtifact.format == form
+    )
+    return session.scalar(found) is not None
+
+
+def listing(session: Session, version: ModelVersion) -> list[Json]:
+    """The version's files without their bytes."""
+    columns = (ModelArtifact.format, ModelArtifact.sha256, ModelArtifact.hmac, func.length(ModelArtifact.body))
+    rows = session.execute(
+        select(*columns).where(ModelArtifact.model_version_id == version.id).order_by(ModelArtifact.format)
+    )
+    return [dict(zip(("format", "sha256", "hmac", "bytes"), row, strict=True)) for row in rows]
+
+
+def refusal(session: Session, version: ModelVersion) -> ArtifactRefused | None:
+    """Why the version may not serve: a file of it is refused, which raises the alert, or it has none; else None."""
+    files = listing(session, version)
+    if not files:
+        return ArtifactRefused(f"model {version.name} version {version.version} has no file any more")
+    for file in files:
+        try:
+            read(session, version, file["format"])
+        except ArtifactRefused as error:
+            _alert(session, version, error.detail)
+            return error
+    return None
+
+
+def serving(session: Session, name: str, open_file: Callable[[bytes], T]) -> Serving[T] | ArtifactRefused | None:
+    """What serves: the champion, else the last good champion before it, else the champion's best baseline.
+
+    None before the first champion; the refusal where nothing is good. Each refused file raises the alert, so the
+    caller raises the refusal only after its transaction. open_file: raises ArtifactRefused for what it cannot use.
+    """
+    champion = models.champion(session, name)
+    if champion is None:
+        return None
+    first: ArtifactRefused | None = None
+    for version, form in _options(session, champion):
+        try:
+            opened = open_file(read(session, version, form))
+        except (ArtifactRefused, NotFound) as error:
+            why = error if isinstance(error, ArtifactRefused) else ArtifactRefused(error.detail)
+            first = first or why
+            continue
+        if first is None:
+            alerts.clear(session, ALERT, _subject(champion))
+            return Serving(version, form, opened)
+        instead = f"the baseline of version {version.version}" if form == BASELINE else f"version {version.version}"
+        _alert(session, champion, f"{first.detail}; {instead} serves instead")
+        return Serving(version, form, opened, first.detail)
+    if first is not None:
+        _alert(session, champion, first.detail)
+    return first
+
+
+def _options(session: Session, champion: ModelVersion) -> Iterator[tuple[ModelVersion, str]]:
+    yield champion, PACKED
+    for version in models.served_before(session, champion.name, EARLIER):
+        yield version, PACKED
+    yield champion, BASELINE
+
+
+def _alert(session: Session, version: ModelVersion, detail: str) -> None:
+    data = {"name": version.name, "version": version.version}
+    alerts.raise_alert(session, ALERT, "critical", detail, subject=_subject(version), data=data)
+
+
+def _subject(version: ModelVersion) -> str:
+    return f"{version.name} {version.version}"
+
+
+def _signing_key() -> str:
+    """Derived from FORETIDE_SECRET_KEY, apart from the key that encrypts secrets."""
+    secret = get_settings().secret_key
+    if not secret:
+        raise SettingsError("FORETIDE_SECRET_KEY is not set; models cannot be signed or checked without it")
+    return hashlib.blake2b(secret.encode(), person=b"model-files").hexdigest()
+
+
+def _file_name(version: ModelVersion, form: str) -> str:
+    return f"{version.name}/{version.version}/{form}"

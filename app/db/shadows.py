@@ -1,0 +1,74 @@
+"""What shadows and the champions beside them say of a sample of objects, and what then happened (step: predict)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from app.db.accesses import READ
+from app.db.columnar import Column, read_columns, stage_columns
+from app.db.tables import ShadowScore
+from ml.serving import Floats, Ints
+
+_COLUMNS: dict[str, Column] = {
+    "object_id": "bigint",
+    "p": "double precision",
+    "p_champion": "double precision",
+    "read": "bigint",
+}
+_OUTCOMES = f"""select s.object_id, s.p, s.p_champion, exists (
+        select 1 from access a where a.object_id = s.object_id and a.ts >= s.as_of
+        and a.ts < s.as_of + %(horizon)s and {READ})::int::bigint
+    from shadow_score s where s.model_version_id = %(shadow)s and s.as_of <= %(until)s
+    order by s.as_of, s.object_id"""  # noqa: S608 - only a constant of another module is put in
+_INSERT = text(
+    "insert into shadow_score (model_version_id, as_of, object_id, p, p_champion)"
+    " select :shadow, :as_of, s.object_id, s.p, s.p_champion from shadow_stage s join object o on o.id = s.object_id"
+    " order by s.object_id on conflict do nothing"
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a shadow has said so far."""
+
+    first: datetime | None
+    last: datetime | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What was said and what came of it, one element a row."""
+
+    object: Ints
+    p: Floats
+    p_champion: Floats
+    read: Ints
+
+
+def told(session: Session, shadow_id: int, until: datetime | None = None) -> Told:
+    """Of all that it said, or of what it said up to a time."""
+    columns = (func.min(ShadowScore.as_of), func.max(ShadowScore.as_of), func.count())
+    query = select(*columns).where(ShadowScore.model_version_id == shadow_id)
+    return Told(*session.execute(query.where(ShadowScore.as_of <= until) if until else query).one())
+
+
+def add(session: Session, shadow_id: int, as_of: datetime, ids: Ints, p: Floats, p_champion: Floats) -> None:
+    """Keeps what both say of some objects as of a time."""
+    stage_columns(
+        session,
+        "shadow_stage",
+        {"object_id": ("bigint", ids), "p": ("double precision", p), "p_champion": ("double precision", p_champion)},
+    )
+    session.execute(_INSERT, {"shadow": shadow_id, "as_of": as_of})
+
+
+def outcomes(session: Session, shadow_id: int, until: datetime, horizon: timedelta) -> Outcomes:
+    """Of what was said up to a time: whether each object was read within the horizon."""
+    return Outcomes(
+        *read_columns(session, _OUTCOMES, _COLUMNS, shadow=shadow_id, until=until, horizon=horizon).values()
+    )

@@ -1,0 +1,157 @@
+"""The `drift` task: looks whether what serves sees what it was measured on, and rings a training (step: watch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app.db import accesses, alerts, jobs, model_files, models, observations
+from app.db import drift as store
+from app.db.jobs import Bell
+from app.db.model_files import PACKED
+from app.db.session import session_scope
+from app.db.tables import Json, ModelVersion
+from app.domain.model_life import SHADOWED, retrain_is_due
+from app.errors import ArtifactRefused
+from app.queue import TaskName
+from app.settings import get_settings
+from ml import drift
+from ml.dataset import STEP_BY_DAY
+from ml.evaluation import Bools, Outcome
+from ml.features import FeatureBuilder
+from ml.history import DAY, HOUR, Ints
+from ml.serving import Matrix, Packed
+from workers import features
+from workers.base import JobContext, job_task, ring_all
+from workers.models import SEED, open_packed
+
+ALERT = "model_drift"
+OBJECTS = 5_000
+"""Drift is looked for in about so many objects: every n-th of a larger catalogue."""
+MOST_ROWS = 40_000
+WINDOW = {HOUR: DAY, DAY: 7 * DAY}
+"""How far back `now` reaches, by the horizon: whole days or whole weeks, as reads follow them."""
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Now:
+    """Rows of the window that ends now."""
+
+    X: Matrix
+    labelled: Ints
+    """Rows after the model's training whose horizon is over."""
+    y: Bools
+    """Of those, whether the object was read."""
+    object: Ints
+
+
+@job_task(TaskName.DRIFT)
+def watch(job: JobContext) -> Json:
+    """Compares each model that serves with the present; past a limit an alert stands and a training is rung."""
+    moment = features.as_of(job)
+    bells: list[Bell | None] = []
+    told: Json = {}
+    for name in sorted(SHADOWED):
+        with session_scope() as session:
+            champion = models.champion(session, name)
+        if champion is None or not champion.reference:
+            continue
+        report, refused = _report(champion, moment)
+        with job.saving() as session:
+            store.save(session, champion, moment, report)
+            bells.append(_act(session, job, champion, report, refused))
+        told[name] = {"version": champion.version, "over": report["over"], "retrain": bells[-1] is not None}
+    ring_all(bells)
+    return told
+
+
+def _report(champion: ModelVersion, moment: datetime) -> tuple[Json, str]:
+    settings = get_settings()
+    now = _now(champion, moment)
+    features_found = drift.compare(champion.reference, now.X, settings.drift_psi) if len(now.X) else []
+    packed, refused = _packed(champion)
+    seen = None
+    if packed is not None:
+        outcome = Outcome(now.y, now.object)
+        seen = drift.calibration(outcome, packed.score(now.X[now.labelled]).p_hot, SEED)
+    over = [row["feature"] for row in features_found if row["over"]]
+    is_gap = seen is not None and seen.is_over(settings.drift_calibration)
+    calibration = None
+    if seen is not None:
+        calibration = {**vars(seen), "limit": settings.drift_calibration, "over": is_gap}
+    report = {"features": features_found, "calibration": calibration, "over": over + ["calibration"] * is_gap}
+    return report, refused
+
+
+def _now(champion: ModelVersion, moment: datetime) -> Now:
+    """Rows as the training makes them: every object known at each cut of the window, in hours."""
+    with session_scope() as session:
+        newest = accesses.clock(session) or moment
+        until = accesses.floor_hour(min(moment, newest))
+        part = max(1, observations.count_objects(session) // OBJECTS)
+        observed = observations.observe_hours(session, until, (0, part))
+    end = accesses.microseconds(until)
+    horizon = int(champion.metrics["horizon_h"]) * HOUR
+    step = HOUR if horizon == HOUR else STEP_BY_DAY
+    builder = FeatureBuilder(observed.history, observed.catalogue)
+    cuts = np.arange(max(observed.history.begin // HOUR * HOUR + HOUR, end - WINDOW[horizon]), end + 1, step)
+    known = [builder.known(int(cut)) for cut in cuts]
+    owner = np.concatenate(known) if known else np.zeros(0, np.int64)
+    cut = np.repeat(cuts, [len(some) for some in known])
+    X = builder.rows(owner, cut).X
+    if len(owner) > MOST_ROWS:
+        chosen = np.sort(np.random.default_rng(SEED).choice(len(owner), MOST_ROWS, replace=False))
+        owner, cut, X = owner[chosen], cut[chosen], X[chosen]
+    trained_until = accesses.microseconds(champion.data_to) if champion.data_to else end
+    labelled = np.flatnonzero((cut >= trained_until) & (cut + horizon <= end))
+    read = builder.reads_between(owner[labelled], cut[labelled], cut[labelled] + horizon) > 0
+    return Now(X, labelled, read, owner[labelled])
+
+
+def _packed(champion: ModelVersion) -> tuple[Packed | None, str]:
+    try:
+        with session_scope() as session:
+            return open_packed(model_files.read(session, champion, PACKED)), ""
+    except ArtifactRefused as error:
+        return None, error.detail
+
+
+def _act(session: Session, job: JobContext, champion: ModelVersion, report: Json, refused: str) -> Bell | None:
+    """Raises or clears the alert; the bell of the training that is rung, if one is."""
+    name = champion.name
+    if report["over"]:
+        message = f"{name} version {champion.version} no longer sees what it was measured on: {_told(report)}"
+        data = {"name": name, "version": champion.version, "over": report["over"]}
+        alerts.raise_alert(session, ALERT, "warning", message, subject=name, data=data)
+    else:
+        alerts.clear(session, ALERT, name)
+    if not (report["over"] or refused):
+        return None
+    models.lock(session, name)  # two watches ring once
+    since, busy = store.last_training(session, name)
+    if not retrain_is_due(since, busy, timedelta(seconds=get_settings().retrain_every_s)):
+        return None
+    why = "the file is refused" if refused else "drift"
+    given = {key: job.args[key] for key in ("as_of",) if key in job.args}
+    args = {"model": name, "why": why} | given
+    return jobs.bell(jobs.submit(session, TaskName.TRAIN, args, priority=5, actor="drift"))
+
+
+def _told(report: Json) -> str:
+    told = [f"{row['feature']} (PSI {row['psi']:.2f}, limit {row['limit']:.2f})" for row in _over(report)[:NAMED]]
+    more = len(_over(report)) - NAMED
+    if more > 0:
+        told.append(f"{more} more features")
+    watched = report["calibration"]
+    if watched and watched["over"]:
+        told.append(f"{watched['predicted']:.3f} were expected to be read and {watched['happened']:.3f} were")
+    return ", ".join(told)
+
+
+def _over(report: Json) -> list[dict[str, Any]]:
+    return [row for row in report["features"] if row["over"]]
