@@ -229,14 +229,6 @@ PLAN_TRANSITIONS: Mapping[PlanState, frozenset[PlanState]] = {
     _P.ROLLED_BACK: frozenset(),
 }
 
-
-S = TypeVar("S", bound=StrEnum)
-
-
-def check_transition(table: Mapping[S, frozenset[S]], old: S, new: S) -> None:
-    """Raises Conflict unless the table lets `old` become `new`."""
-    if new not in table[old]:
-        raise Conflict(f"{type(old).__name__.removesuffix('State').lower()} cannot go from {old} to {new}")
 _V = ModelState
 MODEL_TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
     _V.CANDIDATE: frozenset({_V.SHADOW, _V.CHAMPION, _V.RETIRED}),
@@ -245,3 +237,11 @@ MODEL_TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
     _V.RETIRED: frozenset({_V.SHADOW, _V.CHAMPION}),
 }
 
+
+S = TypeVar("S", bound=StrEnum)
+
+
+def check_transition(table: Mapping[S, frozenset[S]], old: S, new: S) -> None:
+    """Raises Conflict unless the table lets `old` become `new`."""
+    if new not in table[old]:
+        raise Conflict(f"{type(old).__name__.removesuffix('State').lower()} cannot go from {old} to {new}")
