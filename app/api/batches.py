@@ -20,7 +20,7 @@ from app.domain.tasks import TaskName
 from app.errors import FieldError, Invalid, NotFound
 from app.settings import get_settings
 
-router = Router("models")
+router = Router("batches")
 SCORED = "tier"
 NDJSON = "application/x-ndjson"
 

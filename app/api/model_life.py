@@ -19,7 +19,7 @@ from app.db.tables import ModelVersion
 from app.domain.roles import Role
 from app.errors import Conflict
 
-router = Router("models")
+router = Router("model-life")
 
 
 class ChangeIn(In):
