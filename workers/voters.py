@@ -22,6 +22,7 @@ from app.db.placement import World
 from app.db.session import session_scope
 from app.db.tables import Json
 from app.domain.placement_problem import SiteOption
+from app.domain.price_documents import fingerprint
 from app.domain.states import JOB_FINAL
 from app.domain.votes import Speaker
 from app.errors import NotEnoughData
@@ -224,4 +225,5 @@ def _prices(world: World) -> Json:
 
 
 def _digest(option: SiteOption) -> str:
-    return hashlib.sha256(f"{store.digest(option.book)} {sorted(option.classes)}".encode()).hexdigest()[:16]
+    said = f"{option.book.as_of} {fingerprint(option.book)} {sorted(option.classes)}"
+    return hashlib.sha256(said.encode()).hexdigest()[:16]

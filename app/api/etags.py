@@ -12,6 +12,12 @@ def etag(version: object) -> dict[str, str]:
     return {"ETag": f'"{version}"'}
 
 
+def check_match(version: object) -> None:
+    """Raises PreconditionFailed when If-Match names another version of the document than this, its present one."""
+    if "If-Match" in request.headers and not request.if_match.contains(str(version)):
+        raise PreconditionFailed
+
+
 def expected_version(*, required: bool = False) -> int | None:
     """The version that If-Match names; None without one, or with `*`.
 

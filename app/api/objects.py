@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Any, Literal
 
 from flask import Response
@@ -10,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.api import submit
 from app.api.audit import record
-from app.api.etags import etag
+from app.api.etags import check_match, etag
 from app.api.pages import PageQuery, page
 from app.api.router import Router, reply
 from app.api.schemas import In, JobOut, Json, Key, Name, Page
@@ -76,7 +78,8 @@ def get_object(object_id: int) -> Response:
 def put_object(object_id: int, body: ObjectIn) -> Response:
     """Sets an object's tags."""
     with session_scope() as session:
-        row = objects.get(session, object_id)
+        row = objects.get(session, object_id, lock=True)
+        check_match(_version(row))
         row.tags = dict(body.tags)
         record(session, "object.tags", row.key, {"tags": row.tags})
         return _document(session, row)
@@ -128,7 +131,13 @@ def _replica(row: Replica, site: str, version: int) -> Json:
 def _document(session: Session, row: Object) -> Response:
     shown = show(row, objects.replicas_of(session, [row.id])[row.id])
     shown["prediction"] = prediction(predictions.of(session, row.id))
-    return reply(shown, headers=etag(row.version))
+    return reply(shown, headers=etag(_version(row)))
+
+
+def _version(row: Object) -> str:
+    """Changes with the object's bytes and with its tags."""
+    tags = json.dumps(row.tags, sort_keys=True).encode()
+    return f"{row.version}-{hashlib.sha256(tags).hexdigest()[:12]}"
 
 
 def prediction(row: Prediction | None) -> Json | None:

@@ -1,4 +1,4 @@
-"""Sites: registered, probed, shown without their secrets, changed, priced, forgotten."""
+"""Sites: registered, probed, shown without their secrets, changed, forgotten."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from flask import Response
-from pydantic import Field, RootModel
+from pydantic import Field
 from sqlalchemy.orm import Session
 
-from app import auth
-from app.api import security, submit
+from app.api import submit
 from app.api.audit import record
 from app.api.etags import etag, expected_version
 from app.api.router import Router, reply
 from app.api.schemas import MAX_ID, In, JobOut, Json, Name, Out, Page
 from app.api.submit import Started
-from app.db import evacuation, jobs, prices, sites
+from app.db import evacuation, jobs, sites
 from app.db.session import session_scope
 from app.db.sites import NewSite
 from app.db.tables import Site
-from app.domain import price_documents
 from app.domain.roles import Role
 from app.domain.sites import check_endpoint, is_encrypted, parse_networks
 from app.domain.states import SiteState
@@ -84,10 +82,6 @@ class SitePatch(In):
         description="Keys of KMS that objects of other sites are encrypted with (* for all others), and what stands "
         "for each here: a key, or `default` for the bucket's own encryption.",
     )
-
-
-class PriceBookIn(RootModel[Json]):
-    """A price book, in the form that GET shows; each wrong field is named."""
 
 
 class SiteOut(Out):
@@ -196,21 +190,6 @@ def get_capabilities(name: str) -> dict[str, Any]:
         site = sites.get(session, name)
         declared = is_encrypted(site.endpoint_url, sites.facts(site).capabilities, declared=site.encryption_declared)
         return {**site.capabilities, "encrypted_or_declared": declared, "probed_at": site.probed_at}
-
-
-@router.get("/sites/<name:name>/prices", Role.VIEWER)
-def get_prices(name: str) -> dict[str, Any]:
-    """The price book that plans use for this site."""
-    with session_scope() as session:
-        return price_documents.to_json(prices.get(session, name))
-
-
-@router.put("/sites/<name:name>/prices", Role.ADMIN, body=PriceBookIn)
-def put_prices(name: str, body: PriceBookIn) -> dict[str, Any]:
-    """Gives the site a price book of its own."""
-    with session_scope() as session:
-        book = prices.put(session, name, body.root, actor=auth.identity().name, request_id=security.request_id())
-        return price_documents.to_json(book)
 
 
 def _change(name: str, values: dict[str, Any]) -> Response:

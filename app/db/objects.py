@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app.db import changes
+from app.db.locks import NO_KEY
 from app.db.tables import Migration, Object, Replica, Site
 from app.domain.migrations import EARLY
 from app.domain.objects import UNFINISHED, Finding, Known, judge
@@ -202,9 +203,9 @@ def by_key(session: Session, key: str) -> Object:
     return found
 
 
-def get(session: Session, object_id: int) -> Object:
-    """The object. Raises NotFound."""
-    found = session.get(Object, object_id)
+def get(session: Session, object_id: int, *, lock: bool = False) -> Object:
+    """The object; lock: nobody else changes it before the transaction ends. Raises NotFound."""
+    found = session.get(Object, object_id, with_for_update=NO_KEY if lock else None)
     if found is None:
         raise NotFound(f"there is no object {object_id}")
     return found

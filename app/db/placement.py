@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +16,10 @@ from app.db.demand import DAY_S, Priors, cohort, histories
 from app.db.opinions import Voting
 from app.db.tables import AccessHour, Json, Migration, Object, Prediction, Replica, Site
 from app.db.tables_work import MIGRATION_ACTIVE
-from app.domain import price_documents
 from app.domain.demand import Demand, History, Prior, expect
 from app.domain.placement_problem import Held, Item, SiteOption
 from app.domain.policies import Policies
+from app.domain.price_documents import fingerprint
 from app.domain.prices import GB, MONTH_DAYS, PriceBook
 from app.domain.savings import EVERYWHERE
 from app.domain.states import ObjectState, ReplicaState, SiteState
@@ -76,7 +74,7 @@ class World:
                 }
                 for site in self.options
             },
-            "prices": {site.name: digest(site.book) for site in self.options},
+            "prices": {site.name: f"{site.book.as_of} {fingerprint(site.book)}" for site in self.options},
         }
 
 
@@ -87,12 +85,6 @@ class Block:
     items: tuple[Item, ...]
     unplanned: tuple[tuple[str, str], ...]
     last_id: int | None
-
-
-def digest(book: PriceBook) -> str:
-    """A book as a fingerprint: its date and what is in it."""
-    document = json.dumps(price_documents.to_json(book), sort_keys=True)
-    return f"{book.as_of} {hashlib.sha256(document.encode()).hexdigest()[:12]}"
 
 
 def world(session: Session, now: datetime) -> World:

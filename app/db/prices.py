@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db import audit, sites
 from app.db.tables import PriceBook as Row
-from app.db.tables import Site
+from app.db.tables import Replica, Site
 from app.domain import price_documents
 from app.domain.price_books import SHIPPED, shipped
 from app.domain.prices import PriceBook
+from app.domain.states import ReplicaState
+from app.errors import FieldError, Invalid
 
 
 def books(session: Session, rows: Iterable[Site]) -> dict[str, PriceBook]:
@@ -42,19 +44,46 @@ def in_use(session: Session) -> list[tuple[PriceBook, list[str]]]:
 
 
 def forget(session: Session, site_name: str, *, actor: str, request_id: str | None = None) -> PriceBook:
-    """Gives a site the shipped book of its provider again. Raises NotFound, Invalid when there is none."""
-    book = shipped(sites.get(session, site_name).provider)
+    """Gives a site the shipped book of its provider again.
+
+    Raises NotFound, Invalid when there is none or it lacks a class in which copies lie.
+    """
+    site = sites.get(session, site_name)
+    book = shipped(site.provider)
+    _check_covers(session, site, book)
     sites.change(session, site_name, price_book_id=None)
     audit.append(session, actor, "site.prices", site_name, {"book": book.name, "as_of": str(book.as_of)}, request_id)
     return book
 
 
 def put(session: Session, site_name: str, document: object, *, actor: str, request_id: str | None = None) -> PriceBook:
-    """Gives a site a book of its own. Raises NotFound for the site, Invalid with the fields that are wrong."""
+    """Gives a site a book of its own.
+
+    Raises NotFound for the site, Invalid with the fields that are wrong or the classes that it lacks.
+    """
     book = price_documents.from_json(document)
+    _check_covers(session, sites.get(session, site_name), book)
     row = Row(name=book.name, source=book.source, as_of=book.as_of, book=price_documents.to_json(book))
     session.add(row)
     session.flush()
     sites.change(session, site_name, price_book_id=row.id)
     audit.append(session, actor, "site.prices", site_name, {"book": book.name, "as_of": str(book.as_of)}, request_id)
     return book
+
+
+def lacking(session: Session, site_id: int, book: PriceBook) -> list[FieldError]:
+    """The classes in which copies lie at a site and that a book does not price."""
+    there = (Replica.site_id == site_id, Replica.state.not_in((ReplicaState.DELETED, ReplicaState.LOST)))
+    rows = session.execute(
+        select(Replica.storage_class, func.count())
+        .where(*there, Replica.storage_class.not_in(list(book.by_name)))
+        .group_by(Replica.storage_class)
+        .order_by(Replica.storage_class)
+    )
+    return [FieldError("/classes", f"{name} is not priced, but {count} copies lie in it") for name, count in rows]
+
+
+def _check_covers(session: Session, site: Site, book: PriceBook) -> None:
+    errors = lacking(session, site.id, book)
+    if errors:
+        raise Invalid(f"the book does not price every class in which copies lie at {site.name}", errors=tuple(errors))

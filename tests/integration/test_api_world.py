@@ -170,7 +170,13 @@ def test_objects_are_listed_with_filters(world: Api):
     assert world.get("/v1/objects?site=aws-eu&prefix=logs/").json["items"] == [found]
     assert world.get("/v1/objects?site=gcp-eu").json["items"] == []
     assert world.get(f"/v1/objects/{found['id']}").json["prediction"] is None
-    assert world.put(f"/v1/objects/{found['id']}", {"tags": {"team": "a"}}).json["tags"] == {"team": "a"}
+    path = f"/v1/objects/{found['id']}"
+    tagged = world.put(path, {"tags": {"team": "a"}})
+    assert tagged.json["tags"] == {"team": "a"}
+    ask = {"json": {"tags": {"team": "b"}}, "headers": {"If-Match": tagged.headers["ETag"]}}
+    assert [world("PUT", path, **ask).status_code for _ in range(2)] == [200, 412], "it is another one after the first"
+    assert world("PUT", path, json={"tags": {"team": "a"}}, headers={"If-Match": "*"}).json["tags"] == {"team": "a"}
+    assert world.get(path).headers["ETag"] == tagged.headers["ETag"]
     for tags in ({"": "a"}, {"t" * 129: "a"}, {"team": "a" * 257}, {"team": 1}):
         assert world.put(f"/v1/objects/{found['id']}", {"tags": tags}).status_code == 422, tags
     assert world.get("/v1/placements", query_string={"key": KEY}).json["key"] == KEY
