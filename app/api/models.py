@@ -31,7 +31,7 @@ TRAINED = ("tier", "placement")
 """The models that there is a task for."""
 MAX_ROWS = 1000
 EVALUATION = ("version", "state", "algorithm", "is_baseline", "data", "rows", "metrics", "baselines", "gate", "reason")
-Feature = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+Feature = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False, strict=True)]
 
 
 class PredictIn(In):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
@@ -14,19 +15,20 @@ from app.api.objects import prediction, show
 from app.api.router import Router
 from app.api.schemas import In, JobOut, Json, Key, KeyQuery, Name
 from app.api.submit import Started
-from app.db import objects, placement, policies, predictions, sites
+from app.db import objects, placement, policies, predictions, prices, sites
 from app.db.placement import Selection
 from app.db.session import session_scope
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem
 from app.domain.policies import MAX_RF
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
-from app.domain.what_if import MOST_TIMES, read
+from app.domain.what_if import MOST_TIMES, Scenario, read, words
 from app.errors import Conflict, FieldError, Invalid
 
 router = Router("placement")
 MAX_KEYS = 10_000
 MAX_HORIZON_DAYS = 3650
+OTHERWISE = ("rf", "sla_ms", "residency", "lost", "reads_times", "prices")
 
 
 class Scope(In):
@@ -86,12 +88,28 @@ def what_if(body: WhatIf) -> Response:
         raise Invalid(errors=(FieldError("/key", "give either key or keys"),))
     asked = arguments(body) | ({"keys": [body.key]} if body.key else {})
     asked.pop("key", None)
+    if not words(asked):
+        raise Invalid(f"nothing would be otherwise: give one at least of {', '.join(OTHERWISE)}")
 
     def begin(session: Session) -> Started:
-        read(asked, [site.name for site in sites.listing(session)], policies.load(session))
+        rows = sites.listing(session)
+        scenario = read(asked, [site.name for site in rows], policies.load(session))
+        _check_prices(session, {site.name: site.id for site in rows}, scenario)
         return Started(submit.job(session, TaskName.WHAT_IF, asked))
 
     return submit.start_with(begin)
+
+
+def _check_prices(session: Session, site_ids: Mapping[str, int], scenario: Scenario) -> None:
+    """Raises Invalid, naming the classes, unless each book prices those in which copies lie at its site."""
+    errors = tuple(
+        FieldError(f"/prices/{site}{error.pointer}", error.detail)
+        for site, book in scenario.books.items()
+        if site not in scenario.lost
+        for error in prices.lacking(session, site_ids[site], book)
+    )
+    if errors:
+        raise Invalid("the what-if is not valid", errors=errors)
 
 
 @router.post("/optimize", Role.OPERATOR, body=Scope, answer=JobOut, status=202, starts_work=True)

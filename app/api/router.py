@@ -75,7 +75,7 @@ class Router:
                 if query:
                     path["query"] = parse_query(query)
                 if body:
-                    path["body"] = parse(body, security.json_body())
+                    path["body"] = parse(body, security.json_body(), strict=True)
                 return reply(view(**path), status)
 
             described = (query, body, answer, status, media, limited, starts_work, reads)
@@ -121,10 +121,13 @@ def parse_query(model: type[BaseModel]) -> BaseModel:
     return parse(model, {name: found[0] for name, found in values.items()})
 
 
-def parse(model: type[BaseModel], value: Any) -> BaseModel:
-    """The value as the model says. Raises Invalid with a pointer for each field that is wrong."""
+def parse(model: type[BaseModel], value: Any, *, strict: bool = False) -> BaseModel:
+    """The value as the model says. Raises Invalid with a pointer for each field that is wrong.
+
+    strict: a field has the JSON type that is asked for, and is not made of another one.
+    """
     try:
-        return model.model_validate(value)
+        return model.model_validate_json(to_json(value), strict=True) if strict else model.model_validate(value)
     except ValidationError as error:
         found = tuple(
             FieldError("".join(f"/{_escape(part)}" for part in each["loc"]), each["msg"].removeprefix("Value error, "))

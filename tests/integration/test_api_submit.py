@@ -32,6 +32,20 @@ def count_jobs() -> int:
         return session.scalar(select(func.count()).select_from(Job)) or 0
 
 
+def test_a_field_has_the_json_type_that_is_asked_for(api: Api):
+    for path, field, wrong in (
+        ("/v1/plans", "rf", True), ("/v1/plans", "rf", "5"), ("/v1/plans", "sla_ms", "50"),
+        ("/v1/plans", "peaks", "yes"), ("/v1/plans", "peaks", 1), ("/v1/plans", "prefix", 5),
+        ("/v1/what-if", "reads_times", True),
+        ("/v1/migrations:pause", "reason", 5), ("/v1/objects:scan", "believe_absent", "true"),
+    ):  # fmt: skip
+        refused = api.post(path, {field: wrong})
+        assert refused.status_code == 422, (path, field, wrong)
+        assert f"/{field}" in [error["pointer"] for error in refused.json["errors"]], refused.json
+    assert api.post("/v1/plans", {"sla_ms": 50, "rf": 2}).status_code == 202, "a whole number is a number"
+    assert api.put("/v1/mode", {"mode": "approve"}).status_code == 200, "a text names a state"
+
+
 def test_a_submission_answers_with_the_job(api: Api):
     answer = start(api)
     assert answer.status_code == 202

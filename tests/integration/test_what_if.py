@@ -121,6 +121,9 @@ def test_wrong_what_ifs_are_told_field_by_field(fleet: Api):
     ):
         refused = fleet.post("/v1/what-if", body)
         assert (refused.status_code, refused.json["errors"][0]["pointer"]) == (422, pointer), refused.json
+    for nothing in ({}, {"prefix": "cold/"}, {"reads_times": 1}, {"prices": {}}, {"horizon_days": 9}):
+        refused = fleet.post("/v1/what-if", nothing)
+        assert (refused.status_code, "nothing would be otherwise" in refused.json["detail"]) == (422, True), nothing
     assert fleet("POST", "/v1/what-if", json={"rf": 2}, role=Role.VIEWER).status_code == 403
 
 
