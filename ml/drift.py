@@ -15,12 +15,13 @@ import numpy as np
 
 from ml.evaluation import LEVEL, RESAMPLES, Outcome
 from ml.features import NAMES
-from ml.history import Floats
+from ml.history import Floats, Ints
 from ml.serving import Matrix
 
 BINS = 10
-LEAST_SHARE = 1e-4
-"""An empty bin counts as so much, or one new value would be infinite drift."""
+HALF = 0.5
+Z = 3.72
+"""Chance passes a limit in one of ten thousand comparisons."""
 KS_CRITICAL = 1.63
 """Of the two-sample Kolmogorov–Smirnov test at 1 % (Smirnov 1948), times √((n + m) ÷ nm)."""
 UNWATCHED = frozenset({"hour_of_day", "day_of_week"})
@@ -28,40 +29,44 @@ UNWATCHED = frozenset({"hour_of_day", "day_of_week"})
 Reference = Mapping[str, Any]
 
 
-def reference(X: Matrix, names: tuple[str, ...]) -> dict[str, Any]:
-    """How features are spread: the inner edges of equal-mass bins of each, and the share of rows in each bin."""
+def reference(X: Matrix, object: Ints, names: tuple[str, ...]) -> dict[str, Any]:
+    """How features are spread: the inner edges of equal-mass bins of each, and the rows in each bin.
+
+    object: of each row. Rows of one object are dependent, so chance is reckoned by objects.
+    """
     spread = {}
     for name in names:
         if name in UNWATCHED:
             continue
         values = X[:, NAMES.index(name)].astype(float)
         edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1], method="inverted_cdf"))
-        spread[name] = {"edges": edges.tolist(), "shares": _shares(values, edges).tolist()}
-    return {"n": len(X), "features": spread}
+        spread[name] = {"edges": edges.tolist(), "counts": _counts(values, edges).tolist()}
+    return {"n": len(X), "objects": len(np.unique(object)), "features": spread}
 
 
-def compare(then: Reference, X: Matrix, limit: float) -> list[dict[str, Any]]:
+def compare(then: Reference, X: Matrix, object: Ints, limit: float) -> list[dict[str, Any]]:
     """Of each watched feature PSI and KS between the reference and now, the greatest PSI first.
 
-    limit: the PSI above which a feature has drifted, to which chance's own share is added: the expectation of PSI
-    between two samples of one distribution, (bins − 1)(1 ÷ n + 1 ÷ m).
+    limit: the PSI above which a feature has drifted; of few objects the limit is what chance passes once in 10,000
+    times: PSI ÷ (1 ÷ n + 1 ÷ m) of two samples of one distribution is χ² with one degree of freedom less than bins.
     """
     found = []
-    chance = 1 / max(then["n"], 1) + 1 / max(len(X), 1)
+    objects = len(np.unique(object))
+    chance = 1 / max(then["objects"], 1) + 1 / max(objects, 1)
     for name, spread in then["features"].items():
-        before = np.array(spread["shares"])
-        now = _shares(X[:, NAMES.index(name)].astype(float), np.array(spread["edges"]))
-        psi = _psi(before, now)
-        most = limit + (len(before) - 1) * chance
-        ks = float(np.abs(np.cumsum(now - before)).max())
+        counts = np.array(spread["counts"]), _counts(X[:, NAMES.index(name)].astype(float), np.array(spread["edges"]))
+        before, now = (_shares(each) for each in counts)
+        psi = float(((now - before) * np.log(now / before)).sum())
+        most = max(limit, _chi_square(len(before) - 1) * chance)
         found.append(
             {
                 "feature": name,
                 "psi": psi,
                 "limit": most,
-                "ks": ks,
+                "ks": float(np.abs(np.cumsum(now - before)).max()),
                 "ks_critical": KS_CRITICAL * float(np.sqrt(chance)),
                 "n": len(X),
+                "objects": objects,
                 "n_reference": then["n"],
                 "over": psi > most,
             }
@@ -102,12 +107,16 @@ def calibration(outcome: Outcome, p: Floats, seed: int) -> Watch | None:
     return Watch(len(p), float(p.mean()), float(outcome.y.mean()), (float(low), float(high)))
 
 
-def _shares(values: Floats, edges: Floats) -> Floats:
-    """Share of values in each bin: at or below the first edge, up to the second, … above the last."""
-    counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
-    return np.asarray(counts / max(len(values), 1))
+def _counts(values: Floats, edges: Floats) -> Ints:
+    """Values in each bin: at or below the first edge, up to the second, … above the last."""
+    return np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
 
 
-def _psi(before: Floats, now: Floats) -> float:
-    then, later = np.maximum(before, LEAST_SHARE), np.maximum(now, LEAST_SHARE)
-    return float(((later - then) * np.log(later / then)).sum())
+def _shares(counts: Ints) -> Floats:
+    """Of all; half a row is added to each bin, or the first value in an empty one would be infinite drift."""
+    return np.asarray((counts + HALF) / (counts.sum() + HALF * len(counts)))
+
+
+def _chi_square(k: int) -> float:
+    """The quantile of χ² at Z (Wilson and Hilferty 1931)."""
+    return k * (1 - 2 / (9 * k) + Z * (2 / (9 * k)) ** 0.5) ** 3 if k else 0.0

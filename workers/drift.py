@@ -43,11 +43,11 @@ class Now:
     """Rows of the window that ends now."""
 
     X: Matrix
+    object: Ints
     labelled: Ints
     """Rows after the model's training whose horizon is over."""
     y: Bools
     """Of those, whether the object was read."""
-    object: Ints
 
 
 @job_task(TaskName.DRIFT)
@@ -73,11 +73,11 @@ def watch(job: JobContext) -> Json:
 def _report(champion: ModelVersion, moment: datetime) -> tuple[Json, str]:
     settings = get_settings()
     now = _now(champion, moment)
-    features_found = drift.compare(champion.reference, now.X, settings.drift_psi) if len(now.X) else []
+    features_found = drift.compare(champion.reference, now.X, now.object, settings.drift_psi) if len(now.X) else []
     packed, refused = _packed(champion)
     seen = None
     if packed is not None:
-        outcome = Outcome(now.y, now.object)
+        outcome = Outcome(now.y, now.object[now.labelled])
         seen = drift.calibration(outcome, packed.score(now.X[now.labelled]).p_hot, SEED)
     over = [row["feature"] for row in features_found if row["over"]]
     is_gap = seen is not None and seen.is_over(settings.drift_calibration)
@@ -110,7 +110,7 @@ def _now(champion: ModelVersion, moment: datetime) -> Now:
     trained_until = accesses.microseconds(champion.data_to) if champion.data_to else end
     labelled = np.flatnonzero((cut >= trained_until) & (cut + horizon <= end))
     read = builder.reads_between(owner[labelled], cut[labelled], cut[labelled] + horizon) > 0
-    return Now(X, labelled, read, owner[labelled])
+    return Now(X, owner, labelled, read)
 
 
 def _packed(champion: ModelVersion) -> tuple[Packed | None, str]:

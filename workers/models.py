@@ -182,7 +182,7 @@ def _values(trained: Trained, rows: Dataset) -> Json:
             "permutation": lost,
             "built_in": importances.built_in(serving.estimator, serving.features),
         },
-        "reference": drift.reference(test.X, serving.features),
+        "reference": drift.reference(test.X, test.object, serving.features),
         "libraries": {name: version(name) for name in LIBRARIES},
         "reason": trained.reason,
     }
