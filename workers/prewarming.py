@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from app.db import jobs, migration_plans, peaks, plans
 from app.db import placement as store
@@ -34,12 +35,15 @@ BLOCK = 1000
 def prewarming(job: JobContext) -> Json:
     """Looks for peaks, plans for those that are due, and applies the plan in mode auto; the result names it.
 
-    Objects that a migration has in hand, or that a waiting plan has for the same peak, are left out.
+    Objects that a migration has in hand, or that a plan has for the same peak which waits or was taken back, are left
+    out.
     """
     selection, _, now = read_scope(job.args)
     with session_scope() as session:
         world = store.world(session, now)
         total = store.count(session, replace(selection, moving=True))
+        usual = store.other_reads(session, world, Selection(keys=()))
+        rushes = peaks.rushes(session, now, world.names)
     check_found(selection, total)
     decisions: list[Decision] = []
     looked, coming, after = 0, 0, 0
@@ -48,25 +52,27 @@ def prewarming(job: JobContext) -> Json:
             busy = peaks.busy(session, now, after, BLOCK, selection.prefix, selection.keys)
             known = peaks.planned(session, [thing.object_id for thing in busy])
         job.progress(looked, 0, "objects")
-        due = {thing.key: _due(thing, known.get(thing.object_id, set()), now) for thing in busy}
+        due = {thing.key: _due(thing, known.get(thing.object_id, set()), world) for thing in busy}
         coming += sum(len(found) for found in due.values())
         decisions += _decide(world, selection, {key: found[0] for key, found in due.items() if found})
         looked += len(busy)
         if len(busy) < BLOCK:
             break
         after = busy[-1].object_id
-    return _save(job, world, roomy(decisions, world.options), {"looked_at": looked, "peaks": coming})
+    fitting = roomy(decisions, world.options, usual, rushes)
+    return _save(job, world, fitting, {"looked_at": looked, "peaks": coming})
 
 
-def _due(thing: Busy, known: set[datetime], now: datetime) -> list[Peak]:
+def _due(thing: Busy, known: set[datetime], world: World) -> list[Peak]:
     """The peaks for which a copy would have to begin soon, the first one first.
 
     One that comes before the copy for the last one is gone, and another could be there, is a part of that.
     """
     settings = get_settings()
     gap = timedelta(seconds=settings.grace_s + settings.prewarm_every_s) + takes(thing.size)
-    coming = joined(next_peaks(thing.hours, thing.mean_an_hour, now, WITHIN), gap)
-    return [peak for peak in coming if begins(peak, thing.size) < now + AHEAD and peak.begins not in known]
+    zone = ZoneInfo(world.policies.rules(thing.key).time_zone)
+    coming = joined(next_peaks(thing.hours, thing.mean_an_hour, world.now, WITHIN, zone), gap)
+    return [peak for peak in coming if begins(peak, thing.size) < world.now + AHEAD and peak.begins not in known]
 
 
 def _decide(world: World, selection: Selection, due: dict[str, Peak]) -> list[Decision]:
@@ -74,7 +80,8 @@ def _decide(world: World, selection: Selection, due: dict[str, Peak]) -> list[De
         return []
     with session_scope() as session:
         block = store.block(session, world, replace(selection, prefix=None, keys=tuple(due)), 0, len(due))
-    found = (prewarm(world.options, item, due[item.key], world.now) for item in block.items)
+    grace = timedelta(seconds=get_settings().grace_s)
+    found = (prewarm(world.options, item, due[item.key], world.now, grace) for item in block.items)
     return [decision for decision in found if decision]
 
 

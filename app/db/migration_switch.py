@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, null, select, update
+from sqlalchemy import ColumnElement, case, func, null, select, update
 from sqlalchemy.orm import Session
 
 from app.db import audit, budgets, replicas
@@ -61,7 +61,9 @@ def _switch(session: Session, ready: Sequence[tuple[Work, Held]], grace_s: float
     ids = [work.object_id for work in works]
     now = func.now()
     until = now + timedelta(seconds=grace_s)
-    moved = update(Object).where(Object.id.in_(ids)).values(version=Object.version + 1, moved_at=now)
+    lasting = [work.object_id for work, row in ready if row.not_before is None]  # others are for the hours of a peak
+    moved_at = case((Object.id.in_(lasting), now), else_=Object.moved_at)
+    moved = update(Object).where(Object.id.in_(ids)).values(version=Object.version + 1, moved_at=moved_at)
     session.execute(moved.execution_options(synchronize_session=False))
     replicas.carry_over(session, ids)
     for copied in (True, False):

@@ -188,6 +188,7 @@ class Held:
     upload_id: str | None
     part_size: int | None
     bytes_total: int
+    not_before: datetime | None
     one_off: Decimal
     restore_usd: Decimal | None
     restored_at: datetime | None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db import alerts
+from app.db.accesses import floor_hour
+from app.db.demand import DAY_S
 from app.db.tables import AccessHour, Migration, Move, Object, Plan
-from app.domain.migrations import COPIED
+from app.domain.migrations import COPIED, EARLY
 from app.domain.peaks import HOURS, LEAST_READS, LEAST_WEEKS, TIMES, WEEK, WEEKS, Hour
-from app.domain.states import MigrationState, PlanState
+from app.domain.placement_limits import Rush
+from app.domain.states import MigrationState, MoveKind, PlanState
 
 ALERT = "prewarm_late"
 TOLD_FOR = timedelta(days=1)
@@ -44,7 +47,7 @@ def busy(
     """The next objects by id that were read often enough in the last four weeks, with their busiest hours."""
     chosen: list[ColumnElement[bool]] = [] if keys is None else [Object.key.in_(keys)]
     chosen += [Object.key.startswith(prefix, autoescape=True)] if prefix else []
-    end = now.replace(minute=0, second=0, microsecond=0)
+    end = floor_hour(now)
     seen = (AccessHour.hour >= end - WEEKS * WEEK, AccessHour.hour < end)
     total = func.sum(AccessHour.reads)
     read = (
@@ -71,15 +74,14 @@ def busy(
 
 
 def planned(session: Session, object_ids: Iterable[int]) -> dict[int, set[datetime]]:
-    """The peaks for which a plan that waits to be applied has a move already, by object."""
+    """The peaks for which a plan waits to be applied, or whose move somebody has cancelled or taken back, by object."""
+    waits = Plan.state.in_((PlanState.READY, PlanState.APPROVED))
+    unwanted = Plan.state.in_((PlanState.CANCELLED, PlanState.ROLLED_BACK))
+    stopped = exists().where(Migration.move_id == Move.id, Migration.state == MigrationState.CANCELLED)
     rows = session.execute(
         select(Move.object_id, Move.ready_by)
         .join(Plan)
-        .where(
-            Plan.state.in_((PlanState.READY, PlanState.APPROVED)),
-            Move.object_id.in_(list(object_ids)),
-            Move.ready_by.is_not(None),
-        )
+        .where(Move.object_id.in_(list(object_ids)), Move.ready_by.is_not(None), or_(waits, unwanted, stopped))
     )
     found: dict[int, set[datetime]] = defaultdict(set)
     for object_id, ready_by in rows:
@@ -88,9 +90,31 @@ def planned(session: Session, object_ids: Iterable[int]) -> dict[int, set[dateti
     return found
 
 
+def rushes(session: Session, now: datetime, names: Mapping[int, str]) -> list[Rush]:
+    """What the copies of other plans for peaks that are not over bring to their sites, or have brought.
+
+    names: of the sites by id.
+    """
+    open_ones = (PlanState.READY, PlanState.APPROVED, PlanState.APPLYING, PlanState.APPLIED)
+    there = or_(Migration.id.is_(None), Migration.state.in_(EARLY | COPIED))
+    reads = Move.explanation["reads_a_month"].as_float()
+    rows = session.execute(
+        select(Move.to_site_id, Move.ready_by, Move.useful_until, reads)
+        .join(Plan)
+        .outerjoin(Migration, Migration.move_id == Move.id)
+        .where(Plan.state.in_(open_ones), Move.kind == MoveKind.COPY, Move.ready_by.is_not(None), there)
+        .where(Move.useful_until > now)
+    )
+    return [Rush(names[site_id], begins, ends, month / 30 / DAY_S) for site_id, begins, ends, month in rows if site_id]
+
+
 def results(session: Session) -> dict[str, int]:
-    """How many copies and classes for peaks were in place when they began, and how many were not."""
-    rows = session.execute(select(_late(), func.count()).where(Migration.ready_by <= func.now()).group_by(_late()))
+    """How many copies and classes for peaks were in place when they began, and how many were not.
+
+    Neither is what somebody cancelled, or what was not needed any more.
+    """
+    due = (Migration.ready_by <= func.now(), ~_needless())
+    rows = session.execute(select(_late(), func.count()).where(*due).group_by(_late()))
     counted = {("late" if late else "ready"): number for late, number in rows}
     return {"ready": 0, "late": 0} | counted
 
@@ -107,8 +131,12 @@ def watch(session: Session) -> None:
 
 
 def _late() -> ColumnElement[bool]:
-    """Verified after the peak began, or not at all; not what somebody cancelled, or found in place already."""
-    in_place = func.coalesce(Migration.verified_at, Migration.switched_at)
-    done = and_(Migration.state.in_(COPIED), in_place <= Migration.ready_by)
-    needless = and_(Migration.state == MigrationState.SKIPPED, Migration.reason.in_(("already_there", "object_gone")))
-    return ~or_(done, needless, Migration.state == MigrationState.CANCELLED)
+    """In service after the peak began, or not at all, and still needed."""
+    done = and_(Migration.state.in_(COPIED), Migration.switched_at <= Migration.ready_by)
+    found = and_(Migration.state == MigrationState.SKIPPED, Migration.reason == "already_there")
+    return ~or_(done, found, _needless())
+
+
+def _needless() -> ColumnElement[bool]:
+    gone = and_(Migration.state == MigrationState.SKIPPED, Migration.reason == "object_gone")
+    return or_(gone, Migration.state == MigrationState.CANCELLED)

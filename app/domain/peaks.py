@@ -7,9 +7,9 @@ before the peak begins and gone after it ends (source 004: pre-warm before spike
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from app.domain.demand import Demand, RegionReads
 
@@ -24,8 +24,8 @@ LEAST_READS = 3
 WEEK = timedelta(days=7)
 HOUR = timedelta(hours=1)
 HOURS = 168
-BEGIN = datetime(1970, 1, 5, tzinfo=UTC)
-"""A Monday, from which hours of the week are counted, in UTC."""
+MONDAY = datetime(1970, 1, 5)  # noqa: DTZ001  # on the clocks of whatever zone
+"""From which hours of the week are counted."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Peak:
     """In how many of the last four weeks each of its hours was busy, at least."""
     demand: Demand
     """Reads and bytes a day while it lasts, by region: the mean of the past weeks."""
+    zone: tzinfo = UTC
+    """On whose clocks it recurs."""
 
     @property
     def hours(self) -> int:
@@ -60,25 +62,29 @@ class Peak:
         return self.demand.reads * self.hours / 24
 
 
-def next_peaks(hours: Iterable[Hour], mean_an_hour: float, now: datetime, within: timedelta) -> list[Peak]:
+def next_peaks(
+    hours: Iterable[Hour], mean_an_hour: float, now: datetime, within: timedelta, zone: tzinfo = UTC
+) -> list[Peak]:
     """The peaks that recur each week or each day and begin after `now`, within that time.
 
     hours: at least every hour of the last four weeks with TIMES the mean; mean_an_hour: reads an hour over these weeks.
-    An hour of the week is busy when in three of the four weeks it had four times the mean, and three reads at least.
+    An hour of the week, on the clocks of `zone`, is busy when in three of the four weeks it had four times the mean,
+    and three reads at least.
     """
     least = max(TIMES * mean_an_hour, LEAST_READS)
-    oldest = _floor(now) - WEEKS * WEEK
-    rows = [row for row in hours if oldest <= row.begins < _floor(now)]
+    this_hour = _floor(now)
+    rows = [(clock_hour(row.begins, zone), row) for row in hours if this_hour - WEEKS * WEEK <= row.begins < this_hour]
     reads: dict[datetime, int] = {}
-    for row in rows:
+    for _, row in rows:
         reads[row.begins] = reads.get(row.begins, 0) + row.reads
-    weeks = [0] * HOURS
-    for begins, number in reads.items():
-        weeks[hour_of_week(begins)] += number >= least
-    busy = [count >= LEAST_WEEKS for count in weeks]
-    if all(busy) or not any(busy):
+    weeks: dict[int, set[int]] = {}
+    for clock, row in rows:
+        if reads[row.begins] >= least:
+            weeks.setdefault(clock % HOURS, set()).add(clock // HOURS)
+    busy = {hour: min(len(seen), WEEKS) for hour, seen in weeks.items() if len(seen) >= LEAST_WEEKS}
+    if not busy or len(busy) == HOURS:
         return []
-    peaks = [_peak(rows, weeks, first, length, now) for first, length in _runs(busy)]
+    peaks = [_peak(rows, busy, begins, ends, zone) for begins, ends in _runs(busy, this_hour, zone)]
     return [peak for peak in peaks if peak.begins < now + within]
 
 
@@ -102,53 +108,54 @@ def _both(first: Peak, second: Peak) -> Peak:
             sums[entry.region] = (reads + entry.reads * share, bytes_ + entry.bytes * share)
     by_region = tuple(RegionReads(name, *both) for name, both in sorted(sums.items()))
     demand = replace(first.demand, regions=by_region, shape=min(first.demand.shape, second.demand.shape))
-    return Peak(first.begins, second.ends, min(first.weeks, second.weeks), demand)
+    return Peak(first.begins, second.ends, min(first.weeks, second.weeks), demand, first.zone)
 
 
-def hour_of_week(begins: datetime) -> int:
-    """0 for Monday's first hour in UTC, up to 167."""
-    return int((begins - BEGIN) / HOUR) % HOURS
+def clock_hour(begins: datetime, zone: tzinfo) -> int:
+    """Hours since a Monday's first one by the clocks of a zone; modulo 168 the hour of the week.
+
+    Where clocks go back, two hours have the same number; where they go forward, one has none.
+    """
+    return (begins.astimezone(zone).replace(tzinfo=None) - MONDAY) // HOUR
 
 
 def _floor(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-def _runs(busy: Sequence[bool]) -> list[tuple[int, int]]:
-    """First hour and length of each run of busy hours; the week is a ring."""
-    firsts = [hour for hour in range(HOURS) if busy[hour] and not busy[hour - 1]]
-    ends = [hour for hour in range(HOURS) if not busy[hour] and busy[hour - 1]]
-    return [(first, min((end - first) % HOURS for end in ends)) for first in firsts]
+def _runs(busy: Container[int], now: datetime, zone: tzinfo) -> Iterator[tuple[datetime, datetime]]:
+    """Beginning and end of each run of busy hours that begins in the week after the hour `now`."""
+    found = [clock_hour(now + step * HOUR, zone) % HOURS in busy for step in range(2 * HOURS + 2)]
+    for first in range(1, HOURS + 1):
+        if found[first] and not found[first - 1]:
+            yield now + first * HOUR, now + found.index(False, first) * HOUR
 
 
-def _peak(rows: Sequence[Hour], weeks: Sequence[int], first: int, length: int, now: datetime) -> Peak:
-    inside = {(first + step) % HOURS for step in range(length)}
+def _peak(
+    rows: Sequence[tuple[int, Hour]], busy: Mapping[int, int], begins: datetime, ends: datetime, zone: tzinfo
+) -> Peak:
+    run = [clock_hour(begins + step * HOUR, zone) % HOURS for step in range((ends - begins) // HOUR)]
+    inside = [(clock, row) for clock, row in rows if clock % HOURS in run]
     regions: dict[str, list[int]] = {}
-    for row in rows:
-        if hour_of_week(row.begins) in inside:
-            sums = regions.setdefault(row.region, [0, 0])
-            sums[0], sums[1] = sums[0] + row.reads, sums[1] + row.bytes
-    days = WEEKS * length / 24
+    for _, row in inside:
+        sums = regions.setdefault(row.region, [0, 0])
+        sums[0], sums[1] = sums[0] + row.reads, sums[1] + row.bytes
+    days = WEEKS * len(set(run)) / 24
     by_region = tuple(RegionReads(name, sums[0] / days, sums[1] / days) for name, sums in sorted(regions.items()))
-    begins = _floor(now) + ((first - hour_of_week(_floor(now))) % HOURS or HOURS) * HOUR
-    spread = _spread(rows, inside, first)
-    return Peak(
-        begins, begins + length * HOUR, min(weeks[hour] for hour in inside), Demand(by_region, spread, 0.0, 1.0)
-    )
+    demand = Demand(by_region, _spread(inside, run[0]), 0.0, 1.0)
+    return Peak(begins, ends, min(busy[hour] for hour in run), demand, zone)
 
 
-def _spread(rows: Iterable[Hour], inside: set[int], first: int) -> float:
+def _spread(inside: Iterable[tuple[int, Hour]], first: int) -> float:
     """The shape of the Gamma that the peak's reads are scaled by: mean² over what their variance exceeds Poisson's by.
 
-    Between 1, for weeks that have nothing to do with each other, and the number of reads seen.
+    Between 1, for weeks that have nothing to do with each other, and the number of reads seen. first: the hour of the
+    week in which the peak begins.
     """
     sums: dict[int, int] = {}
-    for row in rows:
-        hour = hour_of_week(row.begins)
-        if hour in inside:
-            start = row.begins - ((hour - first) % HOURS) * HOUR
-            week = int((start - BEGIN) / WEEK)
-            sums[week] = sums.get(week, 0) + row.reads
+    for clock, row in inside:
+        week = (clock - first) // HOURS
+        sums[week] = sums.get(week, 0) + row.reads
     counts = [*sums.values(), *[0] * (WEEKS - len(sums))]
     mean = math.fsum(counts) / len(counts)
     extra = math.fsum((count - mean) ** 2 for count in counts) / (len(counts) - 1) - mean
@@ -158,6 +165,7 @@ def _spread(rows: Iterable[Hour], inside: set[int], first: int) -> float:
 
 def told(peak: Peak) -> str:
     """The peak in words."""
-    day = "" if peak.ends - peak.begins <= timedelta(days=1) else f"{peak.ends:%a %d %b} "
-    when = f"{peak.begins:%a %d %b %H:%M} to {day}{peak.ends:%H:%M} UTC"
+    begins, ends = peak.begins.astimezone(peak.zone), peak.ends.astimezone(peak.zone)
+    day = "" if peak.ends - peak.begins <= timedelta(days=1) else f"{ends:%a %d %b} "
+    when = f"{begins:%a %d %b %H:%M} to {day}{ends:%H:%M} {peak.zone}"
     return f"{when}, {peak.reads:.3g} reads expected, busy in {peak.weeks} of {WEEKS} weeks"

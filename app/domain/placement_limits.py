@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from math import fsum
 
 from app.domain.placement_costs import Costs
 from app.domain.placement_decisions import Decision, Verdict
@@ -88,16 +90,55 @@ def fitting(decisions: Iterable[Decision], sites: Sequence[SiteOption]) -> list[
     return result
 
 
-def roomy(decisions: Iterable[Decision], sites: Sequence[SiteOption]) -> list[Decision]:
-    """Of changes that no rule demands those whose copies fit the sites' capacity, what saves most first."""
+@dataclass(frozen=True)
+class Rush:
+    """Reads that a site answers from a peak's beginning to its end, beside its usual ones."""
+
+    site: str
+    begins: datetime
+    ends: datetime
+    rate: float
+    """Reads a second."""
+
+    @staticmethod
+    def of(decision: Decision) -> list[Rush]:
+        """What the copies of a decision for a peak bring to their sites; another class brings nothing."""
+        rate, found = decision.item.demand.reads / DAY_S, []
+        for move in decision.moves:
+            at = move.times
+            if move.kind is MoveKind.COPY and move.to_site and at and at.ready_by and at.useful_until:
+                found.append(Rush(move.to_site, at.ready_by, at.useful_until, rate))
+        return found
+
+
+def roomy(
+    decisions: Iterable[Decision], sites: Sequence[SiteOption], usual: Mapping[str, float], rushes: Iterable[Rush]
+) -> list[Decision]:
+    """Of changes for peaks those that fit the sites' capacities and request rates, what saves most first.
+
+    usual: reads a second by site without any peak; rushes: what other copies for peaks bring.
+    """
     room = {site.name: _room(site) for site in sites if site.capacity_bytes is not None}
-    result = []
+    limits = ((site.name, site.max_request_rate) for site in sites)
+    rates = {name: most - usual.get(name, 0.0) for name, most in limits if most is not None}
+    result, known = [], [rush for rush in rushes if rush.site in rates]
     for decision in sorted(decisions, key=lambda entry: entry.cost.total - entry.today_cost.total):
-        wanted = arriving(decision)
-        if all(size <= room.get(name, size) for name, size in wanted.items()):
+        wanted, more = arriving(decision), [rush for rush in Rush.of(decision) if rush.site in rates]
+        fits = all(size <= room.get(name, size) for name, size in wanted.items())
+        if fits and all(_meanwhile(known, rush) <= rates[rush.site] for rush in more):
             room = {name: left - wanted[name] for name, left in room.items()}
+            known += more
             result.append(decision)
     return result
+
+
+def _meanwhile(rushes: Iterable[Rush], rush: Rush) -> float:
+    """Reads a second at its site with those that others bring there in any part of the same time."""
+    return rush.rate + fsum(
+        other.rate
+        for other in rushes
+        if other.site == rush.site and other.begins < rush.ends and rush.begins < other.ends
+    )
 
 
 def _room(site: SiteOption) -> float:

@@ -50,7 +50,9 @@ class Rules:
     confidence: float = 0.8
     """Least probability that a move saves money."""
     min_residency_days: float = 7.0
-    """Least time between two voluntary moves of an object."""
+    """Least time between two voluntary moves of an object; what a peak brings for its hours is none."""
+    time_zone: str = "UTC"
+    """IANA name of the zone on whose clocks the peaks of reads recur."""
     preferences: Mapping[str, float] = field(default_factory=dict)
     """Weight by site of the sources' score; shown, never counted as money."""
     sites: frozenset[str] | None = None

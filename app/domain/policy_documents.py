@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.domain.policies import MAX_RF, Json, Readers
 from app.domain.states import Mode
@@ -59,6 +60,13 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
+def _is_zone(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(ZoneInfo(value))
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
+        return False
+
+
 def _is_object(value: object) -> bool:
     return isinstance(value, dict)
 
@@ -77,6 +85,7 @@ _SLA: Mapping[str, Check] = {
     "payback": (_number(0, 1e6), "a number from 0"),
     "confidence": (_number(0, 1), "a number from 0 to 1"),
     "min_residency_days": (_number(0, 36_500), "days from 0"),
+    "time_zone": (_is_zone, "the IANA name of a time zone, such as Europe/Berlin,"),
     "preferences": (_is_weights, "an object of site names and weights"),
 }
 _RESIDENCY: Mapping[str, Check] = {"sites": (_optional(_is_names), "a list of site names, or null")}

@@ -1,7 +1,8 @@
 """A copy or a class for the time of a recurring peak: in place before it begins, gone after it, if that saves money.
 
 Counted are the reads of the peak alone: what they cost as things stand, against the same from the temporary place, its
-storage, the way there and back, and what is left behind. The gate is the one of every other voluntary move.
+storage until its grace is over, the way there and back, and what is left behind. The gate is the one of every other
+voluntary move.
 """
 
 from __future__ import annotations
@@ -60,8 +61,13 @@ class _Option:
         return self.held + self.there + self.back
 
 
-def prewarm(sites: Sequence[SiteOption], item: Item, peak: Peak, now: datetime) -> Decision | None:
-    """The temporary copy or class that saves most in the peak; None where none clears the gate or comes in time."""
+def prewarm(
+    sites: Sequence[SiteOption], item: Item, peak: Peak, now: datetime, grace: timedelta = timedelta(0)
+) -> Decision | None:
+    """The temporary copy or class that saves most in the peak; None where none clears the gate or comes in time.
+
+    grace: how long a copy still stands after its peak.
+    """
     start = begins(peak, item.size)
     if start < now and now + (peak.begins - start) - LEAD > peak.begins:
         return None
@@ -73,7 +79,7 @@ def prewarm(sites: Sequence[SiteOption], item: Item, peak: Peak, now: datetime) 
     standing = today(costs, 0, shape)
     reads = serving(costs.problem, costs.pairs, peak.hours / 24)
     now_reads = _reads(reads, standing.primary)
-    days = (peak.ends - start) / timedelta(days=1)
+    days = (peak.ends - start) / timedelta(days=1), (peak.ends + grace - start) / timedelta(days=1)
     best: tuple[float, _Option, float] | None = None
     for option in _options(costs, standing, reads, days):
         saving = now_reads.serve - option.serve.serve
@@ -84,8 +90,13 @@ def prewarm(sites: Sequence[SiteOption], item: Item, peak: Peak, now: datetime) 
     return None if best is None else _decision(costs, standing, peak, start, now_reads, best[1], best[2])
 
 
-def _options(costs: Costs, standing: ReplicaSet, reads: tuple[pricing.Floats, ...], days: float) -> Iterator[_Option]:
-    """Where the object could lie for the time of the peak: near its readers, or in another class where it is read."""
+def _options(
+    costs: Costs, standing: ReplicaSet, reads: tuple[pricing.Floats, ...], lasting: tuple[float, float]
+) -> Iterator[_Option]:
+    """Where the object could lie for the time of the peak: near its readers, or in another class where it is read.
+
+    lasting: for how many days a class is another one, and a copy is there.
+    """
     item = costs.problem.items[0]
     held = {costs.pairs[column].site: column for column in standing.columns}
     providers = {costs.problem.sites[site].provider for site in held}
@@ -96,12 +107,14 @@ def _options(costs: Costs, standing: ReplicaSet, reads: tuple[pricing.Floats, ..
         if pair.site in held:
             if held[pair.site] != standing.primary or pair.entry.min_days:
                 continue
+            days = lasting[0]
             back = _way_back(costs, standing.primary, column, days)
             kind = MoveKind.CLASS
         else:
             crowded = item.rules.diversity and item.rules.rf > 1 and site.provider in providers
             if item.rules.readers is not Readers.ROUTED or crowded:
                 continue
+            days = lasting[1]
             back = _left_behind(costs, column, days)
             kind = MoveKind.COPY
         there = float(costs.move[0, column]) + (float(costs.leave[0, pair.site]) if kind is MoveKind.CLASS else 0.0)

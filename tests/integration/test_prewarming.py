@@ -12,7 +12,6 @@ from app.domain.peaks import HOUR, WEEK
 from app.domain.prices import GB
 from app.queue import TaskName
 from tests import jobs as jobrun
-from tests.world import World
 from workers.prewarming import prewarming
 from workers.rollback import rollback as roll_back
 
@@ -20,13 +19,7 @@ AWS, GCP = "aws-eu", "gcp-eu"
 
 
 @pytest.fixture
-def api(make_api):
-    return make_api(growing_age_s=0, retry_base_s=0.01)
-
-
-@pytest.fixture
-def world(api, sites):
-    world = World(sites)
+def world(world):
     world.put(AWS, "a")
     world.put(AWS, "calm")
     world.scan(AWS)
@@ -49,6 +42,11 @@ def read_weekly(world, name, first, weeks=4, reads=500):
         hours = [first - week * WEEK + step * HOUR for week in range(1, weeks + 1) for step in range(2)]
         rows = [{**values, "object_id": object_id, "hour": hour, "last_ts": hour} for hour in hours]
         session.execute(insert(AccessHour), rows)
+
+
+def auto():
+    with session_scope() as session:
+        policies.put(session, "mode", {"mode": "auto"}, actor="t")
 
 
 def prewarmed(**args):
@@ -82,8 +80,7 @@ def set_times(**values):
 def test_a_copy_is_there_before_the_peak_and_gone_after_it(world, api):
     peak = next_hour()
     read_weekly(world, "a", peak)
-    with session_scope() as session:
-        policies.put(session, "mode", {"mode": "auto"}, actor="t")
+    auto()
     result = prewarmed()
     assert (result["objects"], result["applied"], result["peaks"]) == (1, True, 1)
     assert plan_of(result) == [("a", "copy", GCP), ("a", "remove", None)]
@@ -107,8 +104,7 @@ def test_a_copy_is_there_before_the_peak_and_gone_after_it(world, api):
 
 def copied_for_a_peak(world):
     read_weekly(world, "a", next_hour())
-    with session_scope() as session:
-        policies.put(session, "mode", {"mode": "auto"}, actor="t")
+    auto()
     prewarmed()
     job_id = migrate_job()
     world.work(job_id)
@@ -159,8 +155,7 @@ def test_a_plan_is_rolled_back_while_the_removal_waits(world):
 
 def test_what_is_not_due_is_not_begun(world):
     read_weekly(world, "a", next_hour(6))
-    with session_scope() as session:
-        policies.put(session, "mode", {"mode": "auto"}, actor="t")
+    auto()
     assert prewarmed()["objects"] == 1
     job_id = migrate_job()
     world.work(job_id)
@@ -239,10 +234,51 @@ def test_a_copy_that_comes_too_late_is_told_and_one_whose_peak_is_over_is_not_ma
         session.execute(
             update(Migration).where(*is_copy, Migration.object_id != late).values(useful_until=now - timedelta(hours=1))
         )
-    world.finish(migrate_job())
+    world.work(migrate_job())
     assert migrations(world, "a")[0][:2] == ("copy", "done")
     assert migrations(world, "calm") == [
         ("copy", "skipped", "peak_over"), ("remove", "skipped", "earlier_move_skipped"),
     ]  # fmt: skip
     (alert,) = api.get("/v1/alerts").json["items"]
     assert (alert["kind"], alert["data"]["objects"]) == ("prewarm_late", 2)
+
+
+def test_what_a_peak_brings_is_no_move_that_ordinary_changes_wait_for(world):
+    copied_for_a_peak(world)
+    assert (world.object("a").moved_at, world.object("a").version) == (None, 2)
+    world.work(world.move("calm", AWS, GCP))
+    assert world.object("calm").moved_at is not None, "another move is one"
+
+
+def test_copies_for_peaks_keep_to_the_sites_request_rate(world, api):
+    """Five hundred reads an hour each, and room for six hundred at the same time."""
+    for name in ("a", "calm"):
+        read_weekly(world, name, next_hour(2))
+    world.set_site(GCP, max_request_rate=600 / 3600)
+    result = prewarmed()
+    assert (result["peaks"], result["objects"]) == (2, 1)
+    assert prewarmed()["objects"] == 0, "the plan that waits will bring as many"
+    assert api.post(f"/v1/plans/{result['plan_id']}:cancel", headers={"If-Match": '"1"'}).status_code == 200
+    (kept,) = {name for name, *_ in plan_of(result)}
+    other = prewarmed()
+    assert {name for name, *_ in plan_of(other)} == {"a", "calm"} - {kept}, "what was cancelled is not planned again"
+
+
+def test_peaks_recur_on_the_clocks_that_the_policy_names(world, api):
+    """Eight o'clock in Berlin is 06:00 UTC until the clocks change on 25 October 2026, and 07:00 after that."""
+    peak = datetime(2026, 10, 26, 7, tzinfo=UTC)
+    read_weekly(world, "a", peak - HOUR)
+    as_of = (peak - timedelta(hours=4)).isoformat()
+    world.policy("sla", {"default": {"readers": "routed"}, "prefixes": [{"prefix": "w", "time_zone": "Europe/Berlin"}]})
+    local = api.get(f"/v1/plans/{prewarmed(as_of=as_of)['plan_id']}/changes").json["items"]
+    assert local[0]["ready_by"] == iso(peak)
+    assert "Mon 26 Oct 08:00 to 10:00 Europe/Berlin" in local[0]["reason"]
+    world.policy("sla", {"default": {"readers": "routed"}})
+    by_utc = api.get(f"/v1/plans/{prewarmed(as_of=as_of)['plan_id']}/changes").json["items"]
+    assert by_utc[0]["ready_by"] == iso(peak - HOUR)
+
+
+@pytest.mark.parametrize("zone", ["Europe", "Mars/Olympus", "../etc/passwd", "", 1])
+def test_a_time_zone_that_nobody_knows_is_refused(api, zone):
+    answer = api.put("/v1/policies/sla", {"default": {"time_zone": zone}})
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "/default/time_zone")

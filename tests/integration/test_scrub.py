@@ -3,8 +3,6 @@
 import threading
 import uuid
 
-import pytest
-
 from app.db import jobs as submissions
 from app.db.session import session_scope
 from app.domain.states import MoveKind
@@ -17,20 +15,9 @@ from tests.faults.proxy import Proxy
 from tests.faults.rules import Fault, on
 from tests.integration.test_verification import copied, open_alerts
 from tests.reliability.mortal import Mortal
-from tests.world import World
 from workers.scrub import scrub
 
 AWS, GCP = "aws-eu", "gcp-eu"
-
-
-@pytest.fixture
-def api(make_api):
-    return make_api(growing_age_s=0, retry_base_s=0.01)
-
-
-@pytest.fixture
-def world(api, sites):
-    return World(sites)
 
 
 def a_second_passes(world):
@@ -168,9 +155,9 @@ def test_the_api_starts_it_and_names_what_is_wrong(world, api):
     assert [row["action"] for row in api.get("/v1/audit?action=site.scrub").json["items"]] == ["site.scrub"]
 
 
-def test_what_may_not_be_looked_at_is_told_as_unknown_and_holds_up_nothing(api, sites):
+def test_what_may_not_be_looked_at_is_told_as_unknown_and_holds_up_nothing(api, sites, make_world):
     with Proxy(sites[GCP]) as proxy:
-        world = World({**sites, GCP: proxy.site})
+        world = make_world({**sites, GCP: proxy.site})
         for name in ("locked", "open"):
             world.put(GCP, name)
         a_second_passes(world)
@@ -179,10 +166,10 @@ def test_what_may_not_be_looked_at_is_told_as_unknown_and_holds_up_nothing(api, 
     assert set(listed(api, kind="dark")) == {"locked", "open"}
 
 
-def test_a_second_attempt_tells_what_the_first_one_would_have_told(api, sites):
+def test_a_second_attempt_tells_what_the_first_one_would_have_told(api, sites, make_world):
     """What the first has marked keeps its reason; what was written since it began is left to the next scrub."""
     with Proxy(sites[GCP]) as proxy:
-        world = World({**sites, GCP: proxy.site})
+        world = make_world({**sites, GCP: proxy.site})
         for name in "ab":
             copied(world, name)
             rewrite(world, GCP, name, b"something else")

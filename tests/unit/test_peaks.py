@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.domain.peaks import HOUR, WEEK, WEEKS, Hour, joined, next_peaks
+from app.domain.peaks import HOUR, WEEK, WEEKS, Hour, joined, next_peaks, told
+from app.domain.placement_limits import Rush, roomy
 from app.domain.placement_problem import Held
 from app.domain.prewarming import begins, prewarm
 from app.domain.prices import GB
@@ -16,6 +18,7 @@ NOW = datetime(2026, 6, 3, 9, 20, tzinfo=UTC)
 """A Wednesday."""
 MONDAY = datetime(2026, 6, 8, 8, tzinfo=UTC)
 """The next one, at eight."""
+BERLIN, KOLKATA = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata")
 
 
 def weekly(first, hours=2, reads=200, weeks=WEEKS, region="eu-west-1", size=GB):
@@ -145,3 +148,79 @@ def test_what_cannot_be_there_in_time_is_not_begun():
     peak = peak_of("europe-west1")
     assert prewarm((AWS, AZURE, GCP), item(size=GB), peak, peak.begins - timedelta(minutes=30)) is not None
     assert prewarm((AWS, AZURE, GCP), item(size=5000 * GB), peak, peak.begins - timedelta(hours=3)) is None
+
+
+def test_local_hours_stay_peaks_when_the_clocks_change():
+    """Eight o'clock in Berlin: 06:00 UTC in summer time, which ends on 25 October 2026, 07:00 after it."""
+    mondays = [datetime(2026, 10, day, 6, tzinfo=UTC) for day in (5, 12, 19)]
+    mondays += [datetime(2026, 10, 26, 7, tzinfo=UTC), datetime(2026, 11, 2, 7, tzinfo=UTC)]
+    hours = [Hour(monday + step * HOUR, "eu-west-1", 200, 200 * GB) for monday in mondays for step in range(2)]
+    before, after = (datetime(2026, 10, day, 9, tzinfo=UTC) for day in (20, 30))
+
+    (peak,) = next_peaks(hours[:6], 1.0, before, WEEK, BERLIN)
+    assert (peak.begins, peak.ends) == (mondays[3], mondays[3] + 2 * HOUR), "an hour later than a week after the last"
+    assert "Mon 26 Oct 08:00 to 10:00 Europe/Berlin, 300 reads" in told(peak)
+    (by_utc,) = next_peaks(hours[:6], 1.0, before, WEEK)
+    assert by_utc.begins == mondays[3] - HOUR
+
+    (peak,) = next_peaks(hours[:8], 1.0, after, WEEK, BERLIN)
+    assert (peak.begins, peak.weeks, peak.reads) == (mondays[4], 4, pytest.approx(400))
+    assert peak.demand.shape == pytest.approx(1600), "weeks that are all the same, though one is another hour"
+    (by_utc,) = next_peaks(hours[2:10], 1.0, mondays[4] + 3 * HOUR, WEEK) or (None,)
+    assert by_utc.begins == mondays[4] + WEEK, "only the hour that both have is seen"
+    assert by_utc.hours == 1
+
+
+def test_clocks_that_go_forward_or_back_in_a_peak_make_it_an_hour_shorter_or_longer():
+    """Berlin's clocks go from 2 to 3 on 28 March 2027, and from 3 to 2 on 25 October 2026."""
+    for day, length in ((datetime(2027, 3, 28, 1, tzinfo=BERLIN), 3), (datetime(2026, 10, 25, 1, tzinfo=BERLIN), 5)):
+        starts = [(day - week * WEEK).astimezone(UTC) for week in range(WEEKS + 1)]  # one o'clock on Sundays
+        hours = [Hour(start + step * HOUR, "eu-west-1", 100, GB) for start in starts[1:] for step in range(4)]
+        (peak,) = next_peaks(hours, 1.0, starts[0] - timedelta(days=2), WEEK, BERLIN)
+        assert (peak.begins, peak.hours) == (starts[0], length)
+        assert peak.demand.reads == pytest.approx(100 * 24), "as many an hour as ever"
+
+
+def test_hours_of_a_zone_with_half_hours_and_of_a_now_in_another_zone_are_those_of_the_sums():
+    (peak,) = next_peaks(weekly(MONDAY), 1.0, NOW.astimezone(KOLKATA), WEEK, KOLKATA)
+    assert (peak.begins, peak.ends, peak.reads) == (MONDAY, MONDAY + 2 * HOUR, pytest.approx(400))
+
+
+def test_a_copy_is_paid_until_its_grace_is_over():
+    peak, grace = peak_of("europe-west1"), timedelta(days=30)
+    at_once, later = (prewarm((AWS, AZURE, GCP), item(size=GB), peak, NOW, wait) for wait in (timedelta(0), grace))
+    assert later.cost.storage - at_once.cost.storage == pytest.approx(0.02 * 30 / 30.4375, rel=0.02)
+    assert later.moves[1].times == at_once.moves[1].times, "it is removed at the same time"
+    cold = item(size=GB, rules=DIRECT, held=(Held("aws-eu", "GLACIER_IR", 200.0, True),))
+    there, back = (prewarm((AWS,), cold, peak_of("eu-west-1"), NOW, wait).cost for wait in (timedelta(0), grace))
+    assert there == back, "a class in place leaves nothing for its grace"
+
+
+def busy_copy(key, reads, hour=0):
+    busy = replace(item(size=GB), key=key)
+    (peak,) = found(weekly(MONDAY + hour * HOUR, hours=1, reads=reads, region="europe-west1"))
+    return prewarm((AWS, AZURE, GCP), busy, peak, NOW)
+
+
+def test_copies_for_peaks_keep_to_a_sites_request_rate_what_saves_most_first():
+    """A site that may answer a thousand reads an hour, and answers 300 anyhow."""
+    gcp = replace(GCP, max_request_rate=1000 / 3600)
+    usual = {"gcp-eu": 300 / 3600, "aws-eu": 1e6}
+    copies = [busy_copy("small", 200), busy_copy("large", 600), busy_copy("next", 600, hour=1)]
+    assert {copy.moves[0].to_site for copy in copies} == {"gcp-eu"}
+
+    def kept(site, usual, rushes=()):
+        return sorted(copy.item.key for copy in roomy(copies, (AWS, site), usual, rushes))
+
+    assert kept(GCP, usual) == ["large", "next", "small"], "it has no limit"
+    assert kept(gcp, {}) == ["large", "next", "small"], "800 at the same time"
+    assert kept(gcp, usual) == ["large", "next"], "one hour after the other"
+    assert kept(gcp, usual, Rush.of(copies[1])) == ["next"], "which another plan brings already"
+    assert kept(replace(gcp, max_request_rate=0.0), {}) == []
+
+
+def test_a_class_for_a_peak_brings_its_site_no_reads():
+    cold = item(size=GB, rules=DIRECT, held=(Held("aws-eu", "GLACIER_IR", 200.0, True),))
+    decision = prewarm((AWS,), cold, peak_of("eu-west-1"), NOW)
+    full = replace(AWS, max_request_rate=0.01)
+    assert roomy([decision], (full,), {"aws-eu": 1.0}, ()) == [decision]
