@@ -83,7 +83,7 @@ def _card(found: Json, *, show_all: bool) -> None:
     for copy in found["copies"]:
         left = f", {copy['days_left']:.3g} days left" if copy["days_left"] else ""
         owed = f"{money(copy['early_deletion_usd'])} owed for leaving today{left}"
-        where = f"{safe(copy['storage_class'])} at {safe(copy['site'])}: {copy['objects']} objects"
+        where = f"{safe(copy['storage_class'])} at {safe(copy['site'])}: {copy['objects']} objects{_read(copy)}"
         click.echo(f"  {where}, {money(copy['usd_a_month'])} a month; {owed}")
     for line in found["says"]:
         click.echo(f"  {safe(line)}")
@@ -94,6 +94,13 @@ def _card(found: Json, *, show_all: bool) -> None:
         click.echo(
             f"… and {len(found['ways']) - len(shown)} between other classes; --all or --json shows them", err=True
         )
+
+
+def _read(copy: Json) -> str:
+    """How many of the objects have their reads answered there, where that is not all."""
+    if copy["objects_read"] == copy["objects"]:
+        return ""
+    return f", {copy['objects_read'] or 'none'} of them read there"
 
 
 def _sampled(found: Json) -> str:

@@ -7,12 +7,13 @@ price book with the functions that plans are priced by, so that card and plan ag
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from app.domain import pricing
+from app.domain.placement import structures, today
 from app.domain.placement_costs import price
 from app.domain.placement_problem import Item, Pair, Problem, SiteOption
 from app.domain.prices import MONTH_DAYS, StorageClass
@@ -22,23 +23,29 @@ READS = np.concatenate([[0.0], np.geomspace(1e-4, 1e7, 99)])
 """Reads a month and object among which a flip is looked for."""
 SIZES = np.geomspace(1.0, 50e12, 160)
 """Bytes among which the smallest size worth moving is looked for."""
-EACH = (
-    "each copy is priced as if it answered every read of its object: where there are several, a plan counts reads "
-    "once, at the copy that serves them for least, so that it may demote another that looks dear here"
+READ_ONCE = (
+    "of an object's copies one is priced with its reads, the one that a plan has them read from today; the others cost "
+    "their storage alone, and a plan may have another one read when a class changes"
 )
+Copy = tuple[Item, bool]
+"""An object that lies at a site, and whether it is read there."""
 FINER = 4
 """How many grids are laid, each between two points of the one before."""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Some objects at one site: bytes, reads a day, the share of an object that one read takes, days in the class."""
+    """Some objects at one site: bytes, reads a day, the share of an object that one read takes, days in the class.
+
+    answered: the share of the reads that the copy at the site answers, 1 or 0 for one object.
+    """
 
     size: Floats
     rate: Floats
     share: Floats
     age: Floats
     idle: Floats
+    answered: Floats
 
     @property
     def reads_a_month(self) -> float:
@@ -49,15 +56,16 @@ class Objects:
         """The same objects read so often in the mean, a row each, in the shares in which they are; evenly if never."""
         mean, wanted = self.reads_a_month, reads_a_month[:, None]
         rate = self.rate * (wanted / mean) if mean > 0 else np.ones_like(self.rate) * wanted / MONTH_DAYS
-        return Objects(self.size, rate, self.share, self.age, self.idle)
+        return replace(self, rate=rate)
 
     def mean(self) -> Objects:
         """One object of the mean size that is read as the mean of them is."""
         read = float((self.rate * self.share * self.size).sum())
         whole = float(self.rate.sum() * self.size.mean())
         share = read / whole if whole > 0 else float(self.share.mean())
+        answered = float(np.average(self.answered, weights=self.rate if self.rate.any() else None))
         one = (float(self.size.mean()), self.reads_a_month / MONTH_DAYS, share, float(self.age.mean()))
-        return Objects(*(np.array([value]) for value in (*one, float(self.idle.mean()))))
+        return Objects(*(np.array([value]) for value in (*one, float(self.idle.mean()), answered)))
 
 
 @dataclass(frozen=True)
@@ -72,11 +80,11 @@ class Way:
     payback: float
 
     def month(self, entry: StorageClass, some: Objects) -> Floats:
-        """$ a month for each object in a class: storage, requests, retrieval."""
+        """$ a month for each object in a class: storage, and requests and retrieval of the reads that are answered."""
         hot, volume = self.site.book.classes[0], self.site.volume_gb.get(entry.name, 0.0)
         idle = some.idle if self.held and entry is self.source else np.zeros_like(some.idle)
         stored = pricing.object_month(entry, hot, some.size, some.rate, idle, self.days, volume)
-        reads = some.rate * MONTH_DAYS
+        reads = some.rate * some.answered * MONTH_DAYS
         requests, retrieval = pricing.read_usd(entry, reads, reads * some.share * some.size)
         return stored + requests + retrieval
 
@@ -106,7 +114,7 @@ class Way:
         like = some.mean()
 
         def gain(sizes: Floats) -> Floats:
-            some = Objects(sizes, like.rate, like.share, like.age, like.idle)
+            some = replace(like, size=sizes)
             end = pricing.early_deletion_usd(self.target, sizes, np.array([self.days]))
             return self.saves(some) * self.days / MONTH_DAYS - end - self.payback * self.one_off(some)
 
@@ -133,15 +141,16 @@ def card(problem: Problem) -> dict[str, Any]:
     Dollars are of all the objects together; reads and bytes of one of them, in the mean.
     """
     costs = price(problem)
+    read_at = [costs.pairs[today(costs, row, shape).primary].site for row, shape in enumerate(structures(costs))]
     days = costs.horizon_days
     payback = max(item.rules.payback for item in problem.items)
     copies, ways = [], []
     for number, site in enumerate(problem.sites):
         pairs = [pair for pair in costs.pairs if pair.site == number]
-        here = _held(problem, site)
-        for name, items in here.items():
-            copies.append(_copy(site, name, items, days))
-        every = [item for items in here.values() for item in items]
+        here = _held(problem, number, read_at)
+        for name, held in here.items():
+            copies.append(_copy(site, name, held, days))
+        every = [copy for held in here.values() for copy in held]
         for source in pairs if every else ():
             some = _objects(site, here.get(source.name, every))
             for target in pairs:
@@ -157,39 +166,46 @@ def card(problem: Problem) -> dict[str, Any]:
         "payback": payback,
         "copies": copies,
         "ways": ways,
-        "says": _says(ways) + ([EACH] if any(len(item.held) > 1 for item in problem.items) else []),
+        "says": _says(ways) + ([READ_ONCE] if any(len(item.held) > 1 for item in problem.items) else []),
         "prices": {site.name: {"book": site.book.name, "as_of": str(site.book.as_of)} for site in problem.sites},
     }
 
 
-def _held(problem: Problem, site: SiteOption) -> dict[str, list[Item]]:
-    """The objects at a site by the class in which they lie there."""
-    found: dict[str, list[Item]] = {}
-    for item in problem.items:
+def _held(problem: Problem, number: int, read_at: Sequence[int]) -> dict[str, list[Copy]]:
+    """The copies at a site by the class in which they lie there. read_at: where each object is read."""
+    site, found = problem.sites[number], dict[str, list[Copy]]()
+    for item, reading in zip(problem.items, read_at, strict=True):
         for copy in item.held:
             if copy.site == site.name:
-                found.setdefault(site.book.storage_class(copy.storage_class).name, []).append(item)
+                name = site.book.storage_class(copy.storage_class).name
+                found.setdefault(name, []).append((item, reading == number))
     return found
 
 
-def _objects(site: SiteOption, items: Sequence[Item]) -> Objects:
+def _objects(site: SiteOption, copies: Sequence[Copy]) -> Objects:
+    items = [item for item, _ in copies]
     size = np.array([item.size for item in items], float)
     rate = np.array([item.demand.reads for item in items])
     read = np.array([item.demand.bytes for item in items])
     whole = rate * size
     share = np.where(whole > 0, read / np.where(whole > 0, whole, 1.0), 1.0)
     age = [next(copy.days_in_class for copy in item.held if copy.site == site.name) for item in items]
-    return Objects(size, rate, share, np.array(age), np.array([item.demand.idle_days for item in items]))
+    idle, answered = (
+        np.array([item.demand.idle_days for item in items]),
+        np.array([float(is_read) for _, is_read in copies]),
+    )
+    return Objects(size, rate, share, np.array(age), idle, answered)
 
 
-def _copy(site: SiteOption, name: str, items: Sequence[Item], days: float) -> dict[str, Any]:
-    entry, some = site.book.storage_class(name), _objects(site, items)
+def _copy(site: SiteOption, name: str, copies: Sequence[Copy], days: float) -> dict[str, Any]:
+    entry, some = site.book.storage_class(name), _objects(site, copies)
     way = Way(site, entry, entry, True, days, 0.0)
     return {
         "site": site.name,
         "storage_class": name,
-        "objects": len(items),
-        "bytes": sum(item.size for item in items),
+        "objects": len(copies),
+        "objects_read": sum(is_read for _, is_read in copies),
+        "bytes": sum(item.size for item, _ in copies),
         "usd_a_month": float(way.month(entry, some).sum()),
         "minimum_days": entry.min_days,
         "days_left": float(np.maximum(0.0, entry.min_days - some.age).max()),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.domain import pricing
-from app.domain.break_even import EACH, card
+from app.domain.break_even import READ_ONCE, card
 from app.domain.placement_costs import price
 from app.domain.placement_problem import Held
 from app.domain.policies import Rules
@@ -32,12 +32,39 @@ def month(name, size, reads):
     return stored + reads * (float(entry.get_per_1k) / 1000 + size / GB * float(entry.retrieval_per_gb))
 
 
-def test_of_several_copies_each_is_priced_as_if_it_answered_every_read():
-    one = shown(item(reads=5.0, rules=DIRECT))
-    two = shown(item(reads=5.0, held=(Held("aws-eu", "STANDARD", 99.0), Held("gcp-eu", "COLDLINE", 99.0))))
-    assert [copy["site"] for copy in two["copies"]] == ["aws-eu", "gcp-eu"]
-    assert all(copy["usd_a_month"] >= one["copies"][0]["usd_a_month"] for copy in two["copies"])
-    assert (EACH in one["says"], two["says"][-1]) == (False, EACH)
+def test_of_several_copies_the_one_that_is_read_is_priced_with_the_reads():
+    held = (Held("aws-eu", "STANDARD", 99.0, True), Held("gcp-eu", "COLDLINE", 99.0))
+    one, two = shown(item(reads=5.0, rules=DIRECT)), shown(item(reads=5.0, held=held, rules=DIRECT))
+    read, unread = two["copies"]
+    assert (read["objects_read"], unread["objects_read"]) == (1, 0)
+    assert read["usd_a_month"] == pytest.approx(one["copies"][0]["usd_a_month"])
+    assert unread["usd_a_month"] == pytest.approx(0.004), "a GB in COLDLINE, and nothing for reads"
+    assert way(two, "STANDARD", "STANDARD_IA") == way(one, "STANDARD", "STANDARD_IA")
+    cheaper = way(two, "COLDLINE", "ARCHIVE", "gcp-eu")
+    assert cheaper["saves_a_month"] == pytest.approx(0.004 - 0.0012), "however often the other is read"
+    assert cheaper["flips_at_reads_a_month"] is None
+    assert (READ_ONCE in one["says"], two["says"][-1]) == (False, READ_ONCE)
+
+
+def test_the_copy_that_is_read_is_the_one_that_plans_have_read():
+    held = (Held("aws-eu", "GLACIER_IR", 99.0, True), Held("gcp-eu", "STANDARD", 99.0))
+    routed = shown(item(reads=5.0, held=held, region="europe-west1"))
+    direct = shown(item(reads=5.0, held=held, region="europe-west1", rules=DIRECT))
+    assert [copy["objects_read"] for copy in routed["copies"]] == [0, 1], "the cheaper to read"
+    assert [copy["objects_read"] for copy in direct["copies"]] == [1, 0], "the origin, at the readers' address"
+
+
+def test_a_prefix_is_priced_by_the_part_of_its_reads_that_a_site_answers():
+    held = (Held("aws-eu", "STANDARD", 99.0, True), Held("gcp-eu", "COLDLINE", 99.0))
+    here, there = (Held("aws-eu", "STANDARD", 99.0), Held("gcp-eu", "COLDLINE", 99.0, True)), held
+    document = shown(item(reads=6.0, held=here, rules=DIRECT), item(reads=2.0, held=there, rules=DIRECT, number=2))
+    assert {copy["site"]: copy["objects_read"] for copy in document["copies"]} == {"aws-eu": 1, "gcp-eu": 1}
+    saved = way(document, "STANDARD", "STANDARD_IA")["saves_a_month"]
+    by_hand = [month(name, GB, 0) + month(name, GB, 2) for name in ("STANDARD", "STANDARD_IA")]
+    assert saved == pytest.approx(by_hand[0] - by_hand[1])
+    flip = way(document, "STANDARD", "STANDARD_IA")["flips_at_reads_a_month"]
+    at = [month(name, GB, 0) + month(name, GB, flip / 2) for name in ("STANDARD", "STANDARD_IA")]
+    assert at[0] == pytest.approx(at[1]), "of the mean, 2 in 8 of the reads come here"
 
 
 def test_the_flip_is_where_both_classes_cost_the_same():
