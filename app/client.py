@@ -21,8 +21,11 @@ from app.domain.states import JOB_FINAL
 from app.errors import SettingsError, WaitTimeout
 from app.operations import Operations, part
 from app.settings import get_settings
+from app.tee import Tees
 from app.transport import WAIT_S, Json, Retry, Transport, given, job_error
 
+TEE_WAIT_S = 10.0
+"""How long a client that is closed waits for what it writes by tee."""
 BLOCK_LINES = 5000
 BLOCK_BYTES = 4 * 2**20
 
@@ -56,13 +59,15 @@ class Client(Operations):
         """Raises SettingsError when no URL is given and no stack runs here."""
         url, token = _address(url, token)
         self._api = Transport(url, token, retry or Retry())
+        self.tees = Tees(self._api)
 
     def __enter__(self) -> Self:
-        """The client itself; leaving closes its connections."""
+        """The client itself; leaving closes its connections, after a tee has had its time to be written."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Closes the connections."""
+        self.tees.wait(TEE_WAIT_S)
         self._api.close()
 
     # -- Sites and objects
@@ -326,14 +331,23 @@ class Client(Operations):
         return report
 
     @contextmanager
-    def read(self, key: str, *, region: str | None = None) -> Iterator[Iterator[bytes]]:
-        """The object's bytes from the replica that the API chose, as they arrive; the outcome is reported back."""
+    def read(self, key: str, *, region: str | None = None, tee: bool = True) -> Iterator[Iterator[bytes]]:
+        """The object's bytes from the replica that the API chose, as they arrive; the outcome is reported back.
+
+        tee: where a plan wants the object copied, and the API offers it, the bytes are written there after the read.
+        """
         started = time.monotonic()
-        chosen = self._api.send("GET", "/read", params=given({"key": key, "region": region}))
+        asked = {"key": key, "region": region, "tee": "true" if tee and self.tees.has_room else None}
+        chosen = self._api.send("GET", "/read", params=given(asked))
         decision = chosen.headers.get("Foretide-Decision")
         with self._api.fetch(chosen.headers["Location"]) as answer:
             latency_ms = (time.monotonic() - started) * 1000
-            yield answer.iter_raw()
+            kept = self.tees.begin(chosen.headers.get("Foretide-Tee"), answer)
+            try:
+                yield kept.pieces(answer.iter_raw()) if kept else answer.iter_raw()
+            finally:
+                if kept:
+                    kept.end()
             outcome = {"latency_ms": latency_ms, "status": answer.status_code, "bytes": answer.num_bytes_downloaded}
         if decision:
             self._api.change("POST", f"/routing/decisions/{decision}/outcome", outcome)

@@ -112,6 +112,12 @@ class Settings(BaseSettings):
     multipart_threshold: int = Field(16 * 2**20, description="Objects of this size and more are copied in parts.")
     part_size: int = Field(8 * 2**20, description="Least size of a part; raised so that 10,000 parts suffice.")
     in_place_limit: int = Field(5 * 10**9, description="Larger objects change their class in parts, as S3 demands it.")
+    tee_limit: int = Field(
+        0, ge=0, le=5 * 10**9, description="Readers with the SDK write copies of objects up to this size; 0: of none."
+    )
+    tee_lease_s: float = Field(
+        60.0, gt=0, description="How long the engine leaves a copy to a reader: once for the read, once for the write."
+    )
     encryption_enforced: bool = Field(False, description="First value of the security policy; then the policy rules.")
     backlog_alert: int = Field(20, description="More queued migrations than this raise the alert migration_backlog.")
     s3_connect_timeout_s: float = Field(3.0, description="Time given to connect to a site.")

@@ -145,6 +145,15 @@ class Transport:
         except httpx.TransportError as error:
             raise errors.SiteUnavailable(f"the site broke off: {type(error).__name__}") from error
 
+    def write(self, url: str, headers: Mapping[str, str], body: Iterator[bytes], size: int) -> None:
+        """PUT of `size` bytes to a site's own (presigned) URL with exactly these headers. Raises SiteUnavailable."""
+        try:
+            answer = self._sites.put(url, content=body, headers={**headers, "Content-Length": str(size)})
+        except httpx.TransportError as error:
+            raise errors.SiteUnavailable(f"the site broke off: {type(error).__name__}") from error
+        if answer.status_code >= 300:
+            raise errors.SiteUnavailable(f"the site answered {answer.status_code}")
+
 
 class NothingAnswers(Unavailable):
     """No server listens at the URL: the request was not sent."""

@@ -6,8 +6,8 @@ from sqlalchemy import update
 
 from app.db.session import session_scope
 from app.db.tables import Replica
+from app.domain.headers import INTENT
 from app.s3 import objects
-from app.s3.heads import INTENT
 from tests.world import World
 
 

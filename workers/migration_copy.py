@@ -72,6 +72,8 @@ class Copy:
     settings: Settings
     check: Callable[[], None]
     at: Callable[[str], None]
+    over: str | None = None
+    """The ETag of what a reader has left at the destination, which is not this copy."""
 
     @property
     def pin(self) -> Pin:
@@ -149,7 +151,7 @@ class Copy:
             key=work.key,
             storage_class=work.facts.to_class or "STANDARD",
             intent=work.intent,
-            replaces=older.etag if older else None,
+            replaces=self.over or (older.etag if older else None),
             conditional=can.conditional_put and can.conditional_complete,
             checksum=self.by_checksum,
             encrypting=self.encryption.headers if self.encryption else {},

@@ -36,8 +36,8 @@ GROUPS_IN_MEMORY = 2
 
 
 def is_small(work: Work, settings: Settings) -> bool:
-    """Whether the work is a copy that has not been begun in parts, nor proven, of an object that fits in memory."""
-    fresh = work.state in EARLY and not work.verified and work.upload_id is None
+    """Whether the work is a copy that has not been begun in parts or by a reader, nor proven, and fits in memory."""
+    fresh = work.state in EARLY and not work.verified and work.upload_id is None and not work.may_be_teed
     return work.facts.kind in COPIES and fresh and work.size < settings.multipart_threshold
 
 

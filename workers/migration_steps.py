@@ -14,7 +14,7 @@ import structlog
 from app.db import migration_ends as ends
 from app.db import migration_parts as parts
 from app.db import migration_steps as steps
-from app.db import migration_switch
+from app.db import migration_switch, tees
 from app.db.migration_work import Work
 from app.db.session import session_scope
 from app.domain.migrations import (
@@ -23,7 +23,8 @@ from app.domain.migrations import (
     admit,
     owner,
 )
-from app.domain.states import MoveKind
+from app.domain.pins import Pin
+from app.domain.states import MoveKind, TeeState
 from app.errors import ForetideError, ObjectMissing, Skipped, UnknownOutcome
 from app.s3 import multipart, objects
 from app.s3.client import connect
@@ -32,6 +33,7 @@ from app.settings import Settings
 from workers.migration_class import ClassChange
 from workers.migration_copy import Copy, capabilities, may_be_read, unchanged
 from workers.migration_restore import await_restored
+from workers.migration_tee import adopt
 
 log = structlog.get_logger()
 
@@ -100,15 +102,25 @@ class Mover:
         carried = objects.with_tags(connect(work.source), work.key, found)
         work = self._begin(work, found)
         copy = Copy(work, found, carried, self.settings, self.check, self.at)
-        copied = copy.write_parts()
-        self.at("copied")
-        unchanged(work)
-        proven, sha256 = copy.prove(copied)
+        teed = None
+        if work.may_be_teed:
+            copy, teed = adopt(copy)
+        proven = teed or self._copied(copy)
+        if teed:
+            unchanged(work)  # a reader's copy may be older than the look at the source
         self.at("proven")
         with session_scope() as session:
-            work = steps.only(steps.verified(session, [(work, sha256, proven)]))
+            work = steps.only(steps.verified(session, [(copy.work, proven[1], proven[0])]))
+            if teed:
+                work = tees.settled(session, work, TeeState.ADOPTED)
         self.at("verified")
         return work
+
+    def _copied(self, copy: Copy) -> tuple[Pin, str | None]:
+        copied = copy.write_parts()
+        self.at("copied")
+        unchanged(copy.work)
+        return copy.prove(copied)
 
     def _change_class(self, work: Work) -> Work:
         change = ClassChange(work, self.settings, self.check, self.at)

@@ -18,7 +18,7 @@ from app.db import jobs, migration_limits, migrations, objects, sites
 from app.db.session import session_scope
 from app.db.tables import Migration
 from app.domain.roles import Role
-from app.domain.states import MigrationState
+from app.domain.states import MigrationState, TeeState
 
 router = Router("migrations")
 
@@ -61,6 +61,7 @@ class MigrationOut(Out):
     attempts: int
     retries: int
     sha256: str | None
+    tee: TeeState | None = Field(None, description="What came of a reader's writing the copy.")
     restore_usd: float | None = Field(None, description="What restoring the source from an archive costs.")
     restored_at: datetime | None = Field(None, description="When its site was asked to restore it.")
     job_id: int

@@ -6,22 +6,24 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
+import structlog
 from flask import Response
 from pydantic import AwareDatetime, Field
 from sqlalchemy.orm import Session
 
-from app import presign
+from app import auth, presign
 from app.api.router import Router
 from app.api.schemas import In, Key, Out, Page
-from app.db import policies, routing, sites
+from app.db import policies, routing, sites, tees
 from app.db.session import session_scope
 from app.db.tables import Site
 from app.domain.roles import Role
 from app.domain.routing import UNKNOWN, Route, SiteHealth, choose
-from app.errors import NotFound
+from app.errors import ForetideError, NotFound
 from app.settings import get_settings
 
 router = Router("routing")
+log = structlog.get_logger()
 _turns = count()
 MAX_SAMPLES = 1000
 
@@ -32,6 +34,12 @@ class DecisionIn(In):
     key: Key
     region: str | None = Field(None, max_length=64, description="Where the reader is.")
     sla_ms: float | None = Field(None, gt=0, description="The latency wished for; else that of the key's policy.")
+
+
+class ReadIn(DecisionIn):
+    """What is to be read, by whom, and whether the reader keeps what it reads for a planned copy."""
+
+    tee: bool = Field(False, description="The reader would write the bytes where a plan wants them.")
 
 
 class DecisionOut(Out):
@@ -95,15 +103,35 @@ def decide(body: DecisionIn) -> DecisionOut:
     )
 
 
-@router.get("/read", Role.VIEWER, query=DecisionIn, status=307, media="", limited=False)
-def read(query: DecisionIn) -> Response:
-    """Sends the reader to the best replica by a presigned URL; Foretide-Decision names the decision."""
+@router.get("/read", Role.VIEWER, query=ReadIn, status=307, media="", limited=False)
+def read(query: ReadIn) -> Response:
+    """Sends the reader to the best replica by a presigned URL; Foretide-Decision names the decision.
+
+    Foretide-Tee, where it stands, offers a planned copy to whoever asks with `tee` and an operator's token.
+    """
     with session_scope() as session:
         route, site, decision_id = _decide(session, query.key, query.sla_ms)
         address = sites.address(site)
     url = presign.get_url(address, query.key, expires_s=get_settings().presign_ttl_s)
     headers = {"Location": url, "Foretide-Decision": decision_id, "Foretide-Site": route.site}
+    if query.tee and get_settings().tee_limit and auth.identity().role.includes(Role.OPERATOR):
+        headers |= _offer(query.key, site.id)
     return Response(status=307, headers=headers | {"Cache-Control": "no-store"})
+
+
+def _offer(key: str, site_id: int) -> dict[str, str]:
+    """The planned copy that the reader may write, if there is one; an offer that fails is none."""
+    settings = get_settings()
+    limits = tees.Limits(settings.tee_limit, settings.tee_lease_s, settings.max_attempts)
+    try:
+        with session_scope() as session:
+            found = tees.offer(session, key, site_id, limits, auth.identity().name)
+    except ForetideError as error:
+        log.warning("no tee offered", key=key, reason=error.reason)
+        return {}
+    if found is None:
+        return {}
+    return {"Foretide-Tee": f"{found.migration_id}.{found.fence}", "Foretide-Tee-Until": found.expires_at.isoformat()}
 
 
 @router.post("/routing/decisions/<decision_id>/outcome", Role.VIEWER, body=OutcomeIn, status=204, limited=False)

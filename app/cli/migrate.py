@@ -10,12 +10,19 @@ import click
 from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, safe, size, when_of
 from app.cli.policy import changed, parse
 from app.cli.session import agreed, connect, finish, proven, wait_options, yes_options
-from app.domain.states import MigrationState
+from app.domain.states import MigrationState, TeeState
 from app.errors import ExitCode
 
 
 def _done(item: Json) -> str:
     return f"{size(item.get('bytes_done'))} of {size(item.get('bytes_total'))}"
+
+
+def _copied(item: Json) -> str | None:
+    """Who copied it: the engine, unless a reader's copy was adopted or may come yet."""
+    told = {TeeState.ADOPTED: "by tee", TeeState.OFFERED: "offered to a reader", TeeState.WRITTEN: "by tee, not proven"}
+    refused = {TeeState.FAILED: "by a worker, the tee failed", TeeState.REFUSED: "by a worker, the tee was refused"}
+    return {**told, **refused}[TeeState(item["tee"])] if item.get("tee") else None
 
 
 COLUMNS: Columns = {
@@ -37,6 +44,7 @@ FIELDS: Columns = {
     "SWITCHED": when_of("switched_at"),
     "FINISHED": when_of("finished_at"),
     "SHA-256": "sha256",
+    "COPIED": _copied,
     "PROBLEM": "problem",
 }
 

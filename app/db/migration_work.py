@@ -18,7 +18,7 @@ from app.domain.pins import Pin
 from app.domain.policies import Policies
 from app.domain.restores import archives
 from app.domain.sites import SiteAddress
-from app.domain.states import MigrationState, MoveKind, ObjectState, ReplicaState
+from app.domain.states import MigrationState, MoveKind, ObjectState, ReplicaState, TeeState
 from app.errors import LeaseLost
 
 
@@ -51,6 +51,8 @@ class Work:
     switched_at: datetime | None
     verified: bool
     cancel_requested: bool
+    tee: TeeState | None
+    tee_fence: int | None
     limits: Mapping[str, object]
     """The budget policy in force."""
     now: datetime
@@ -59,6 +61,11 @@ class Work:
     def intent(self) -> str:
         """The mark on what this claim writes: a later claim of the same migration has a higher fence."""
         return f"{self.intent_id}.{self.claim.fence}"
+
+    @property
+    def may_be_teed(self) -> bool:
+        """Whether a reader may have written the copy, and nobody has looked yet."""
+        return self.tee in (TeeState.OFFERED, TeeState.WRITTEN)
 
 
 def load(session: Session, claims: Iterable[Claim]) -> list[Work]:
@@ -128,6 +135,8 @@ def _work(row: Migration, found: Object, now: datetime, held: list[Replica], kno
         switched_at=row.switched_at,
         verified=row.verified_at is not None,
         cancel_requested=row.cancel_requested,
+        tee=row.tee,
+        tee_fence=row.tee_fence,
         limits=rules.document("budget"),
         now=now,
     )

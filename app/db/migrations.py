@@ -30,6 +30,8 @@ from app.errors import Conflict, NotFound
 
 ACTIVE = and_(Migration.state.in_(EARLY | SWITCHED), Migration.after_id.is_(None))
 """Has its object to itself; the same as the condition of the unique index."""
+READER = "reader "
+"""What `claimed_by` begins with where a reader has the lease, to write the copy from what it reads."""
 RETRIABLE = (MigrationState.FAILED, MigrationState.DEAD, MigrationState.CANCELLED)
 
 
@@ -148,7 +150,8 @@ def release(session: Session, claims: Iterable[Claim]) -> None:
 
 def any_leased(session: Session) -> bool:
     """Whether some worker renews the lease of a migration: the queue is being worked on."""
-    return session.scalar(select(Migration.id).where(ACTIVE, Migration.lease_until > func.now()).limit(1)) is not None
+    held = (ACTIVE, Migration.lease_until > func.now(), Migration.claimed_by.not_like(f"{READER}%"))
+    return session.scalar(select(Migration.id).where(*held).limit(1)) is not None
 
 
 def to_ring(session: Session, room: int, first_s: float, cap_s: float) -> list[Bell]:

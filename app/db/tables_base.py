@@ -19,6 +19,7 @@ from app.domain.states import (
     PlanState,
     ReplicaState,
     SiteState,
+    TeeState,
 )
 
 NAMING = {
@@ -64,6 +65,7 @@ class Base(DeclarativeBase):
                 PlanState,
                 ReplicaState,
                 SiteState,
+                TeeState,
             )
         },
     }

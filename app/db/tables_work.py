@@ -13,6 +13,7 @@ from app.domain.states import (
     JobState,
     MigrationState,
     PlanState,
+    TeeState,
 )
 
 MIGRATION_KEPT = (
@@ -175,6 +176,9 @@ class Migration(Leased, Base):
     """What is verified later comes too late for the peak that it was made for."""
     useful_until: Mapped[datetime | None]
     """What was not begun by then is not begun any more."""
+    tee: Mapped[TeeState | None]
+    tee_fence: Mapped[int | None]
+    """The claim under which a reader may write the copy."""
     __table_args__ = (
         Index(
             "uq_migration_active",

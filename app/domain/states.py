@@ -75,6 +75,21 @@ class MigrationState(StrEnum):
     """The switch was reversed; the source serves again."""
 
 
+class TeeState(StrEnum):
+    """What came of a reader's writing the bytes that it had read where a move wants them."""
+
+    OFFERED = "offered"
+    """A reader has the move's lease; nobody knows yet what it has written."""
+    WRITTEN = "written"
+    """It says that all is there; the engine has not looked yet."""
+    FAILED = "failed"
+    """It gave up, and the engine copies."""
+    REFUSED = "refused"
+    """What the engine found there was not shown to be the source's bytes: it copies."""
+    ADOPTED = "adopted"
+    """The engine has proven the copy equal to the pinned source, and read the source no second time."""
+
+
 class ReplicaState(StrEnum):
     """One copy of an object at one site."""
 

@@ -9,25 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
+from app.domain.headers import CARRIED, INTENT, METADATA, METADATA_LIMIT
 from app.domain.pins import Pin
 from app.errors import SiteFaulty
 from app.s3.outcomes import http_date
 
-INTENT = "foretide-intent"
-"""User metadata that names the migration and claim which wrote an object, so that its own work is recognised."""
-METADATA_LIMIT = 2048
-METADATA = "x-amz-meta-"
 _ENCRYPTION = "x-amz-server-side-encryption"
 _KMS_KEY = "x-amz-server-side-encryption-aws-kms-key-id"
-_CARRIED = {
-    "content_type": "content-type",
-    "content_encoding": "content-encoding",
-    "cache_control": "cache-control",
-    "content_disposition": "content-disposition",
-    "content_language": "content-language",
-    "expires": "expires",
-    "website_redirect": "x-amz-website-redirect-location",
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +40,7 @@ class Carried:
         They are marked with the intent when it fits in the 2 KB.
         """
         metadata = self.metadata | ({INTENT: intent} if self.has_room(intent) else {})
-        named = {_CARRIED[name]: value for name, value in self.headers.items()}
+        named = {CARRIED[name]: value for name, value in self.headers.items()}
         return named | {METADATA + name: value for name, value in metadata.items()}
 
     def tagging(self) -> dict[str, str]:
@@ -119,7 +107,7 @@ def head_of(site: str, headers: Mapping[str, str], booked_class: Callable[[str |
     tag_count = headers.get("x-amz-tagging-count", "")
     return Head(
         pin=pin,
-        carried=Carried({name: headers[sent] for name, sent in _CARRIED.items() if headers.get(sent)}, metadata),
+        carried=Carried({name: headers[sent] for name, sent in CARRIED.items() if headers.get(sent)}, metadata),
         intent=intent,
         tag_count=int(tag_count) if tag_count.isascii() and tag_count.isdigit() else 0,
         sha256=_sum(headers, "sha256"),

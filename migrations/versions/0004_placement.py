@@ -25,6 +25,8 @@ def upgrade() -> None:
             op.add_column(table, sa.Column(name, sa.DateTime(timezone=True)))
     some = sa.text("ready_by is not null")
     op.create_index("ix_migration_ready_by", "migration", ["ready_by"], postgresql_where=some)
+    op.add_column("migration", sa.Column("tee", sa.String(length=16)))
+    op.add_column("migration", sa.Column("tee_fence", sa.BigInteger))
     op.create_table(
         "object_opinion",
         sa.Column("object_id", sa.BigInteger, sa.ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
@@ -57,5 +59,7 @@ def downgrade() -> None:
             op.drop_column(table, name)
     op.drop_table("saving")
     op.drop_table("object_opinion")
+    op.drop_column("migration", "tee_fence")
+    op.drop_column("migration", "tee")
     op.drop_column("site", "max_request_rate")
     op.drop_column("site", "capacity_bytes")

@@ -5,10 +5,10 @@ import uuid
 
 from app.db import jobs as submissions
 from app.db.session import session_scope
+from app.domain.headers import INTENT
 from app.domain.states import MoveKind
 from app.domain.tasks import TaskName
 from app.s3.clocks import now_at
-from app.s3.heads import INTENT
 from tests import jobs
 from tests.damage import rewrite, rot
 from tests.faults.proxy import Proxy

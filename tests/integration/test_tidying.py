@@ -15,9 +15,9 @@ from app.db import session as database
 from app.db import sites as registered
 from app.db.session import session_scope
 from app.db.tables import Job, Migration, Replica
+from app.domain.headers import INTENT
 from app.domain.states import MigrationState, MoveKind
 from app.domain.tasks import TaskName
-from app.s3.heads import INTENT
 from tests import jobs
 from tests.faults.proxy import Proxy
 from tests.faults.rules import Fault, on

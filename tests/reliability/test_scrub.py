@@ -14,10 +14,10 @@ import pytest
 from app.db import changes, findings
 from app.db import sites as registered
 from app.db.session import session_scope
+from app.domain.headers import INTENT
 from app.domain.states import MoveKind
 from app.domain.tasks import TaskName
 from app.s3.clocks import now_at
-from app.s3.heads import INTENT
 from tests import jobs
 from tests.damage import rewrite, rot
 from tests.world import World

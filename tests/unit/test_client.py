@@ -247,7 +247,7 @@ def test_read_follows_to_the_site_without_the_token(server, client):
     with client.read("a/b c") as blocks:
         assert b"".join(blocks) == b"content"
     decided, fetched, outcome = server.asked
-    assert decided[1] == "/v1/read?key=a%2Fb+c"
+    assert decided[1] == "/v1/read?key=a%2Fb+c&tee=true"
     assert fetched[1] == "/bucket/key?X-Amz-Signature=1"
     assert fetched[2]["Authorization"] is None
     assert outcome[1] == "/v1/routing/decisions/d1/outcome"

@@ -1,4 +1,4 @@
-"""Presigned URLs equal botocore's, byte for byte, for every hostile key."""
+"""Presigned URLs equal botocore's, byte for byte, for every hostile key and each header of a write."""
 
 import unicodedata
 from datetime import UTC, datetime
@@ -80,3 +80,33 @@ def test_presigned_url_equals_botocores(key, endpoint):
     stamp = parse_qs(urlsplit(expected).query)["X-Amz-Date"][0]
     now = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert presign.get_url(address, key, expires_s=30, now=now) == expected
+
+
+HEADERS = {
+    "content-type": "text/x-demo; charset=utf-8",
+    "cache-control": "max-age=60",
+    "if-none-match": "*",
+    "x-amz-meta-note": "two  spaces, a+b=c",
+    "x-amz-storage-class": "STANDARD_IA",
+    "x-amz-checksum-sha256": "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=",
+}
+PARAMETERS = {
+    "ContentType": HEADERS["content-type"],
+    "CacheControl": HEADERS["cache-control"],
+    "IfNoneMatch": "*",
+    "Metadata": {"note": HEADERS["x-amz-meta-note"]},
+    "StorageClass": "STANDARD_IA",
+    "ChecksumSHA256": HEADERS["x-amz-checksum-sha256"],
+}
+
+
+@pytest.mark.parametrize("key", KEYS[:12])
+def test_a_presigned_write_signs_each_of_its_headers_as_botocore_does(key, endpoint):
+    address, client = endpoint
+    asked = {"Bucket": "my-bucket", "Key": key, **PARAMETERS}
+    found = parse_qs(urlsplit(client.generate_presigned_url("put_object", asked, ExpiresIn=30)).query)
+    now = datetime.strptime(found["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert found.keys() >= {"X-Amz-SignedHeaders"}
+    mine = parse_qs(urlsplit(presign.put_url(address, key, HEADERS, expires_s=30, now=now)).query)
+    assert set(mine["X-Amz-SignedHeaders"][0].split(";")) == {"host", *HEADERS}
+    assert mine["X-Amz-Signature"] == found["X-Amz-Signature"]

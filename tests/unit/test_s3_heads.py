@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.domain.headers import INTENT
 from app.errors import SiteFaulty
 from app.s3 import documents
 from app.s3.buffers import Buffers
 from app.s3.evidence import Evidence
-from app.s3.heads import INTENT, Carried, head_of
+from app.s3.heads import Carried, head_of
 from app.s3.wire import Garbled
 
 BODY = b"0123456789"

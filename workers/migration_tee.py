@@ -1,0 +1,67 @@
+"""A copy that a reader wrote from the bytes it had read: looked at, proven by the source's own word, or copied over.
+
+The reader is believed nothing: its copy is adopted only as one of an earlier claim would be (docs/guarantees.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import structlog
+
+from app.db import tees
+from app.db.migration_work import Work
+from app.db.session import session_scope
+from app.domain.pins import Pin
+from app.domain.states import TeeState
+from app.errors import ChecksumMismatch, Permanent
+from app.s3 import objects
+from app.s3.client import connect
+from app.s3.evidence import Evidence
+from app.s3.objects import CHUNK, Head
+from app.s3.transfer import Copied
+from workers.migration_copy import Copy
+
+log = structlog.get_logger()
+Proven = tuple[Pin, str | None]
+
+
+def adopt(copy: Copy) -> tuple[Copy, Proven | None]:
+    """The reader's copy, its pin and SHA-256, if it is all that the pinned source is; None where a worker must copy.
+
+    What stands there then, and is not, the copy that comes back writes over. Raises what the sites answer.
+    """
+    work = copy.work
+    there = objects.find(connect(work.destination), work.key)
+    if there is None or there.intent != f"{work.intent_id}.{work.tee_fence}":
+        return replace(copy, work=_note(work, TeeState.FAILED)), None
+    try:
+        return copy, _proven(copy, there)
+    except (ChecksumMismatch, Permanent) as refused:
+        log.warning("a reader's copy is refused", key=work.key, site=work.destination.name, detail=refused.detail)
+        return replace(copy, work=_note(work, TeeState.REFUSED), over=there.pin.etag), None
+
+
+def _note(work: Work, outcome: TeeState) -> Work:
+    with session_scope() as session:
+        return tees.settled(session, work, outcome)
+
+
+def _proven(copy: Copy, there: Head) -> Proven:
+    sha256 = copy.found.sha256 or _read_back(copy, there)
+    return copy.prove(Copied(sha256, (sha256,), max(1, copy.pin.size)))
+
+
+def _read_back(copy: Copy, there: Head) -> str:
+    """The SHA-256 of the bytes at the destination. Raises ChecksumMismatch unless the source's word is of the same."""
+    destination = connect(copy.work.destination)
+    source_says, whole = Evidence(copy.found), hashlib.sha256()
+    buffer = memoryview(bytearray(CHUNK))
+    with objects.reading(destination, copy.work.key, there.pin) as stream:
+        while count := stream.readinto(buffer):
+            source_says.add(buffer[:count])
+            whole.update(buffer[:count])
+    if source_says.agrees(whole.hexdigest()) is not True:
+        raise ChecksumMismatch(f"{destination.name}: nothing shows that a reader wrote what the source holds")
+    return whole.hexdigest()
