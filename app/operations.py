@@ -53,6 +53,45 @@ class Operations:
         """What changes of class have cost beside having stayed: over all, by cohort, and where demotions stopped."""
         return self._api.get("/savings")
 
+    # -- Models
+
+    def model(self, name: str) -> tuple[Json, str]:
+        """Who serves, who is shadow and who waits, and the ETag that changes of its life take."""
+        return self._api.document(f"/models/{part(name)}")
+
+    def model_versions(self, name: str) -> Iterator[Json]:
+        """Every version of a model, the newest first."""
+        return self._api.pages(f"/models/{part(name)}/versions")
+
+    def evaluations(self, name: str) -> Iterator[Json]:
+        """What each version was measured at, beside its baselines and its champion, the newest first."""
+        return self._api.pages(f"/models/{part(name)}/evaluations")
+
+    def importances(self, name: str, version: int | None = None) -> Json:
+        """Which features a version goes by; the one that serves unless told otherwise."""
+        return self._api.get(f"/models/{part(name)}/importances", version=version)
+
+    def drift(self, name: str) -> Json:
+        """How far what the serving version sees is from what it was measured on."""
+        return self._api.get(f"/models/{part(name)}/drift")
+
+    def change_version(self, name: str, version: int, verb: str, reason: str, etag: str) -> Json:
+        """verb: promote, shadow or retire; the version afterwards. etag: of the model as it was read."""
+        path = f"/models/{part(name)}/versions/{version}:{verb}"
+        return self._api.change("POST", path, {"reason": reason}, etag=etag)
+
+    def roll_back_model(self, name: str, reason: str, etag: str) -> Json:
+        """Lets the version serve again that served before; that version."""
+        return self._api.change("POST", f"/models/{part(name)}:rollback", {"reason": reason}, etag=etag)
+
+    def predict_batch(self, name: str = "tier", *, prefix: str | None = None, rows: list[Json] | None = None) -> Json:
+        """Starts to score all objects, those of a prefix, or rows; the job, whose result tells how many pages."""
+        return self._api.start(f"/models/{part(name)}:predict-batch", given({"prefix": prefix, "rows": rows}))
+
+    def batch_page(self, name: str, job_id: int, number: int) -> bytes:
+        """A page of a batch's results as NDJSON."""
+        return self._api.send("GET", f"/models/{part(name)}/batches/{job_id}/pages/{number}").content
+
     # -- Prices
 
     def price_books(self) -> list[Json]:

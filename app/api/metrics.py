@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Lock
 
 from flask import Flask, Response, g, request
@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from app.db import watch
+from app.db.drift import Gauge
 from app.db.session import session_scope
 from app.db.watch import SIMULATED, Totals
 from app.errors import DatabaseUnavailable
@@ -49,6 +50,8 @@ class Database(Collector):
         yield _gauge("migration_queue_gauge", "Migrations that have not ended.", "status", totals.in_flight())
         yield _gauge("foretide_jobs", "Jobs by state.", "state", totals.jobs)
 
+        yield from _models(totals.models)
+
     def _fresh(self) -> Totals | None:
         with self._lock:
             if time.monotonic() - self._read_at >= CACHE_S:
@@ -59,6 +62,25 @@ class Database(Collector):
                     self._totals = None
                 self._read_at = time.monotonic()
             return self._totals
+
+
+MODEL_GAUGES: dict[str, tuple[str, Callable[[Gauge], float | None]]] = {
+    "foretide_model_version": ("Version of the model that serves.", lambda model: model.version),
+    "foretide_model_age_seconds": ("Time since the newest access that it learned from.", lambda model: model.age_s),
+    "foretide_model_drift_psi": ("Greatest PSI of its features.", lambda model: model.psi_max),
+    "foretide_model_features_over": ("Its features past their limit of drift.", lambda model: model.features_over),
+    "foretide_model_calibration_gap": ("Share that was read less what it expected.", lambda m: m.calibration_gap),
+}
+
+
+def _models(models: list[Gauge]) -> Iterator[Metric]:
+    """One value a model that is watched; none where it is not known yet."""
+    for name, (text, of) in MODEL_GAUGES.items():
+        family = GaugeMetricFamily(name, text, labels=["model"])
+        for model in models:
+            if (value := of(model)) is not None:
+                family.add_metric([model.name], value)
+        yield family
 
 
 def _gauge(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

@@ -1,51 +1,29 @@
-"""`foretide models`: the versions of each model beside their baselines; trains a new one."""
+"""`foretide models`: the versions of each model beside their baselines, their lives, drift and importances."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
 import click
 
-from app.cli.output import Cell, Columns, Json, json_option, money, print_item, print_rows, when_of
-from app.cli.session import connect, finish, wait_options
+from app.cli.arguments import NewFile
+from app.cli.model_columns import COLUMNS, DRIFT, EVALUATIONS, FIELDS, IMPORTANCES, VERSIONS
+from app.cli.output import Json, json_option, print_item, print_json, print_rows, safe
+from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
+from app.errors import ExitCode, Invalid
 
 
-def _metric(name: str) -> Cell:
-    def shown(item: Json) -> str | None:
-        value = (item.get("metrics") or {}).get(name)
-        return f"{value:.3f}" if isinstance(value, float) else value
-
-    return shown
-
-
-def _baselines(item: Json) -> str:
-    """Each with its AUC; what has none is of placement, and told in dollars by site."""
-    told = []
-    for name, metrics in (item.get("baselines") or {}).items():
-        if isinstance(metrics, dict) and "auc" not in metrics:
-            learned = (item.get("metrics") or {}).get(name, {}).get("learned")
-            beside = [f"{other} {money(usd)}" for other, usd in metrics.items()]
-            told.append(f"{name}: learned {money(learned)}, {', '.join(beside)}")
-            continue
-        auc = metrics.get("auc") if isinstance(metrics, dict) else metrics
-        told.append(f"{name} {auc:.3f}" if isinstance(auc, float) else f"{name} {auc}")
-    return ", ".join(told)
-
-
-COLUMNS: Columns = {
-    "NAME": "name",
-    "VERSION": "version",
-    "STATE": "state",
-    "ALGORITHM": "algorithm",
-    "AUC": _metric("auc"),
-    "PR AUC": _metric("pr_auc"),
-    "BASELINES": _baselines,
-    "TRAINED": when_of("created_at"),
-}
-FIELDS: Columns = {**COLUMNS, "REASON": "reason", "FEATURES": "features", "METRICS": "metrics", "PARAMETERS": "params"}
+def reason_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --reason, which the version and the audit keep."""
+    return click.option("--reason", required=True, help="Why; it stands in the version and in the audit.")(command)
 
 
 @click.group()
 def models() -> None:
-    """List, show and train models."""
+    """List, judge, train and promote models."""
 
 
 @models.command("list")
@@ -59,18 +37,175 @@ def list_models(as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@click.argument("version", type=int)
+@click.argument("version", type=int, required=False)
 @json_option
-def show(name: str, version: int, as_json: bool) -> None:
-    """Show one version of a model."""
+def show(name: str, version: int | None, as_json: bool) -> None:
+    """Show one version of a model, by default the one that serves: what it learned from, figures, files."""
     with connect() as client:
-        print_item(client.model_version(name, version), FIELDS, as_json=as_json)
+        number = version or _serving(client.model(name)[0])
+        print_item(client.model_version(name, number), FIELDS, as_json=as_json)
+
+
+@models.command()
+@click.argument("name", default="tier")
+@json_option
+def versions(name: str, as_json: bool) -> None:
+    """List the versions of a model, the newest first, with where each is in its life and why."""
+    with connect() as client:
+        print_rows(client.model_versions(name), VERSIONS, as_json=as_json, nothing="There are no versions.")
+
+
+@models.command()
+@click.argument("name", default="tier")
+@json_option
+def evaluations(name: str, as_json: bool) -> None:
+    """List what each version was measured at, beside its baselines and the champion of its time."""
+    with connect() as client:
+        print_rows(client.evaluations(name), EVALUATIONS, as_json=as_json, nothing="There are no versions.")
+
+
+@models.command()
+@click.argument("name", default="tier")
+@click.option("--version", type=click.IntRange(min=1), help="By default the one that serves.")
+@json_option
+def importances(name: str, version: int | None, as_json: bool) -> None:
+    """Show which features a version goes by: what is lost when one is shuffled, and what its estimator says."""
+    with connect() as client:
+        found = client.importances(name, version)
+    if as_json:
+        print_json(found)
+        return
+    own = found.get("built_in") or {}
+    rows = [{"feature": f, "built_in": own.get(f), **lost} for f, lost in (found.get("permutation") or {}).items()]
+    print_rows(rows, IMPORTANCES, as_json=False, nothing=f"Nothing was measured for version {found['version']}.")
+
+
+@models.command()
+@click.argument("name", default="tier")
+@json_option
+def drift(name: str, as_json: bool) -> None:
+    """Show how far what the serving version sees is from what it was measured on, and whether it comes true."""
+    with connect() as client:
+        found = client.drift(name)
+    if as_json:
+        print_json(found)
+        return
+    nothing = "Nothing was compared yet: the watch runs each hour."
+    print_rows(found["features"], DRIFT, as_json=False, nothing=nothing)
+    if watched := found["calibration"]:
+        low, high = watched["interval"]
+        click.echo(
+            f"{watched['predicted']:.3f} were expected to be read and {watched['happened']:.3f} were, of {watched['n']}"
+            f" (gap {low:+.3f} to {high:+.3f}, limit {watched['limit']:g}){', over' if watched['over'] else ''}"
+        )
 
 
 @models.command()
 @click.argument("name", default="tier")
 @wait_options
 def train(name: str, wait: bool, timeout: float | None, as_json: bool) -> None:
-    """Train a new version; it serves only when it beats its baselines on later data."""
+    """Train a new version; it serves only when it beats its baselines on later data, and its champion as shadow."""
     with connect() as client:
         finish(client, client.train(name), wait=wait, timeout=timeout, as_json=as_json)
+
+
+def _change(name: str, version: int, verb: str, effect: str, options: Json) -> None:
+    with connect() as client:
+        _, etag = client.model(name)
+        client.model_version(name, version)  # one that is not there is told before anything is asked
+        if agreed(f"{effect}: {name} {version}", yes=options["yes"], dry_run=options["dry_run"]):
+            _tell(client.change_version(name, version, verb, options["reason"], etag), as_json=options["as_json"])
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version", type=int)
+@reason_option
+@yes_options
+@json_option
+def promote(name: str, version: int, **options: Any) -> None:
+    """Let a version serve from the next predictions on, without waiting for its judgement."""
+    _change(name, version, "promote", "let this version serve and retire the one that does", options)
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version", type=int)
+@reason_option
+@yes_options
+@json_option
+def shadow(name: str, version: int, **options: Any) -> None:
+    """Let a version score beside the champion, to be judged on what then happens."""
+    _change(name, version, "shadow", "make this version the shadow and retire the one that is", options)
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version", type=int)
+@reason_option
+@yes_options
+@json_option
+def retire(name: str, version: int, **options: Any) -> None:
+    """Take a version out that does not serve."""
+    _change(name, version, "retire", "retire this version", options)
+
+
+@models.command()
+@click.argument("name", default="tier")
+@reason_option
+@yes_options
+@json_option
+def rollback(name: str, reason: str, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Let the version serve again that served before; a second one goes back further."""
+    with connect() as client:
+        found, etag = client.model(name)
+        champion = found.get("champion") or {}
+        effect = f"retire {name} {champion.get('version')} and let version {champion.get('replaced')} serve again"
+        if agreed(effect, yes=yes, dry_run=dry_run):
+            _tell(client.roll_back_model(name, reason, etag), as_json=as_json)
+
+
+@models.command("predict-batch")
+@click.argument("name", default="tier")
+@click.option("--prefix", help="Only objects whose keys begin so; all of them otherwise.")
+@click.option("--file", type=click.File("rb"), help="Score the rows of this file (- for stdin) instead, one a line.")
+@click.option("--output", type=NewFile(), help="Write the lines to this file instead of stdout.")
+@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait; exit code 10 after them.")
+def predict_batch(name: str, prefix: str | None, file: BinaryIO | None, output: Any, timeout: float | None) -> ExitCode:
+    """Score all objects, those of a prefix, or rows of a file, in a job; prints NDJSON, a line an object or row."""
+    rows = rows_of(file) if file else None
+    with connect() as client:
+        job = follow(client, client.predict_batch(name, prefix=prefix, rows=rows), wait=True, timeout=timeout)
+        result = job["result"]
+        if result.get("refused"):
+            click.echo(f"refused: {safe(result['refused'])}; version {result['version']} scored instead", err=True)
+        with output.open("wb") if output else sys.stdout.buffer as out:
+            for number in range(1, result["pages"] + 1):
+                out.write(client.batch_page(name, job["id"], number))
+    click.echo(f"{result['lines']} lines by {name} {result['version']}", err=True)
+    return ExitCode.OK
+
+
+def rows_of(file: BinaryIO) -> list[Json]:
+    """Rows of a file, one JSON object a line. Raises Invalid with the line's number."""
+    rows = []
+    for number, line in enumerate(file, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise Invalid(f"line {number} is not JSON: {error}") from error
+    return rows
+
+
+def _serving(model: Json) -> int:
+    found = model["champion"] or model["shadow"] or model["candidate"] or {}
+    if not found:
+        raise click.UsageError(f"every version of {model['name']} is retired; say which: foretide models versions")
+    return int(found["version"])
+
+
+def _tell(version: Json, *, as_json: bool) -> None:
+    if as_json:
+        print_json(version)
+    else:
+        click.echo(f"{safe(version['name'])} {version['version']} {version['state']}: {safe(version['reason'])}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import BinaryIO
 
 import click
 
-from app.cli.output import Columns, json_option, print_rows
+from app.cli.models import rows_of
+from app.cli.output import Columns, json_option, print_rows, safe
 from app.cli.session import connect
-from app.errors import Invalid
 
 COLUMNS: Columns = {"P_HOT": "p_hot", "LOW": "p_low", "HIGH": "p_high", "TIER": "tier"}
 
@@ -20,12 +19,9 @@ COLUMNS: Columns = {"P_HOT": "p_hot", "LOW": "p_low", "HIGH": "p_high", "TIER": 
 @json_option
 def predict(file: BinaryIO, model: str, as_json: bool) -> None:
     """Score the rows of FILE (- for stdin): one JSON object of features a line, up to 1,000."""
-    rows = []
-    for number, line in enumerate(file, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise Invalid(f"line {number} is not JSON: {error}") from error
+    rows = rows_of(file)
     with connect() as client:
         reply = client.predict(rows, model)
+        if refused := reply.get("refused"):
+            click.echo(f"refused: {safe(refused)}; version {reply['version']} scored instead", err=True)
         print_rows(reply["predictions"], COLUMNS, as_json=as_json, nothing="There are no rows.")

@@ -36,7 +36,7 @@ VERBS: dict[str, Verb] = {
     "jobs": Verb("app.cli.jobs:jobs", "Follow, stop and retry what was submitted."),
     "migrate": Verb("app.cli.migrate:migrate", "Watch moves under way, retry or cancel them."),
     "mode": Verb("app.cli.mode:mode", "Show or set how far the optimizer may go by itself."),
-    "models": Verb("app.cli.models:models", "List, show and train models."),
+    "models": Verb("app.cli.models:models", "List, judge, train and promote models."),
     "objects": Verb("app.cli.objects:objects", "List the catalogue, show an object, take an inventory."),
     "plan": Verb("app.cli.plan:plan", "Make a plan; list, show, approve and apply plans."),
     "policy": Verb("app.cli.policy:policy", "Show and set the rules that plans and moves obey."),

@@ -8,7 +8,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db import peaks
+from app.db import drift, peaks
+from app.db.drift import Gauge
 from app.db.tables import Counter, Job, Migration
 from app.domain.states import MIGRATION_FINAL, MigrationState
 from app.settings import PROJECT_ROOT
@@ -33,6 +34,8 @@ class Totals:
     counters: dict[str, int]
     prewarmed: dict[str, int]
     """Copies and classes for recurring peaks: ready, late."""
+    models: list[Gauge]
+    """Versions that serve and are watched."""
 
     def results(self) -> dict[str, int]:
         """Migrations that have come to a result, by result."""
@@ -49,7 +52,13 @@ def totals(session: Session) -> Totals:
     migrations = session.execute(select(Migration.state, func.count()).group_by(Migration.state)).all()
     counters = session.execute(select(Counter.name, Counter.value)).all()
     counts = [{str(name): int(count) for name, count in rows} for rows in (jobs, migrations, counters)]
-    return Totals(jobs=counts[0], migrations=counts[1], counters=counts[2], prewarmed=peaks.results(session))
+    return Totals(
+        jobs=counts[0],
+        migrations=counts[1],
+        counters=counts[2],
+        prewarmed=peaks.results(session),
+        models=drift.gauges(session),
+    )
 
 
 def count(session: Session, name: str, by: int) -> None:
