@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
@@ -147,6 +148,14 @@ class Settings(BaseSettings):
         "", description="Networks, as CIDR split by commas, in which site endpoints may lie beside public addresses."
     )
     chaos: bool = Field(False, description="Registers the chaos routes; refused in production.")
+
+    @field_validator("url")
+    @classmethod
+    def _reachable(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and not (parts.scheme in ("http", "https") and parts.hostname and parts.port != 0):
+            raise ValueError(f"{url} is no base URL of an API such as http://127.0.0.1:8000")
+        return url
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -216,3 +216,13 @@ def test_models_of_placement_are_told_in_dollars_by_site_and_others_by_their_auc
     sites = {"metrics": {"aws-eu": {"learned": 4.4}}, "baselines": {"aws-eu": {"stay": 7.0, "lifecycle_30_90": 5.4}}}
     assert show(sites).startswith("aws-eu: learned $4.4")
     assert "stay $7" in show(sites)
+
+
+@pytest.mark.parametrize("url", ["notaurl", "localhost:8000", "http://", "ftp://x", "http://x:99999", "http://[::1"])
+def test_an_address_that_is_none_is_told_by_its_setting(url):
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "jobs", "list"],
+        cwd=PROJECT_ROOT, capture_output=True, text=True, env=os.environ | {"FORETIDE_URL": url}, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith("error: FORETIDE_URL: ")
