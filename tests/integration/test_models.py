@@ -2,63 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.db import accesses, ingest, jobs, model_files, models, prediction_batches, predictions
-from app.db.ingest import Block
+from app.db import accesses, ingest, model_files, models, prediction_batches, predictions
 from app.db.session import session_scope
-from app.db.tables import Job, Json
+from app.db.tables import Json
 from app.errors import ArtifactRefused, NotFound
-from app.lab.synthetic import generate
-from app.lab.traces import OPS
-from app.queue import TaskName
 from ml.serving import Scores
+from tests.learning import NOW, fill, perform
 from workers.accesses import roll_up
 from workers.models import train
 from workers.predictions import predict
-
-NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-
-
-def fill(objects: int = 80) -> int:
-    """A generated month, ingested; returns the number of accesses."""
-    trace = generate(NOW, seed=3, objects=objects)
-    for start in range(0, len(trace), 20_000):
-        part = slice(start, start + 20_000)
-        n = len(trace.ts[part])
-        lines = Block(
-            ts=trace.ts[part].tolist(),
-            key=[trace.keys[number] for number in trace.object[part]],
-            op=[OPS[number] for number in trace.op[part]],
-            site_id=[None] * n,
-            bytes_read=trace.bytes_read[part].tolist(),
-            status=[None] * n,
-            event_id=[None] * n,
-            region=[None] * n,
-            client=[None] * n,
-            partial_upload=trace.partial_upload[part].tolist(),
-        )
-        with session_scope() as session:
-            ingest.copy_block(session, lines)
-    return len(trace)
-
-
-def perform(task: Callable[[int], None], **args: object) -> Job:
-    """Submits a job and runs its task as a worker does when it is rung; returns the job's row."""
-    with session_scope() as session:
-        kind = TaskName(task.name)  # type: ignore[attr-defined]
-        job_id = jobs.submit(session, kind, {"as_of": NOW.isoformat(), **args}).id
-    task(job_id)
-    with session_scope() as session:
-        done = session.get_one(Job, job_id)
-        session.expunge(done)
-    return done
 
 
 def one(query: str) -> Json:
