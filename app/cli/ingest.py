@@ -62,6 +62,8 @@ def _file_verb(name: str, told: str) -> None:
         trace = read_trace(file, None if name == "parquet" else name)
         for rejected in trace.rejected:
             click.echo(f"line {rejected.line}: {safe(rejected.detail)}", err=True)
+        if trace.uncounted:
+            click.echo(f"each row is sent as one access: {trace.uncounted} more that count tells of are not", err=True)
         lines = (line for block in trace.ndjson(file.stem) for line in block.splitlines())
         return _send(lines, strict=strict, as_json=as_json, what="access", unread=trace.rejected_total)
 

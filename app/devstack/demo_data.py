@@ -55,6 +55,8 @@ def load(path: Path | None, *, objects: int, seed: int) -> DemoData:
     assumed = []
     if trace.rejected_total:
         assumed.append(f"{trace.rejected_total} rows were left out; the first: {trace.rejected[0].detail}")
+    if trace.uncounted:
+        assumed.append(f"each row is one access: {trace.uncounted} more that its count tells of are left out")
     keys = list(storable(trace.keys))
     if renamed := sum(a != b for a, b in zip(keys, trace.keys, strict=True)):
         assumed.append(f"{renamed} objects have another key here, since S3 servers refuse or rewrite theirs")

@@ -78,6 +78,11 @@ class Trace:
         """The time just after the last access, microseconds: `now` on the trace's own clock."""
         return int(self.ts[-1]) + 1
 
+    @property
+    def uncounted(self) -> int:
+        """Requests that are lost where each row is taken as one."""
+        return 0 if self.count is None else int(self.count.sum()) - len(self)
+
     def sizes(self) -> Ints:
         """Size of each object: what its rows say, else the most bytes of one of its reads."""
         known = np.zeros(len(self.keys), np.int64)

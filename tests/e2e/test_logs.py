@@ -21,3 +21,12 @@ def test_a_log_is_ingested_once_and_its_bad_lines_are_named(foretide, tmp_path):
     other = foretide("ingest", "gcs-logs", str(file))
     assert (other.returncode, other.stdout) == (ExitCode.USAGE, b"")
     assert b"does not begin with a line of gcs-logs, but of nginx" in other.stderr
+
+
+def test_what_a_count_tells_beyond_one_access_a_row_is_said_to_be_left_out(foretide, tmp_path):
+    file = tmp_path / "daily.csv"
+    day = (datetime.now(UTC) - timedelta(days=1)).date()
+    file.write_text(f"date,object,bytes,count\n{day},daily/a,9,3\n{day},daily/b,9,\n")
+    sent = foretide("ingest", "parquet", str(file))
+    assert b"accepted 2" in sent.stdout
+    assert b"each row is sent as one access: 2 more that count tells of are not" in sent.stderr

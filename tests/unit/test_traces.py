@@ -105,6 +105,12 @@ def test_parquet_times_need_a_zone(tmp_path: Path):
     assert len(read_trace(aware)) == 1
 
 
+def test_what_a_count_tells_beyond_one_access_a_row_is_known(tmp_path: Path):
+    rows = ("2026-11-01,a,7,3", "2026-11-02,a,5,", "2026-11-02,b,4,2")
+    assert read_trace(csv(tmp_path, *rows, head="date,object,bytes,count\n")).uncounted == 3
+    assert read_trace(csv(tmp_path, "2026-11-01,a,7", head="date,object,bytes\n")).uncounted == 0
+
+
 def test_blocks_for_the_api_hold_every_row_once(tmp_path: Path):
     path = csv(tmp_path, *(f"2026-11-02T00:00:0{n}Z,k{n},GET,{n},,eu" for n in range(5)))
     blocks = list(read_trace(path).ndjson("demo", lines=2))
