@@ -112,6 +112,14 @@ def tasks() -> str:
     return "\n".join(rows)
 
 
+def model_transitions() -> str:
+    """A row for each state of a version, with the states that it may go to."""
+    rows = ["| from | to |", "| --- | --- |"]
+    for old, new in states.MODEL_TRANSITIONS.items():
+        rows.append(f"| {old} | {', '.join(state for state in states.ModelState if state in new)} |")
+    return "\n".join(rows)
+
+
 def benchmarks() -> str:
     """A row for each benchmark."""
     rows = ["| name | what it measures |", "| --- | --- |"]
@@ -122,7 +130,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings},
     "cli.md": {"exit codes": exit_codes, "verbs": verbs},
     "guarantees.md": {"states": state_sentences, "tasks": tasks},
-    "concepts.md": {"errors": errors},
+    "concepts.md": {"errors": errors, "model transitions": model_transitions},
     "benchmarks.md": {"benchmarks": benchmarks},
 }
 
