@@ -61,6 +61,8 @@ class Draft:
     solver: Json = field(default_factory=lambda: dict(SOLVER))
     votes: Turnout = field(default_factory=Turnout)
     traffic: Traffic = field(default_factory=Traffic)
+    moving: dict[str, int] = field(default_factory=dict)
+    """How many objects are left out since a migration has them in hand, by why."""
 
 
 @job_task(TaskName.PLAN)
@@ -74,6 +76,7 @@ def plan(job: JobContext) -> Json | None:
         draft = Draft(store.world(session, now), horizon)
         draft.traffic.stand(store.other_reads(session, draft.world, selection))
         total = store.count(session, selection)
+        draft.moving = store.moving(session, selection)
         check_found(selection, total)
         learning = voters.wait_for(session, job, draft.world)
     if learning:
@@ -198,7 +201,7 @@ def _coupled(draft: Draft, budget: Sequence[Row], some: Sequence[Decision]) -> t
     if not np.isfinite(solution.objective):
         draft.solver["budget"] = "the rows leave less than what the rules demand: only what of that fits is planned"
         draft.solver["conflict"] = explain_rows(costs, rows).detail
-        return fitting(some, draft.world.options), True
+        return fitting(some, draft.world.options, budget), True
     draft.solver["budget"] = "only what the day's budget and the sites' limits buy most with is planned"
     found = decide(costs, solution.chosen)
     used = row_use(costs, rows, [decision.chosen for decision in found])
@@ -244,7 +247,12 @@ def _row(job: JobContext, draft: Draft, selection: Selection) -> Plan:
 
 def _unplanned(draft: Draft) -> Json:
     listed = [{"key": key, "reason": reason} for key, reason in draft.unplanned[:SHOWN]]
-    return {"objects": len(draft.unplanned), "first": listed, "sites_without_prices": list(draft.world.unpriced)}
+    return {
+        "objects": len(draft.unplanned),
+        "first": listed,
+        "moving": draft.moving,
+        "sites_without_prices": list(draft.world.unpriced),
+    }
 
 
 def _result(saved: Plan) -> Json:

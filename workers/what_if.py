@@ -28,10 +28,12 @@ def what_if(job: JobContext) -> Json:
     with session_scope() as session:
         world = store.world(session, now)
         total = store.count(session, selection)
+        moving = store.moving(session, selection)
     check_found(selection, total)
     bench = Bench.open(now)
     scenario = read(job.args, [site.name for site in world.options], world.policies)
     pair = _Pair.of(world, scenario, horizon, selection.prefix or "", bench)
+    pair.today.moving = moving
     if bench and scenario.is_unheard_of:
         pair.supposing = voters.supposing(job, pair.then.world, scenario.reads_times)
     after: int | None = 0
@@ -87,6 +89,7 @@ class _Pair:
         """What the answer does not say by itself: how voters learned, and how many objects are in neither plan."""
         left = self.today.unplanned
         said = [f"{len(left)} objects are left out, such as {left[0][0]}: {left[0][1]}"] if left else []
+        said += [f"{number} objects are left out: {why}" for why, number in self.today.moving.items()]
         return [LEARNED, *said] if self.supposing else said
 
     def document(self) -> Json:

@@ -72,10 +72,14 @@ def get_placement(query: KeyQuery) -> Json:
 
 @router.get("/explanation", Role.VIEWER, query=Explain)
 def get_explanation(query: Explain) -> Json:
-    """Why an object lies where it lies: every candidate set with its cost and what rules it out."""
+    """Why an object lies where it lies: every candidate set with its cost and what rules it out.
+
+    `left_out` says why plans leave it out for now, null where they do not.
+    """
     with session_scope() as session:
         problem = problem_of(session, query.key, rf=query.rf, sla_ms=query.sla_ms, horizon_days=query.horizon_days)
-    return computed.explanation(problem)
+        left_out = placement.why_moving(session, problem.items[0].id)
+    return computed.explanation(problem) | {"left_out": left_out}
 
 
 @router.post("/what-if", Role.OPERATOR, body=WhatIf, answer=JobOut, status=202, starts_work=True)

@@ -111,6 +111,8 @@ def _sampled(found: Json) -> str:
 def _story(found: Json) -> list[str]:
     """What was decided, why, and how near the other choice was; a line a fact."""
     lines = [safe(found["key"]), f"  {found['verdict']}: {safe(found['reason'])}"]
+    if found["left_out"]:
+        lines.append(f"  left out   of plans for now: {safe(found['left_out'])}")
     lines.append(f"  today      {safe(found['today'])}")
     sla = "no SLA" if found["sla_ms"] is None else f"SLA {found['sla_ms']:g} ms"
     lines.append(f"  rules      rf {found['rf']}, {sla}, readers {safe(found['rules']['readers'])}")

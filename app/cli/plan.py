@@ -251,7 +251,7 @@ def _show(client: Client, plan_id: int, *, as_json: bool, detailed_exitcode: boo
         _print_moves(moves)
         for conflict in found.get("infeasible") or []:
             click.echo(f"  ! {safe(conflict.get('detail') or conflict)}")
-        if left := left_out(found):
+        for left in left_out(found):
             click.echo(f"  ! {safe(left)}")
         click.echo(f"\n{_totals(found)}")
         for name, cost in (found.get("baselines") or {}).items():
@@ -262,13 +262,14 @@ def _show(client: Client, plan_id: int, *, as_json: bool, detailed_exitcode: boo
     return ExitCode.CHANGES if detailed_exitcode and moves else ExitCode.OK
 
 
-def left_out(found: Json) -> str | None:
-    """How many objects a plan could not look at, with the first and why; None when it looked at all."""
+def left_out(found: Json) -> list[str]:
+    """How many objects a plan could not look at, with the first and why, and how many have a move in hand."""
     left = found["solver"].get("unplanned") or {"objects": 0}
-    if not left["objects"]:
-        return None
-    first = left["first"][0]
-    return f"{left['objects']} objects are left out, such as {first['key']}: {first['reason']}"
+    lines = [f"{number} objects are left out: {why}" for why, number in left.get("moving", {}).items()]
+    if left["objects"]:
+        first = left["first"][0]
+        lines.append(f"{left['objects']} objects are left out, such as {first['key']}: {first['reason']}")
+    return lines
 
 
 def _print_moves(moves: Iterable[Json]) -> None:

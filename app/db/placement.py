@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from math import inf
 
-from sqlalchemy import ColumnElement, Double, cast, exists, false, func, or_, select, text
+from sqlalchemy import ColumnElement, Double, case, cast, exists, false, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.db import opinions, policies, prices, savings, sites
@@ -17,6 +16,7 @@ from app.db.opinions import Voting
 from app.db.tables import AccessHour, Json, Migration, Object, Prediction, Replica, Site
 from app.db.tables_work import MIGRATION_ACTIVE
 from app.domain.demand import Demand, History, Prior, expect
+from app.domain.migrations import SWITCHED
 from app.domain.placement_problem import Held, Item, SiteOption
 from app.domain.policies import Policies
 from app.domain.price_documents import fingerprint
@@ -92,11 +92,10 @@ def world(session: Session, now: datetime) -> World:
     rows = sites.listing(session)
     books = prices.books(session, rows)
     volumes, rules = _volumes(session), policies.load(session)
-    days = inf if rules.old_versions_days is None else float(rules.old_versions_days)
     priced = [site for site in rows if site.name in books]
     stored = _stored(session) if any(site.capacity_bytes is not None for site in rows) else {}
     options = tuple(
-        replace(_option(site, books[site.name], volumes.get(site.id, {}), days), stored_bytes=stored.get(site.id, 0.0))
+        replace(_option(site, books[site.name], volumes.get(site.id, {}), rules), stored_bytes=stored.get(site.id, 0.0))
         for site in priced
     )
     return World(
@@ -110,7 +109,7 @@ def world(session: Session, now: datetime) -> World:
     )
 
 
-def _option(site: Site, book: PriceBook, volume_gb: Mapping[str, float], old_versions_days: float) -> SiteOption:
+def _option(site: Site, book: PriceBook, volume_gb: Mapping[str, float], rules: Policies) -> SiteOption:
     facts = sites.facts(site)
     kept = [name for name in site.classes if name in facts.capabilities.classes and name in book.by_name]
     first = next((name for name in site.classes if name in book.by_name), book.classes[0].name)
@@ -124,7 +123,8 @@ def _option(site: Site, book: PriceBook, volume_gb: Mapping[str, float], old_ver
         state=SiteState(site.state),
         encrypted=facts.encrypted,
         volume_gb=volume_gb,
-        old_versions_days=old_versions_days if facts.capabilities.versioning else 0.0,
+        versioned=facts.capabilities.versioning,
+        old_versions_days=rules.days_of_old_versions if facts.capabilities.versioning else 0.0,
         capacity_bytes=site.capacity_bytes,
         max_request_rate=site.max_request_rate,
     )
@@ -177,6 +177,27 @@ def _volumes(session: Session) -> dict[int, dict[str, float]]:
 def count(session: Session, selection: Selection) -> int:
     """How many objects a selection has."""
     return session.scalar(select(func.count()).select_from(Object).where(*_selected(selection))) or 0
+
+
+def moving(session: Session, selection: Selection) -> dict[str, int]:
+    """How many objects a plan of the selection leaves out since a migration has them in hand, by why."""
+    why = _why_moving()
+    chosen = select(Object.id).where(*_selected(replace(selection, moving=True)))
+    counted = select(why, func.count()).where(text(MIGRATION_ACTIVE), Migration.object_id.in_(chosen)).group_by(why)
+    return dict(session.execute(counted).all())
+
+
+def why_moving(session: Session, object_id: int) -> str | None:
+    """Why plans leave an object out for now; None: they do not."""
+    return session.scalar(select(_why_moving()).where(text(MIGRATION_ACTIVE), Migration.object_id == object_id))
+
+
+def _why_moving() -> ColumnElement[str]:
+    return case(
+        (Migration.state.in_(SWITCHED), "what its last move has replaced is still there for its grace"),
+        (Migration.not_before > func.now(), "a move for a peak waits for its time"),
+        else_="a move of it is under way",
+    )
 
 
 def sample(session: Session, prefix: str, most: int) -> tuple[tuple[str, ...], int]:

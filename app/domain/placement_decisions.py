@@ -25,7 +25,7 @@ from app.domain.placement import (
     with_reads,
 )
 from app.domain.placement_costs import Costs, price
-from app.domain.placement_gate import believed, check, expected, harm
+from app.domain.placement_gate import believed, check, comes_back, expected, harm
 from app.domain.placement_problem import READABLE, Item
 from app.domain.placement_sets import Structure
 from app.domain.placement_votes import ballots, voted
@@ -244,17 +244,17 @@ BREACHES = {
 
 def _reason(costs: Costs, decision: Decision, chosen: ReplicaSet, new: Split) -> str:
     """One sentence for a person: what is done, what it saves or mends, what it costs, and who voted what."""
-    return _told(costs, decision, chosen, new) + _left_behind(costs, decision) + _who_said(decision)
+    return _told(costs, decision, chosen, new) + _left_behind(costs, decision) + _who_said(costs, decision, chosen)
 
 
-def _who_said(decision: Decision) -> str:
+def _who_said(costs: Costs, decision: Decision, chosen: ReplicaSet) -> str:
     """The votes on the copy that is read, or why there were none."""
     ballot, opinion = decision.ballot, decision.item.opinion
     if decision.verdict is Verdict.MUST or opinion is None:
         return ""
     if ballot is None:
         return f"; {opinion.silence}" if opinion.silence else ""
-    if ballot.back:
+    if comes_back(costs, decision.today, chosen, ballot):
         return "; reads since it was moved have cost more than coming back does"
     said = zip(VOTERS, ballot.targets, ballot.gains, strict=True)
     votes = ", ".join(f"{name} {target}{f' ({usd(gain)})' if gain else ''}" for name, target, gain in said)

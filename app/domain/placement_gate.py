@@ -21,7 +21,13 @@ def expected(costs: Costs, now: ReplicaSet, best: ReplicaSet, ballot: Ballot) ->
     old, new = costs.pairs[now.primary], costs.pairs[best.primary]
     if old.site != new.site or old.name == new.name:
         return None
-    return math.inf if ballot.back else ballot.gain(new.name)
+    return math.inf if comes_back(costs, now, best, ballot) else ballot.gain(new.name)
+
+
+def comes_back(costs: Costs, now: ReplicaSet, best: ReplicaSet, ballot: Ballot) -> bool:
+    """Whether a change is the way back from a class that reads have made too dear: never to a colder one."""
+    old, new = costs.pairs[now.primary], costs.pairs[best.primary]
+    return ballot.back and new.entry.first_usd >= old.entry.first_usd
 
 
 def believed(now: Split, new: Split, gain: float | None) -> float:

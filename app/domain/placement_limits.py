@@ -75,19 +75,35 @@ def arriving(decision: Decision) -> Counter[str]:
     return found
 
 
-def fitting(decisions: Iterable[Decision], sites: Sequence[SiteOption]) -> list[Decision]:
-    """Of changes that do not fit together those that rules demand, as long as they fit; the others are held."""
+def fitting(decisions: Iterable[Decision], sites: Sequence[SiteOption], budget: Sequence[Row] = ()) -> list[Decision]:
+    """Of changes that do not fit together those that rules demand, as long as they fit; the others are held.
+
+    budget: what all changes of the day may use of dollars, bytes and moves.
+    """
     room = {site.name: _room(site) for site in sites if site.capacity_bytes is not None}
+    left = {row.use: row.limit for row in budget}
     result = []
     for decision in decisions:
-        wanted = arriving(decision)
+        wanted, used = arriving(decision), _used(decision)
         fits = all(size <= room.get(name, size) for name, size in wanted.items())
+        fits = fits and all(used[use] <= most for use, most in left.items())
         if decision.verdict is Verdict.MUST and fits:
-            room = {name: left - wanted[name] for name, left in room.items()}
+            room = {name: most - wanted[name] for name, most in room.items()}
+            left = {use: most - used[use] for use, most in left.items()}
             result.append(decision)
         else:
             result.append(replace(decision, verdict=Verdict.HELD, moves=()))
     return result
+
+
+def _used(decision: Decision) -> dict[Use, float]:
+    """What a change takes of the day's budgets."""
+    moves = decision.moves
+    return {
+        Use.USD: fsum(move.one_off for move in moves),
+        Use.BYTES: float(sum(move.bytes for move in moves)),
+        Use.MOVES: float(len(moves)),
+    }
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class SiteOption:
     state: SiteState = SiteState.READY
     encrypted: bool = True
     volume_gb: Mapping[str, float] = field(default_factory=dict)
+    versioned: bool = False
+    """Whether moves leave versions there."""
     old_versions_days: float = 0.0
     """How long the version that a move leaves there costs; inf: as long as anybody counts, 0: none is left."""
     capacity_bytes: int | None = None

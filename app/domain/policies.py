@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 from app.domain.states import Mode
@@ -89,6 +90,11 @@ class Policies:
         """After how many days versions go that moves have left in versioned buckets; None: they stay."""
         days: int | None = self.document("retention").get("old_versions_days")
         return days
+
+    @property
+    def days_of_old_versions(self) -> float:
+        """For how many days each of them costs money; inf: as long as anybody counts."""
+        return inf if self.old_versions_days is None else float(self.old_versions_days)
 
     def rules(self, key: str, tags: Mapping[str, str] | None = None, **overrides: Any) -> Rules:
         """The rules for a key and its object's tags; `overrides` (rf, sla_ms) come last, None meaning not given.

@@ -36,7 +36,7 @@ class Scenario:
     _confined: dict[int, Rules] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def sites(self, options: Sequence[SiteOption]) -> tuple[SiteOption, ...]:
-        """The sites that are left, at the scenario's prices."""
+        """The sites that are left, at the scenario's prices, with what is then left of old versions."""
         return tuple(self._site(option) for option in options if option.name not in self.lost)
 
     @property
@@ -59,6 +59,8 @@ class Scenario:
         return Problem(self.sites(problem.sites), left, problem.horizon_days), gone
 
     def _site(self, option: SiteOption) -> SiteOption:
+        if option.versioned:
+            option = replace(option, old_versions_days=self.policies.days_of_old_versions)
         book = self.books.get(option.name)
         if book is None:
             return option

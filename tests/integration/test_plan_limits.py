@@ -89,6 +89,22 @@ def test_capacities_that_leave_too_little_are_named_with_the_cheapest_relaxation
     assert "the cheapest relaxation is capacity_bytes of " in plan.solver["conflict"]
 
 
+@pytest.mark.parametrize("budget", [{"moves_per_day": 5}, {"bytes_per_day": 5 * GIB}, {"usd_per_day": 0.25}])
+def test_what_rules_demand_keeps_to_the_days_budget_where_it_does_not_suffice(fleet, budget):
+    """Each object takes a copy, and a change of class of the one that is read no more."""
+    with session_scope() as session:
+        policies.put(session, "budget", budget, actor="t")
+    plan, arriving = planned(rf=2)
+    assert "conflict" in plan.solver
+    copies = sum(arriving.values()) // GIB
+    with session_scope() as session:
+        bytes_ = sum(change.move.bytes for change in plans.changes(session, plan.id))
+    used = {"moves_per_day": plan.moves, "bytes_per_day": bytes_, "usd_per_day": float(plan.one_off)}
+    ((name, limit),) = budget.items()
+    assert 0 < copies < 6
+    assert used[name] <= limit < used[name] * (copies + 1) / copies, "as many as fit"
+
+
 def test_reads_go_where_there_is_room_for_them(clean_database):
     with session_scope() as session:
         ids = add_sites(session)

@@ -173,6 +173,30 @@ def test_objects_in_motion_are_left_out(fleet):
     assert run_plan().result["objects"] == 11
 
 
+def test_a_plan_counts_what_it_leaves_out_and_says_why(fleet):
+    states = {"cold/0": ("draining", None), "cold/1": ("draining", None), "hot/0": ("copying", None)}
+    states |= {"hot/1": ("queued", NOW + timedelta(days=36_500)), "hot/2": ("done", None)}
+    with session_scope() as session:
+        job = jobs.submit(session, TaskName.MIGRATE)
+        for key, (state, not_before) in states.items():
+            found = session.scalars(select(Object).where(Object.key == key)).one()
+            what = {"object_version": 1, "kind": "move", "bytes_total": 1, "state": state, "not_before": not_before}
+            session.add(Migration(job_id=job.id, object_id=found.id, **what))
+
+    def left_out(**args):
+        with session_scope() as session:
+            plan = plans.get(session, run_plan(**args).result["plan_id"])
+            return plan.objects, plan.solver["unplanned"]["moving"]
+
+    moving = {"a move of it is under way": 1, "a move for a peak waits for its time": 1}
+    assert left_out(prefix="hot/") == (4, moving)
+    assert left_out() == (8, {**moving, "what its last move has replaced is still there for its grace": 2})
+    with session_scope() as session:
+        why = {row.key: placement.why_moving(session, row.id) for row in session.scalars(select(Object))}
+    assert {key for key, reason in why.items() if reason} == {"cold/0", "cold/1", "hot/0", "hot/1"}
+    assert why["hot/0"] == "a move of it is under way"
+
+
 def test_approve_and_cancel_compare_the_version(fleet):
     number = run_plan().result["plan_id"]
     with session_scope() as session:

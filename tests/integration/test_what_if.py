@@ -7,7 +7,7 @@ from sqlalchemy import func, select, text
 
 from app.db import jobs, policies
 from app.db.session import session_scope
-from app.db.tables import Job
+from app.db.tables import Job, Migration, Object
 from app.domain import price_documents
 from app.domain.price_books import AWS
 from app.domain.roles import Role
@@ -200,3 +200,26 @@ def test_voters_are_asked_as_for_a_plan_and_learn_what_is_supposed(clean_databas
     dear = found(prices={"aws-eu": book})
     assert (dear["current"], dear["what_if"]["moves"]) == (same["current"], 0)
     assert rows() == before
+
+
+def test_a_preview_of_retention_counts_what_old_versions_cost(fleet: Api):
+    """Where moves leave versions that nobody deletes, each costs its bytes once more."""
+    with session_scope() as session:
+        session.execute(text("update site set capabilities = capabilities || jsonb '{\"versioning\": true}'"))
+    told = answered(fleet, "/v1/policies/retention:preview", {"old_versions_days": 0})
+    assert told["objects_under_other_rules"] == 0
+    assert told["current"]["moves"] == 0, "what is left behind costs more than another class saves"
+    assert (told["what_if"]["moves"], told["objects_moved_otherwise"]) == (6, 6)
+    assert told["delta"]["cost_after"] < 0
+    same = answered(fleet, "/v1/policies/retention:preview", {"old_versions_days": None})
+    assert same["current"] == same["what_if"] == told["current"]
+
+
+def test_what_a_migration_has_in_hand_is_said_to_be_left_out(fleet: Api):
+    with session_scope() as session:
+        found = session.scalars(select(Object).where(Object.key == "cold/0")).one()
+        job = jobs.submit(session, TaskName.MIGRATE)
+        session.add(Migration(job_id=job.id, object_id=found.id, object_version=1, kind="class", bytes_total=1))
+    assert "1 objects are left out: a move of it is under way" in asked(fleet, rf=2)["notes"]
+    assert fleet.get("/v1/explanation?key=cold/0").json["left_out"] == "a move of it is under way"
+    assert fleet.get("/v1/explanation?key=cold/1").json["left_out"] is None

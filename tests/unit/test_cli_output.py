@@ -125,9 +125,11 @@ def test_arguments_that_cannot_be_are_refused_before_any_work(arguments, said):
 def test_a_plan_says_which_objects_it_could_not_look_at():
     first = [{"key": "a", "reason": "the price book of eu has no storage class COLD"}]
     found = {"solver": {"unplanned": {"objects": 3, "first": first}}}
-    assert left_out(found) == "3 objects are left out, such as a: the price book of eu has no storage class COLD"
-    assert left_out({"solver": {"unplanned": {"objects": 0, "first": []}}}) is None
-    assert left_out({"solver": {}}) is None, "a plan of peaks looks at those that are due alone"
+    assert left_out(found) == ["3 objects are left out, such as a: the price book of eu has no storage class COLD"]
+    assert left_out({"solver": {"unplanned": {"objects": 0, "first": [], "moving": {}}}}) == []
+    moving = {"solver": {"unplanned": {"objects": 0, "first": [], "moving": {"a move of it is under way": 2}}}}
+    assert left_out(moving) == ["2 objects are left out: a move of it is under way"]
+    assert left_out({"solver": {}}) == [], "a plan of peaks looks at those that are due alone"
 
 
 def test_without_a_terminal_and_yes_it_fails_rather_than_hangs():

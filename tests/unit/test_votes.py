@@ -126,6 +126,19 @@ def test_what_reads_have_made_too_dear_comes_back_whatever_it_is_expected_to_sav
     assert "cost more than coming back" in decision.reason
 
 
+def test_the_way_back_is_never_to_a_colder_class():
+    """The vote may still go there, but only by what it expects to save."""
+    strict, held = replace(OPEN, payback=1.5), (Held("aws-eu", IA, 200.0, True),)
+    colder = {"standing": IA, "back": True, "held": held, "reads": 500.0}
+    decision = decided(asked(IR, IR, IR, gains=(-9, -9, -9), rules=strict, **colder))
+    assert (decision.verdict, decision.moves) == (Verdict.HELD, ())
+    assert "times its cost" in decision.gate[0]
+    assert "cost more than coming back" not in decision.reason
+    assert "values GLACIER_IR" in decision.reason
+    warmer = decided(asked(HOT, HOT, HOT, gains=(-9, -9, -9), rules=strict, **colder))
+    assert to(warmer) == [("class", "aws-eu", HOT)]
+
+
 def test_an_oscillating_object_moves_at_most_once_a_period():
     """The voters change their minds every day; a year has 53 weeks at most."""
     at, moved, moves = HOT, None, 0

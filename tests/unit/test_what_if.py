@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.unit.placement_cases import SITES, item, problem
 
 NAMES = [site.name for site in SITES]
 ROUTED = Policies({"sla": {"default": {"readers": "routed"}}})
+VERSIONED = replace(SITES[0], versioned=True, old_versions_days=inf)
 TWO = (Held("aws-eu", "STANDARD", 50.0, True), Held("gcp-eu", "STANDARD", 50.0))
 
 
@@ -156,3 +158,14 @@ def test_documents_are_compared_field_by_field_and_prefixes_by_their_name():
     ]
     assert differences(old, old) == []
     assert [found.change for found in differences({}, {"a": None})] == ["added"]
+
+
+@pytest.mark.parametrize(
+    ("retention", "days"),
+    [({}, inf), ({"old_versions_days": None}, inf), ({"old_versions_days": 0}, 0), ({"old_versions_days": 9}, 9)],
+)
+def test_another_retention_counts_old_versions_otherwise_where_a_bucket_keeps_them(retention, days):
+    scenario = read({"policies": {"retention": retention}}, NAMES, ROUTED)
+    changed = scenario.sites((VERSIONED, *SITES[1:]))
+    assert [site.old_versions_days for site in changed] == [days, 0, 0]
+    assert [site.old_versions_days for site in Scenario(policies=ROUTED).sites((VERSIONED,))] == [inf], "as it is"
