@@ -1,4 +1,4 @@
-"""What changes of class have really saved, by cohort, and where demotions have stopped."""
+"""What changes of class and moves between sites have really saved, by cohort, and where demotions have stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def get_savings() -> Json:
     with session_scope() as session:
         cohorts = savings.cohorts(session)
         stopped = savings.no_demotions(session, clock.now())
-    names = ("moves", "demotions", "fee", "actual", "stayed", "owed", "saved")
+    names = ("moves", "demotions", "unknown_days", "waiting", "fee", "actual", "stayed", "owed", "saved")
     return {
         "total": {name: sum(entry[name] for entry in cohorts) for name in names},
         "cohorts": [{**entry, "no_demotions": stopped.get(entry["cohort"])} for entry in cohorts],

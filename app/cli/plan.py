@@ -47,9 +47,10 @@ SAVINGS: Columns = {
     "FEES": money_of("fee"),
     "OWED": money_of("owed"),
     "SAVED": money_of("saved"),
+    "UNKNOWN DAYS": lambda row: row["unknown_days"] or "",
     "DEMOTES": lambda row: "no" if row["no_demotions"] else "yes",
 }
-NO_SAVINGS = "No change of class is in the ledger; those that have been made enter it once a night."
+NO_SAVINGS = "No change of class or site is in the ledger; those that have been made enter it once a night."
 SIGNS = {"copy": "+", "move": "~", "class": "~", "remove": "-"}
 
 
@@ -115,7 +116,7 @@ def prewarm(prefix: str | None, keys: tuple[str, ...], wait: bool, timeout: floa
 @plan.command()
 @json_option
 def savings(as_json: bool) -> None:
-    """Show what changes of class have really saved, and where demotions have stopped since they lost money."""
+    """Show what changes of class and site have really saved, and where demotions have stopped since they lost money."""
     with connect() as client:
         found = client.savings()
     if as_json:
@@ -123,7 +124,10 @@ def savings(as_json: bool) -> None:
         return
     print_rows(found["cohorts"], SAVINGS, as_json=False, nothing=NO_SAVINGS)
     total = found["total"]
-    click.echo(f"{total['moves']} changes of class saved {money(total['saved'])}, fees and what is owed included")
+    click.echo(f"{total['moves']} changes saved {money(total['saved'])}, fees and what is owed included")
+    for row in found["cohorts"]:
+        if row["waiting"]:
+            click.echo(f"  {safe(row['cohort'])}: {row['waiting']} wait to be counted: {safe(row['reason'])}")
     for why in found["no_demotions"].values():
         click.echo(f"  {safe(why)}")
 
@@ -253,6 +257,8 @@ def _show(client: Client, plan_id: int, *, as_json: bool, detailed_exitcode: boo
             click.echo(f"  ! {safe(conflict.get('detail') or conflict)}")
         for left in left_out(found):
             click.echo(f"  ! {safe(left)}")
+        if unlearned := found["solver"].get("vote", {}).get("unlearned"):
+            click.echo(f"  ! the voters have not learned: {safe(unlearned)}")
         click.echo(f"\n{_totals(found)}")
         for name, cost in (found.get("baselines") or {}).items():
             if isinstance(cost, int | float):

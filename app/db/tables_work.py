@@ -236,24 +236,34 @@ class OldVersion(Base):
 
 
 class Saving(Base):
-    """The account of a change of class: $ that the object has cost since, and that it would have cost had it stayed."""
+    """The account of a change of class or site: $ that the object has cost since, and would have cost had it stayed."""
 
     __tablename__ = "saving"
     migration_id: Mapped[int] = mapped_column(ForeignKey("migration.id", ondelete="CASCADE"), primary_key=True)
     object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), index=True)
     cohort: Mapped[str]
     site: Mapped[str]
+    from_site: Mapped[str]
     from_class: Mapped[str]
     to_class: Mapped[str]
     size: Mapped[int]
     demotion: Mapped[bool]
+    days_before: Mapped[float]
+    """For how long it had been in the class that it left."""
+    is_owed: Mapped[bool]
+    """Whether the account of the change before counts what leaving that class cost."""
     moved_on: Mapped[date]
     through: Mapped[date]
     """The last day that is counted."""
     ended_on: Mapped[date | None]
     """When it was found to lie there no more."""
+    reason: Mapped[str | None]
+    """Why its days are not counted yet."""
+    unknown_days: Mapped[int] = mapped_column(server_default="0")
+    """Days of which no access at all was ingested: they count for nothing."""
     idle_days: Mapped[float]
-    fee: Mapped[Decimal]
+    fee: Mapped[Decimal | None]
+    """None: its prices were never known."""
     actual: Mapped[Decimal]
     stayed: Mapped[Decimal]
     owed: Mapped[Decimal]

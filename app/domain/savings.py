@@ -7,7 +7,7 @@ while (economics.md, "No-harm guard").
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.domain.prices import PriceBook
 
@@ -23,11 +23,15 @@ EVERYWHERE = ""
 
 @dataclass(frozen=True)
 class Days:
-    """One object's accesses on consecutive days, and the days since its last read when they begin."""
+    """One object's accesses on days of which some are known, and the days since its last read when they begin.
+
+    egress: bytes read by readers of each region, over all of the days.
+    """
 
     reads: Sequence[float]
     bytes: Sequence[float]
     idle: float = 0.0
+    egress: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def idle_days(self) -> list[float]:

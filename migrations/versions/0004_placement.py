@@ -39,14 +39,22 @@ def upgrade() -> None:
         "saving",
         sa.Column("migration_id", sa.BigInteger, sa.ForeignKey("migration.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("object_id", sa.BigInteger, sa.ForeignKey("object.id", ondelete="CASCADE"), nullable=False),
-        *(sa.Column(name, sa.Text, nullable=False) for name in ("cohort", "site", "from_class", "to_class")),
+        *(
+            sa.Column(name, sa.Text, nullable=False)
+            for name in ("cohort", "site", "from_site", "from_class", "to_class")
+        ),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("demotion", sa.Boolean, nullable=False),
+        sa.Column("days_before", sa.Double, nullable=False),
+        sa.Column("is_owed", sa.Boolean, nullable=False),
         sa.Column("moved_on", sa.Date, nullable=False),
         sa.Column("through", sa.Date, nullable=False),
         sa.Column("ended_on", sa.Date),
+        sa.Column("reason", sa.Text),
+        sa.Column("unknown_days", sa.BigInteger, server_default="0", nullable=False),
         sa.Column("idle_days", sa.Double, nullable=False),
-        *(sa.Column(name, sa.Numeric(24, 12), nullable=False) for name in ("fee", "actual", "stayed", "owed")),
+        sa.Column("fee", sa.Numeric(24, 12)),
+        *(sa.Column(name, sa.Numeric(24, 12), nullable=False) for name in ("actual", "stayed", "owed")),
     )
     op.create_index("ix_saving_object_id", "saving", ["object_id"])
     op.create_index("ix_saving_cohort_moved_on", "saving", ["cohort", "moved_on"])
@@ -54,12 +62,12 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """To 0003."""
+    op.drop_column("migration", "tee_fence")
+    op.drop_column("migration", "tee")
     for table in ("move", "migration"):
         for name in TIMES:
             op.drop_column(table, name)
     op.drop_table("saving")
     op.drop_table("object_opinion")
-    op.drop_column("migration", "tee_fence")
-    op.drop_column("migration", "tee")
     op.drop_column("site", "max_request_rate")
     op.drop_column("site", "capacity_bytes")
