@@ -212,7 +212,7 @@ def test_a_preview_of_retention_counts_what_old_versions_cost(fleet: Api):
     assert (told["what_if"]["moves"], told["objects_moved_otherwise"]) == (6, 6)
     assert told["delta"]["cost_after"] < 0
     same = answered(fleet, "/v1/policies/retention:preview", {"old_versions_days": None})
-    assert same["current"] == same["what_if"] == told["current"]
+    assert same["current"] == same["what_if"]
 
 
 def test_what_a_migration_has_in_hand_is_said_to_be_left_out(fleet: Api):
