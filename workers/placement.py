@@ -63,13 +63,15 @@ class Draft:
     traffic: Traffic = field(default_factory=Traffic)
     moving: dict[str, int] = field(default_factory=dict)
     """How many objects are left out since a migration has them in hand, by why."""
+    unlearned: str = ""
+    """Why the voters did not learn although they should have."""
 
 
 @job_task(TaskName.PLAN)
 def plan(job: JobContext) -> Json | None:
     """Loads, decides and saves; the result names the plan. Raises Infeasible when no object has a placement.
 
-    Where it is time for the voters to learn, they do so first, in a job of their own.
+    Where it is time for the voters to learn, they do so first, in a job of their own, unless they failed to lately.
     """
     selection, horizon, now = read_scope(job.args)
     with session_scope() as session:
@@ -78,10 +80,11 @@ def plan(job: JobContext) -> Json | None:
         total = store.count(session, selection)
         draft.moving = store.moving(session, selection)
         check_found(selection, total)
-        learning = voters.wait_for(session, job, draft.world)
-    if learning:
-        voters.learn_first(job, learning)
+        lesson = voters.lesson(session, job, draft.world)
+    if lesson.waits:
+        voters.learn_first(job, lesson.waits)
         return None
+    draft.unlearned = lesson.unlearned
     _blocks(job, draft, selection, total, Bench.open(now))
     within_budget(draft)
     result: Json = {}
@@ -239,7 +242,7 @@ def _row(job: JobContext, draft: Draft, selection: Selection) -> Plan:
             "verdicts": dict(sums.verdicts),
             "unplanned": _unplanned(draft),
             "no_harm": {"no_demotions": dict(draft.world.no_demotions)},
-            "vote": draft.votes.document(draft.world.voting.model, draft.world.voting.speakers),
+            "vote": draft.votes.document(draft.world.voting.model, draft.world.voting.speakers, draft.unlearned),
         },
         infeasible=draft.infeasible or None,
     )

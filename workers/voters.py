@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +24,7 @@ from app.db.tables import Json
 from app.domain.placement_problem import SiteOption
 from app.domain.price_documents import fingerprint
 from app.domain.states import JOB_FINAL
-from app.domain.votes import Speaker
+from app.domain.votes import Speaker, patience
 from app.errors import NotEnoughData
 from app.lab.ladders import classes, ladder, managed_class
 from app.queue import TaskName
@@ -59,13 +59,26 @@ def due(session: Session, world: World) -> str:
     return "a month has passed" if world.now - champion.data_to >= timedelta(days=REFIT_DAYS) else ""
 
 
-def wait_for(session: Session, job: JobContext, world: World) -> str:
-    """What a plan waits for before it asks the voters; empty when it may go on, however their learning ended."""
-    learning = [child for child in jobs.children(session, job.id) if child.kind == TaskName.TRAIN]
-    if learning:
-        return "" if learning[-1].state in JOB_FINAL else f"the voters learn in job {learning[-1].id}"
+class Lesson(NamedTuple):
+    """What a plan waits for before it asks the voters, and why it goes on although they should learn; "" if not."""
+
+    waits: str = ""
+    unlearned: str = ""
+
+
+def lesson(session: Session, job: JobContext, world: World) -> Lesson:
+    """Whether the voters learn first: where it is due, once for a plan, and not soon after lessons that failed."""
+    mine = [child for child in jobs.children(session, job.id) if child.kind == TaskName.TRAIN]
+    if mine and mine[-1].state not in JOB_FINAL:
+        return Lesson(waits=f"the voters learn in job {mine[-1].id}")
     why = due(session, world)
-    return f"the voters learn first: {why}" if why else ""
+    failed = opinions.failed_lessons(session) if why else []
+    again = failed[0].finished_at + patience(len(failed)) if failed and failed[0].finished_at else None
+    if again and (mine or again > datetime.now(UTC)):
+        error, times = failed[0].error or {}, f", and {len(failed) - 1} before it" if len(failed) > 1 else ""
+        told = f"{why}, but job {failed[0].id} failed{times}: {error.get('detail') or failed[0].reason}"
+        return Lesson(unlearned=f"{told}; plans let the voters learn again from {again:%Y-%m-%d %H:%M} UTC")
+    return Lesson(waits=f"the voters learn first: {why}" if why and not mine else "")
 
 
 def learn_first(job: JobContext, why: str) -> None:

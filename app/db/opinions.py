@@ -6,19 +6,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.db import models
 from app.db.accesses import known_days
-from app.db.tables import Json, ObjectOpinion
+from app.db.tables import Job, Json, ObjectOpinion
+from app.domain.states import JobState
+from app.domain.tasks import TaskName
 from app.domain.votes import UNKNOWN_CLASS, Ballot, Opinion, Speaker, silent
 
 NAME = "placement"
 """The model that voters learn."""
 LEAST_DAYS = 90
 """Days of accesses that voters learn from at least: the longest minimum duration."""
+LESSONS = 10
+"""Lessons that are looked back at."""
 _UPSERT = text(
     """insert into object_opinion as o (object_id, model_version_id, as_of, ballots, back_at)
     select s.id, :model, :now, cast(s.ballots as jsonb), case when s.back then cast(:now as timestamptz) end
@@ -61,6 +66,14 @@ def voting(session: Session, now: datetime) -> Voting:
         for site, entry in champion.params["sites"].items()
     }
     return Voting(speakers, champion.id, champion.version)
+
+
+def failed_lessons(session: Session) -> list[Job]:
+    """The voters' lessons that failed after the last one that did not, the newest first."""
+    lessons = select(Job).where(Job.kind == TaskName.TRAIN, Job.args["model"].as_string() == NAME)
+    ended = lessons.where(Job.state.in_((JobState.SUCCEEDED, JobState.FAILED, JobState.DEAD)))
+    newest = session.scalars(ended.order_by(Job.id.desc()).limit(LESSONS))
+    return list(takewhile(lambda job: job.state != JobState.SUCCEEDED, newest))
 
 
 def load(session: Session, who: Voting, ids: Sequence[int]) -> dict[int, Opinion]:

@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 VOTERS = ("rate", "timeouts", "values")
 UNKNOWN_CLASS = "no vote: it is new, or it lies in a class that the voters do not know"
+
+
+LESSON_FIRST = timedelta(hours=1)
+LESSON_LONGEST = timedelta(days=1)
+
+
+def patience(failures: int) -> timedelta:
+    """How long plans do without the voters learning after so many lessons in a row that failed, 1 at least."""
+    return min(LESSON_LONGEST, LESSON_FIRST * 2.0 ** min(failures - 1, 10))
 
 
 @dataclass(frozen=True)
@@ -109,10 +118,11 @@ class Turnout:
             else:
                 self.silent[(opinion.silence if opinion else "") or UNKNOWN_CLASS] += 1
 
-    def document(self, model: str, speakers: Mapping[str, Speaker]) -> dict[str, Any]:
-        """As the plan shows it."""
+    def document(self, model: str, speakers: Mapping[str, Speaker], unlearned: str = "") -> dict[str, Any]:
+        """As the plan shows it. unlearned: why the voters did not learn although they should have."""
         return {
             "model": model or None,
+            "unlearned": unlearned or None,
             "sites": {site: speaker.name for site, speaker in speakers.items()},
             "decided_by": dict(self.decided_by),
             "no_vote": dict(self.silent),

@@ -229,6 +229,7 @@ def test_too_short_a_history_is_said_and_the_expected_cost_decides(archive):
         plan = plans.get(session, job.result["plan_id"])
         assert plan.solver["vote"] == {
             "model": None,
+            "unlearned": None,
             "sites": {},
             "decided_by": {},
             "no_vote": {
@@ -253,6 +254,37 @@ def test_a_plan_goes_on_when_the_voters_cannot_learn(archive):
     with session_scope() as session:
         assert session.get_one(Job, number).state == JobState.SUCCEEDED
         assert models.champion(session, "placement") is None
+
+
+def test_lessons_that_fail_are_given_time_and_the_plan_says_so(archive):
+    """It fails since the owner has deleted whatever there was to learn from."""
+    with session_scope() as session:
+        session.execute(update(Object).values(state=ObjectState.GONE))
+    first, second = run_plan(), run_plan()
+    assert [len(lessons(job)) for job in (first, second)] == [1, 0], "not with every plan"
+    (failed,) = lessons(first)
+    assert failed.state == JobState.FAILED
+    for job in (first, second):
+        told = unlearned(job)
+        assert told.startswith(f"they have not learned yet, but job {failed.id} failed: "), told
+        assert failed.error["detail"] in told
+        assert f"from {failed.finished_at + timedelta(hours=1):%Y-%m-%d %H:%M} UTC" in told
+    with session_scope() as session:
+        session.execute(update(Job).where(Job.id == failed.id).values(finished_at=Job.finished_at - timedelta(hours=1)))
+    third = run_plan()
+    (again,) = lessons(third)
+    assert f"job {again.id} failed, and 1 before it" in unlearned(third)
+    assert f"from {again.finished_at + timedelta(hours=2):%Y-%m-%d %H:%M} UTC" in unlearned(run_plan())
+
+
+def lessons(job: Job) -> list[Job]:
+    with session_scope() as session:
+        return jobs.children(session, job.id)
+
+
+def unlearned(job: Job) -> str:
+    with session_scope() as session:
+        return plans.get(session, job.result["plan_id"]).solver["vote"]["unlearned"] or ""
 
 
 def test_a_file_that_was_tampered_with_is_refused(archive):
