@@ -221,8 +221,8 @@ def _problem(response: httpx.Response) -> Json:
 
 
 def _slug(problem: Json) -> str:
-    """The last part of the problem's type: urn:foretide:problem:not-found is not-found."""
-    return str(problem.get("type", "")).rpartition(":")[2]
+    """The last part of the problem's type: /problems/not-found is not-found; a job's own problem is the slug alone."""
+    return str(problem.get("type", "")).rpartition("/")[2]
 
 
 def _by_slug() -> dict[str, type[ForetideError]]:

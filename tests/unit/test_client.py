@@ -52,7 +52,7 @@ class Server:
         self.script.append((status, {"Content-Type": "application/json", **named}, content))
 
     def refuse(self, status, slug, detail="", retry_after=None, **members):
-        document = {"type": f"urn:foretide:problem:{slug}", "status": status, "detail": detail, **members}
+        document = {"type": f"/problems/{slug}", "status": status, "detail": detail, **members}
         self.say(status, document, **({"Retry_After": retry_after} if retry_after is not None else {}))
 
 
