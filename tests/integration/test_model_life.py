@@ -120,7 +120,7 @@ def test_changes_by_hand_need_a_reason_a_role_and_what_was_read(api: Api):
     assert (back.status_code, back.json["version"]) == (200, first)
     tag = {"If-Match": back.headers["ETag"]}
     none = api.post("/v1/models/tier:rollback", why, headers=tag)
-    assert (none.status_code, none.json["type"].rpartition("/")[2].rpartition(":")[2]) == (409, "conflict")
+    assert (none.status_code, none.json["type"].rpartition("/")[2]) == (409, "conflict")
     shadow = api.post(f"{path}:shadow", why, headers=tag)
     assert shadow.json["state"] == "shadow"
     found = api.get("/v1/models/tier").json

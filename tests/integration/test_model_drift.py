@@ -1,0 +1,131 @@
+"""The watch over what serves: nothing without drift, an alert and one training with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from app.db import alerts, ingest
+from app.db.ingest import Block
+from app.db.session import session_scope
+from app.db.tables import Job
+from app.settings import Settings
+from tests.integration.conftest import Api
+from tests.learning import DAY, NOW, fill, perform, version
+from workers.accesses import roll_up
+from workers.drift import watch
+from workers.models import train
+
+TRAINED = NOW - 5 * DAY
+
+
+def trainings() -> list[Job]:
+    with session_scope() as session:
+        return list(session.scalars(select(Job).where(Job.kind == "train").order_by(Job.id)))
+
+
+def drifts() -> list[str]:
+    with session_scope() as session:
+        return [row.message for row in alerts.open_alerts(session) if row.kind == "model_drift"]
+
+
+def read_much(reads: int = 60) -> None:
+    """Every object is read each quarter of an hour for the last days."""
+    with session_scope() as session:
+        keys = list(session.scalars(text("select key from object order by id")))
+    ts = [int((NOW - timedelta(minutes=15 * step)).timestamp() * 1e6) for step in range(1, reads * 8)]
+    for key in keys:
+        n = len(ts)
+        none: list[Any] = [None] * n
+        block = Block(ts, [key] * n, ["GET"] * n, none, [1000] * n, none, none, none, none, [False] * n)
+        with session_scope() as session:
+            ingest.copy_block(session, block)
+
+
+@pytest.fixture
+def trained(clean_database: str) -> None:
+    """A month of accesses, and a champion that was trained five days before its end."""
+    fill()
+    perform(roll_up)
+    done = perform(train, as_of=TRAINED.isoformat())
+    assert done.result["state"] == "champion", done.error
+
+
+def test_without_drift_nothing_rings(trained: None, make_api: Callable[..., Api]):
+    api = make_api()
+    before = api.get("/v1/models/tier/drift").json
+    assert (before["as_of"], before["features"]) == (None, [])
+    done = perform(watch)
+    assert done.result == {"tier": {"version": 1, "over": [], "retrain": False}}, api.get("/v1/models/tier/drift").json
+    assert drifts() == []
+    assert len(trainings()) == 1
+    found = api.get("/v1/models/tier/drift").json
+    assert (found["version"], found["as_of"]) == (1, NOW.isoformat())
+    for row in found["features"]:
+        assert 0 <= row["psi"] <= row["limit"]
+        assert 0 <= row["ks"] <= 1
+        assert row["n"] > row["objects"] > 10
+        assert row["over"] is False
+    assert found["calibration"]["n"] > 100
+    assert found["calibration"]["interval"][0] <= found["calibration"]["interval"][1]
+    metrics = api.get("/metrics").text
+    assert 'foretide_model_version{model="tier"} 1.0' in metrics
+    assert 'foretide_model_features_over{model="tier"} 0.0' in metrics
+    assert 'foretide_model_drift_psi{model="tier"}' in metrics
+
+
+def test_drift_raises_an_alert_and_rings_one_training(
+    trained: None, make_api: Callable[..., Api], configure: Callable[..., Settings]
+):
+    read_much()
+    perform(roll_up)
+    configure(retrain_every_s=0)
+    first = perform(watch).result["tier"]
+    assert first["retrain"]
+    assert "access_24h" in first["over"]
+    assert len(drifts()) == 1
+    assert "PSI" in drifts()[0]
+    assert perform(watch).result["tier"]["retrain"] is False, "one is under way"
+    rung = trainings()
+    assert len(rung) == 2
+    assert rung[1].args == {"model": "tier", "why": "drift", "as_of": NOW.isoformat()}
+    api = make_api()
+    found = api.get("/v1/models/tier/drift").json
+    assert {row["feature"] for row in found["features"] if row["over"]} <= set(first["over"])
+    assert (
+        f'foretide_model_features_over{{model="tier"}} {len([o for o in first["over"] if o != "calibration"])}.0'
+        in api.get("/metrics").text
+    )
+    train(rung[1].id)
+    configure(retrain_every_s=3600)
+    assert perform(watch).result["tier"]["retrain"] is False, "the last one is too young"
+    configure(retrain_every_s=0)
+    assert perform(watch).result["tier"]["retrain"] is True
+
+
+def test_a_refused_champion_is_trained_anew(trained: None):
+    with session_scope() as session:
+        session.execute(text("update model_artifact set hmac = repeat('0', 64)"))
+        session.execute(text("update job set created_at = created_at - interval '1 day'"))
+    assert perform(watch).result["tier"]["retrain"] is True
+    (_, rung) = trainings()
+    assert rung.args["why"] == "the file is refused"
+    train(rung.id)
+    assert version() == 3
+    with session_scope() as session:
+        states = session.execute(text("select state from model_version order by version")).scalars().all()
+    assert states == ["retired", "champion", "candidate"], "what is sound takes the place of a refused one at once"
+
+
+def test_before_a_champion_there_is_nothing_to_watch(make_api: Callable[..., Api]):
+    assert perform(watch).result == {}
+    assert make_api().get("/v1/models/tier/drift").status_code == 404
+
+
+def test_calibration_counts_only_rows_after_the_training(trained: None, make_api: Callable[..., Api]):
+    perform(watch, as_of=TRAINED.isoformat())
+    assert make_api().get("/v1/models/tier/drift").json["calibration"] is None
