@@ -90,10 +90,11 @@ class Trace:
         return known
 
     def history(self) -> History:
-        """The accesses as the learners read them."""
+        """The accesses as the learners read them; a row that stands for several requests counts as so many."""
         read = np.isin(self.op, (0, 1)).astype(np.int64)
-        partial = self.partial_upload.astype(np.int64)
-        return History.of(self.object, self.ts, read, 1 - read, self.bytes_read * read, partial, len(self.keys))
+        times = np.ones(len(self), np.int64) if self.count is None else self.count
+        reads, writes, partial = times * read, times * (1 - read), times * self.partial_upload
+        return History.of(self.object, self.ts, reads, writes, self.bytes_read * read, partial, len(self.keys))
 
     def catalogue(self) -> Catalogue:
         """The objects as the learners read them; sizes only as far as rows state them, since reads are the future."""

@@ -111,6 +111,15 @@ def test_what_a_count_tells_beyond_one_access_a_row_is_known(tmp_path: Path):
     assert read_trace(csv(tmp_path, "2026-11-01,a,7", head="date,object,bytes\n")).uncounted == 0
 
 
+def test_a_row_counts_as_so_many_requests_in_the_history(tmp_path: Path):
+    lines = ("2026-11-01,GET,a,70,7", "2026-11-01,PUT,b,30,2", "2026-11-02,HEAD,a,0,1")
+    history = read_trace(csv(tmp_path, *lines, head="date,op,object,bytes,count\n")).history()
+    assert history.object.tolist() == [0, 0, 1]
+    assert history.reads.tolist() == [7, 1, 0]
+    assert history.writes.tolist() == [0, 0, 2]
+    assert history.bytes_read.tolist() == [70, 0, 0]
+
+
 def test_blocks_for_the_api_hold_every_row_once(tmp_path: Path):
     path = csv(tmp_path, *(f"2026-11-02T00:00:0{n}Z,k{n},GET,{n},,eu" for n in range(5)))
     blocks = list(read_trace(path).ndjson("demo", lines=2))
