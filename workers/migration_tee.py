@@ -49,8 +49,14 @@ def _note(work: Work, outcome: TeeState) -> Work:
 
 
 def _proven(copy: Copy, there: Head) -> Proven:
-    sha256 = copy.found.sha256 or _read_back(copy, there)
+    sha256 = copy.found.sha256 or _recorded(copy) or _read_back(copy, there)
     return copy.prove(Copied(sha256, (sha256,), max(1, copy.pin.size)))
+
+
+def _recorded(copy: Copy) -> str | None:
+    """The source's SHA-256 as the engine has found it before, if the source is still what it was then."""
+    source = copy.work.facts.source_replica
+    return copy.work.source_sha256 if source and source.pin and copy.pin.same_object(source.pin) else None
 
 
 def _read_back(copy: Copy, there: Head) -> str:

@@ -41,6 +41,8 @@ class Work:
     pin: Pin | None
     result_pin: Pin | None
     sha256: str | None
+    source_sha256: str | None
+    """What the catalogue knows of the source: of the bytes under `facts.source_replica.pin`."""
     upload_id: str | None
     part_size: int | None
     size: int
@@ -126,6 +128,7 @@ def _work(row: Migration, found: Object, now: datetime, held: list[Replica], kno
         pin=Pin.from_json(row.pin),
         result_pin=Pin.from_json(row.result_pin),
         sha256=row.sha256,
+        source_sha256=there.sha256 if (there := lies.get(source_id)) else None,
         upload_id=row.upload_id,
         part_size=row.part_size,
         size=row.bytes_total,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.db import audit, jobs, migration_limits, migration_steps, migration_work, replicas
+from app.db import audit, jobs, migration_limits, migration_steps, migration_work
 from app.db.jobs import Bell
 from app.db.migration_work import Work
 from app.db.migrations import READER, Claim, ready
@@ -87,9 +87,8 @@ def _may_start(session: Session, row: Migration) -> bool:
 
 def _begin(session: Session, row: Migration, limits: Limits) -> None:
     (work,) = migration_work.load(session, [Claim(row.id, row.fence)])
-    there = replicas.at(session, work.object_id, work.source_id)
-    pin = Pin.from_json(there.pin) if there else None
-    tees.check(work.facts, pin, limits.size)
+    pin = work.facts.source_replica.pin if work.facts.source_replica else None
+    tees.check(work.facts, pin, work.source_sha256, limits.size)
     if pin is not None:
         migration_steps.only(migration_steps.begin(session, [(work, pin)]))
 

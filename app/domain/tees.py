@@ -14,11 +14,12 @@ from app.errors import Blocked
 NO_REASON = "not_teed"
 
 
-def check(move: MoveFacts, pin: Pin | None, limit: int) -> None:
+def check(move: MoveFacts, pin: Pin | None, sha256: str | None, limit: int) -> None:
     """Returns when a reader may write this move's copy. Raises Blocked, Skipped or SiteUnavailable.
 
-    The destination must refuse a second object, nothing may stand there, and the source's ETag must be able to show the
-    engine later that what was written is what the source holds. pin: as the catalogue has it; limit: bytes.
+    The destination must refuse a second object, nothing may stand there, and the source's ETag or SHA-256 must be able
+    to show the engine later that what was written is what the source holds. pin, sha256: as the catalogue has them;
+    limit: bytes.
     """
     admit(move)
     to, there = move.destination, move.destination_replica
@@ -31,8 +32,8 @@ def check(move: MoveFacts, pin: Pin | None, limit: int) -> None:
     held = move.source_replica.storage_class if move.source_replica else None
     if move.to_class in to.archives or held in move.source.archives:
         raise Blocked("it lies in an archive, or is to", reason=NO_REASON)
-    if pin is None or pin.etag_is_of_parts:
-        raise Blocked("the source's ETag does not depend on its bytes alone", reason=NO_REASON)
+    if pin is None or (pin.etag_is_of_parts and sha256 is None):
+        raise Blocked("no SHA-256 of the source is known, and its ETag is that of its parts", reason=NO_REASON)
     if pin.size > limit:
         raise Blocked(f"more than {limit} bytes", reason=NO_REASON)
 

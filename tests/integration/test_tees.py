@@ -2,18 +2,23 @@
 
 import contextlib
 import hashlib
+import os
+import socket
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from sqlalchemy import update
 from werkzeug.serving import make_server
 
+from app import presign
 from app.client import Client
 from app.db import migrations
+from app.db import sites as registered
 from app.db.session import session_scope
 from app.db.tables import Migration, Replica, Site
 from app.domain.roles import Role
@@ -392,14 +397,90 @@ def test_what_a_read_does_not_tell_is_not_teed(teeing):
     assert world.head(GCP, "a").tag_count == 1
 
 
-def test_changes_of_class_and_objects_in_parts_are_left_to_workers(teeing):
+def test_changes_of_class_are_left_to_workers(teeing):
     world, client = teeing
     world.put(AWS, "a")
     world.scan(AWS)
     world.plan(("a", MoveKind.CLASS, AWS, AWS, "STANDARD_IA"))
     assert offered(world, client()) is None
-    planned(world, "b")
+
+
+def test_an_object_in_parts_is_teed_once_its_sha256_is_known(teeing):
+    """The engine itself has written it in parts: its ETag tells nothing, what was recorded does."""
+    world, client = teeing
+    world.finish(planned(world, to=GCP))
+    assert world.head(GCP, "a").pin.etag_is_of_parts
+    recorded = world.replicas("a")[GCP].sha256
     with session_scope() as session:
-        pin = Replica.pin.concat({"etag": "0" * 32 + "-2"})
-        session.execute(update(Replica).where(Replica.object_id == world.object("b").id).values(pin=pin))
-    assert offered(world, client(), "b") is None
+        session.execute(update(Replica).values(sha256=None))
+    job_id = world.move("a", GCP, AZURE)
+    assert offered(world, client()) is None
+    with session_scope() as session:
+        session.execute(update(Replica).values(sha256=recorded))
+    one = client()
+    assert read(one, world) == BODY
+    one.tees.wait(30)
+    world.finish(job_id)
+    assert (world.row(job_id).tee, world.row(job_id).state) == ("adopted", "done")
+    assert world.read(AZURE, "a") == BODY
+
+
+def test_a_client_that_is_killed_while_it_writes_leaves_no_part_of_it(teeing):
+    world, client = teeing
+    job_id = planned(world)
+    one = client()
+    to = allowed(world, one, BODY, offered(world, one))
+    at = urlsplit(to["url"])
+    lines = [f"PUT {at.path}?{at.query} HTTP/1.1", f"Host: {at.netloc}", f"Content-Length: {len(BODY)}"]
+    lines += [f"{name}: {value}" for name, value in to["headers"].items()]
+    with socket.create_connection((at.hostname, at.port)) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + BODY[: len(BODY) // 2])
+    lapse(job_id)
+    world.finish(job_id)
+    assert (world.row(job_id).tee, world.row(job_id).state) == ("failed", "done")
+    assert world.read(GCP, "a") == BODY
+
+
+def test_a_write_that_comes_too_late_is_refused_by_the_site(teeing):
+    world, client = teeing
+    planned(world)
+    one = client()
+    to = allowed(world, one, BODY, offered(world, one))
+    with session_scope() as session:
+        address = registered.address(registered.get(session, GCP))
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    url = presign.put_url(address, world.key("a"), to["headers"], expires_s=60, now=an_hour_ago)
+    assert httpx.put(url, content=BODY, headers=to["headers"]).status_code == 403
+    assert world.head(GCP, "a") is None
+
+
+def test_cancelling_a_move_that_a_reader_has_takes_its_copy_away(teeing):
+    world, client = teeing
+    job_id = planned(world)
+    one = client()
+    assert read(one, world) == BODY
+    one.tees.wait(30)
+    with session_scope() as session:
+        migrations.cancel(session, world.row(job_id).id, "test")
+    world.finish(job_id)
+    assert world.row(job_id).state == "cancelled"
+    assert world.head(GCP, "a") is None
+    assert world.read(AWS, "a") == BODY
+
+
+@pytest.mark.parametrize(
+    ("tee", "said"), [("adopted", "by tee"), ("offered", "offered to a reader"), ("refused", "the tee was refused")]
+)
+def test_the_command_line_says_who_copied(teeing, tee, said):
+    world, client = teeing
+    job_id = planned(world)
+    with session_scope() as session:
+        session.execute(update(Migration).where(Migration.job_id == job_id).values(tee=tee))
+    one = client()
+    token, url = one._api._http.headers["Authorization"].removeprefix("Bearer "), one._api.url
+    shown = subprocess.run(
+        [sys.executable, "-m", "app", "migrate", "show", str(world.row(job_id).id)], cwd=PROJECT_ROOT, check=True,
+        capture_output=True, text=True, env={**os.environ, "FORETIDE_URL": url, "FORETIDE_TOKEN": token},
+    )  # fmt: skip
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("COPIED")]
+    assert said in line

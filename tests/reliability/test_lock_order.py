@@ -21,13 +21,14 @@ from app.db import (
     migration_work,
     migrations,
     objects,
+    tees,
 )
 from app.db import sites as registered
 from app.db.session import session_scope
 from app.db.tables import Job, Migration
 from app.domain.migrations import Setback
 from app.domain.pins import Pin
-from app.domain.states import JobState, MigrationState, MoveKind
+from app.domain.states import JobState, MigrationState, MoveKind, TeeState
 from app.errors import DatabaseUnavailable, ForetideError
 from app.queue import TaskName
 from tests.world import World
@@ -115,6 +116,18 @@ class Acts:
             with suppress(ForetideError), session_scope() as session:
                 act(session, self.parent)
 
+    def tee(self):
+        """A reader that is offered copies, and writes none."""
+        for key in self._shuffled(self.keys)[:20]:
+            with session_scope() as session:
+                offer = tees.offer(session, key, self.sites[AWS], tees.Limits(10**6, 30, 5), "r")
+            if offer:
+                with suppress(ForetideError), session_scope() as session:
+                    tees.told(session, offer.migration_id, offer.fence, TeeState.FAILED, "", "r")
+                with session_scope() as session:
+                    again = update(Migration).where(Migration.id == offer.migration_id)
+                    session.execute(again.values(tee=None, attempts=0, state=MigrationState.WAITING))
+
 
 def is_deadlock(error):
     return isinstance(getattr(error.__cause__, "orig", None), DeadlockDetected)
@@ -137,7 +150,17 @@ def test_no_transaction_waits_in_a_circle(world, budget_s):
             except DatabaseUnavailable as error:
                 (circles if is_deadlock(error) else others).append((act.__name__, error))
 
-    chosen = [acts.attempt, acts.scan, acts.retry, acts.start, acts.pause, acts.probe, acts.settle, acts.cancel]
+    chosen = [
+        acts.attempt,
+        acts.scan,
+        acts.retry,
+        acts.start,
+        acts.pause,
+        acts.probe,
+        acts.settle,
+        acts.cancel,
+        acts.tee,
+    ]
     threads = [threading.Thread(target=repeat, args=(act,)) for act in (*chosen, acts.attempt, acts.scan)]
     for thread in threads:
         thread.start()
