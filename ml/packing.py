@@ -13,7 +13,7 @@ from ml.serving import Floats, Linear, Trees
 
 
 @dataclass(frozen=True)
-class _Tree:
+class Tree:
     """One tree as the library holds it: children by index, left < 0 in leaves, features by model column."""
 
     left: npt.NDArray[np.int64]
@@ -30,8 +30,8 @@ def pack_forest(model: Any, columns: Sequence[int]) -> Trees:
         tree = estimator.tree_
         value = tree.value[:, 0, :]
         p = value[:, 1] / value.sum(axis=1)
-        trees.append(_Tree(tree.children_left, tree.children_right, tree.feature, tree.threshold, p))
-    return _flatten(trees, columns, 0.0)
+        trees.append(Tree(tree.children_left, tree.children_right, tree.feature, tree.threshold, p))
+    return flatten(trees, columns, 0.0)
 
 
 def pack_boosted(model: Any, columns: Sequence[int]) -> Trees:
@@ -42,8 +42,8 @@ def pack_boosted(model: Any, columns: Sequence[int]) -> Trees:
         leaf = nodes["is_leaf"].astype(bool)
         left = np.where(leaf, -1, nodes["left"].astype(np.int64))
         right = nodes["right"].astype(np.int64)
-        trees.append(_Tree(left, right, nodes["feature_idx"].astype(np.int64), nodes["num_threshold"], nodes["value"]))
-    return _flatten(trees, columns, float(model._baseline_prediction.ravel()[0]))
+        trees.append(Tree(left, right, nodes["feature_idx"].astype(np.int64), nodes["num_threshold"], nodes["value"]))
+    return flatten(trees, columns, float(model._baseline_prediction.ravel()[0]))
 
 
 def pack_logistic(scaler: Any, model: Any, columns: Sequence[int]) -> Linear:
@@ -62,7 +62,8 @@ def one_column(column: int, sign: float) -> Linear:
     return Linear(np.array([column], np.int32), np.zeros(1), np.ones(1), np.array([sign]), 0.0)
 
 
-def _flatten(trees: Sequence[_Tree], columns: Sequence[int], base: float) -> Trees:
+def flatten(trees: Sequence[Tree], columns: Sequence[int], base: float) -> Trees:
+    """The trees' nodes in one array, each tree breadth first. columns: of the matrix, by the trees' own numbers."""
     parts, depths, roots, size = [], [], [], 0
     for tree in trees:
         order, depth = _breadth_first(tree)
@@ -88,7 +89,7 @@ def _flatten(trees: Sequence[_Tree], columns: Sequence[int], base: float) -> Tre
     )
 
 
-def _breadth_first(tree: _Tree) -> tuple[npt.NDArray[np.int64], int]:
+def _breadth_first(tree: Tree) -> tuple[npt.NDArray[np.int64], int]:
     """Node indexes level by level with siblings side by side, and the depth of the deepest leaf."""
     levels = [np.zeros(1, np.int64)]
     while True:

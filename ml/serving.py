@@ -138,15 +138,19 @@ def _restore(form: type[Part], arrays: Mapping[str, Any], prefix: str) -> Part:
     return form(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
 
 
-def _walk(trees: Trees, X: Matrix) -> Floats:
-    """Sum of the leaves that each row falls into: every row goes down every tree at once, a level a turn."""
+def leaves(trees: Trees, X: Matrix) -> npt.NDArray[Any]:
+    """The leaf that each row falls into, a column a tree: every row goes down every tree at once, a level a turn."""
     flat = np.ascontiguousarray(X, np.float32).ravel()
     row = (np.arange(len(X)) * X.shape[1])[:, None]
     node = np.broadcast_to(trees.roots, (len(X), len(trees.roots)))
     for _ in range(trees.depth):
         right = flat.take(row + trees.feature.take(node)) > trees.threshold.take(node)
         node = trees.left.take(node) + right
-    return np.asarray(trees.value.take(node).sum(axis=1))
+    return node
+
+
+def _walk(trees: Trees, X: Matrix) -> Floats:
+    return np.asarray(trees.value.take(leaves(trees, X)).sum(axis=1))
 
 
 def _linear(form: Linear, X: Matrix) -> Floats:

@@ -18,7 +18,7 @@ from app.errors import ArtifactRefused, NotFound
 from app.queue import TaskName
 from ml.features import NAMES, Matrix, snapshot
 from ml.serving import TIERS, Packed, tier_of
-from workers import features, models
+from workers import features, general_models, models
 from workers.base import JobContext, job_task
 
 PAGE = 10_000
@@ -27,6 +27,8 @@ PAGE = 10_000
 @job_task(TaskName.PREDICT_BATCH)
 def predict_batch(job: JobContext) -> Json:
     """Writes pages of NDJSON, a line an object or row; the result says how many there are."""
+    if "model" in job.args:
+        return general_models.predict_batch(job)
     with session_scope() as session:
         serving = models.load_serving(session)
     if serving is None:

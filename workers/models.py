@@ -24,7 +24,7 @@ from ml.evaluation import Outcome
 from ml.features import NAMES
 from ml.serving import Packed
 from ml.tiers import Trained
-from workers import features, voters
+from workers import features, general_models, voters
 from workers.base import JobContext, job_task
 
 log = structlog.get_logger()
@@ -51,7 +51,12 @@ class Learned:
 
 @job_task(TaskName.TRAIN)
 def train(job: JobContext) -> Json:
-    """Trains {"model": name}, by default the tiers; the version serves at once only where nothing sound serves yet."""
+    """Trains {"model": name}, by default the tiers; the version serves at once only where nothing sound serves yet.
+
+    With a recipe a user's model is trained on the events that were sent.
+    """
+    if "recipe" in job.args:
+        return general_models.learn(job)
     name = job.args.get("model", NAME)
     learn = LEARNERS.get(name)
     if learn is None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from ml.packing import pack_forest
+from ml.packing import Tree, flatten, pack_forest
 from ml.serving import Trees
 from ml.serving_jit import BLOCK, Compiled
 
@@ -80,8 +80,7 @@ def test_regression_of_large_numbers_is_exact():
 
 
 def _packed_regression(model: RandomForestRegressor) -> Trees:
-    from ml.packing import _flatten, _Tree
-
+    
     trees = [each.tree_ for each in model.estimators_]
-    parts = [_Tree(t.children_left, t.children_right, t.feature, t.threshold, t.value[:, 0, 0]) for t in trees]
-    return _flatten(parts, COLUMNS, 0.0)
+    parts = [Tree(t.children_left, t.children_right, t.feature, t.threshold, t.value[:, 0, 0]) for t in trees]
+    return flatten(parts, COLUMNS, 0.0)

@@ -1,0 +1,145 @@
+"""What users may train over their own events: algorithms, their parameters with bounds, limits (step: learn)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from app.errors import FieldError, Invalid
+
+RESERVED = ("tier", "demand", "placement")
+"""Names of the models that Foretide trains itself."""
+MAX_EVENTS = 1_000_000
+MAX_ROW_FEATURES = 20_000_000
+"""Events × features of one training: 160 MB as numbers."""
+MAX_FEATURES = 200
+SEED = 20_260_101
+
+
+class Algorithm(StrEnum):
+    """What can be trained by name."""
+
+    RANDOM_FOREST = "random_forest"
+    LINEAR_REGRESSION = "linear_regression"
+    KMEANS = "kmeans"
+    ISOLATION_FOREST = "isolation_forest"
+
+
+class Task(StrEnum):
+    """What a target is; by itself numbers are measured, text and true or false are classes."""
+
+    AUTO = "auto"
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
+class Missing(StrEnum):
+    """What a feature counts as where an event does not have it."""
+
+    MEAN = "mean"
+    ZERO = "zero"
+    DROP = "drop"
+
+
+SUPERVISED = frozenset({Algorithm.RANDOM_FOREST, Algorithm.LINEAR_REGRESSION})
+SCALED = frozenset({Algorithm.LINEAR_REGRESSION, Algorithm.KMEANS})
+"""Standardized unless told otherwise: forests do not care."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A parameter: its least and greatest value and what it is by default."""
+
+    least: float
+    most: float
+    default: float
+    whole: bool = True
+
+
+PARAMS: Mapping[Algorithm, Mapping[str, Bound]] = {
+    Algorithm.RANDOM_FOREST: {
+        "n_estimators": Bound(1, 500, 100),
+        "max_depth": Bound(1, 30, 10),
+        "min_samples_leaf": Bound(1, 100_000, 1),
+    },
+    Algorithm.LINEAR_REGRESSION: {},
+    Algorithm.KMEANS: {"n_clusters": Bound(1, 200, 3), "n_init": Bound(1, 20, 4)},
+    Algorithm.ISOLATION_FOREST: {
+        "n_estimators": Bound(1, 500, 100),
+        "contamination": Bound(0.0001, 0.5, 0.05, whole=False),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, of which fields of the events."""
+
+    algorithm: Algorithm
+    features: tuple[str, ...]
+    target: str | None
+    time: str | None
+    task: Task
+    scale: bool
+    missing: Missing
+    params: Mapping[str, float]
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in a job."""
+        return {**asdict(self), "features": list(self.features), "params": dict(self.params)}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Recipe:
+        """The recipe of a job, or of a request whose types were checked. Raises Invalid, pointing at each field."""
+        algorithm = Algorithm(document["algorithm"])
+        features, target, time = tuple(document["features"]), document.get("target"), document.get("time")
+        scale = document.get("scale")
+        errors = [*_field_errors(algorithm, features, target, time), *_param_errors(algorithm, document["params"])]
+        task = Task(document.get("task") or Task.AUTO)
+        if task is Task.CLASSIFICATION and algorithm is not Algorithm.RANDOM_FOREST:
+            errors.append(FieldError("/task", f"{algorithm} has no classes; random_forest has"))
+        if errors:
+            raise Invalid(errors=tuple(errors))
+        return cls(
+            algorithm,
+            features,
+            target,
+            time,
+            task,
+            algorithm in SCALED if scale is None else scale,
+            Missing(document.get("missing") or Missing.MEAN),
+            {name: document["params"].get(name, bound.default) for name, bound in PARAMS[algorithm].items()},
+            document.get("seed", SEED),
+        )
+
+
+def _field_errors(
+    algorithm: Algorithm, features: Sequence[str], target: str | None, time: str | None
+) -> list[FieldError]:
+    errors = []
+    if len(set(features)) < len(features):
+        errors.append(FieldError("/features", "a feature stands twice"))
+    if algorithm in SUPERVISED and target is None:
+        errors.append(FieldError("/target", f"{algorithm} needs the field that it learns to tell"))
+    if algorithm not in SUPERVISED and target is not None:
+        errors.append(FieldError("/target", f"{algorithm} takes no target"))
+    for name, field in (("target", target), ("time", time)):
+        if field is not None and field in features:
+            errors.append(FieldError(f"/{name}", f"{field} is a feature too"))
+    return errors
+
+
+def _param_errors(algorithm: Algorithm, params: Mapping[str, float]) -> list[FieldError]:
+    errors, known = [], PARAMS[algorithm]
+    for name, value in params.items():
+        bound = known.get(name)
+        if bound is None:
+            there = f"there are {', '.join(known)}" if known else "it has none"
+            errors.append(FieldError(f"/params/{name}", f"{algorithm} has no such parameter; {there}"))
+        elif not bound.least <= value <= bound.most or (bound.whole and value != int(value)):
+            kind = "a whole number" if bound.whole else "a number"
+            errors.append(FieldError(f"/params/{name}", f"is {kind} from {bound.least:g} to {bound.most:g}"))
+    return errors

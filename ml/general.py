@@ -1,0 +1,214 @@
+"""Trains users' models over their own events and measures them on rows that they did not see (step: learn).
+
+Where events have a time, the latest fifth is held out; else a fifth drawn by the seed. The model that serves is the
+one that was measured. Each measure stands beside that of a named baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.errors import Invalid, NotEnoughData
+from ml import packing_models
+from ml.general_measures import importances_of, measure
+from ml.general_rows import Table
+from ml.serving import Floats, Ints
+from ml.serving_models import Body, General, Label
+
+HELD_OUT = 0.2
+LEAST_HELD_OUT = 5
+"""With fewer rows than these held out nothing is measured, and all are learned from."""
+MOST_CLASSES = 100
+MOST_A_TREE = 200_000
+"""A tree learns from so many rows at most, drawn anew for each."""
+TREES_AT_ONCE = 5
+MOST_TOLD = 10_000
+"""Of so many events at most, clusters and outliers are told one by one."""
+
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to train. task: auto, classification or regression; missing: mean or zero."""
+
+    algorithm: str
+    names: tuple[str, ...]
+    task: str
+    scale: bool
+    missing: str
+    params: Mapping[str, float]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with what was found of it. `beats`: the baseline on rows held out; None where nothing was measured."""
+
+    model: General
+    task: str
+    rows: Mapping[str, int]
+    split: str
+    metrics: Mapping[str, Any]
+    baselines: Mapping[str, Any]
+    importances: Mapping[str, Any]
+    details: Mapping[str, Any]
+    beats: bool | None
+    reason: str
+
+
+def train(table: Table, wanted: Wanted, tell: Tell) -> Trained:
+    """tell: called with steps done and their number. Raises Invalid or NotEnoughData where nothing can be learned."""
+    from threadpoolctl import threadpool_limits
+
+    if len(table.X) < 2:
+        raise NotEnoughData(f"{len(table.X)} good events are too few to learn from; 2 are the least")
+    absent = [name for name, column in zip(wanted.names, table.X.T, strict=True) if np.isnan(column).all()]
+    if absent:
+        raise Invalid(f"no event has the feature {', '.join(absent)}")
+    task, labels, y = _target(table.target, wanted)
+    learn, test, split = _split(table, y if labels else None, wanted.seed)
+    fill, mean, scale = _prepared(table.X[learn], wanted)
+    Z = (np.where(np.isnan(table.X[learn]), fill, table.X[learn]) - mean) / scale
+    with threadpool_limits(1):
+        estimator, body = _fit(Z, y[learn] if len(y) else None, len(labels), wanted, tell)
+    model = General(wanted.algorithm, wanted.names, labels, fill, mean, scale, body)
+    found = measure(model, y[learn] if len(y) else y, table.X[learn], y[test] if len(y) else y, table.X[test])
+    return Trained(
+        model,
+        task,
+        {"train": len(learn), "test": len(test), "events": len(table.X)},
+        split,
+        found.metrics,
+        found.baselines,
+        importances_of(model, estimator, table.X[learn], y[test] if len(y) else y, table.X[test], wanted.seed),
+        _details(model, table.X),
+        found.beats,
+        found.reason,
+    )
+
+
+def _target(target: tuple[Label, ...], wanted: Wanted) -> tuple[str, tuple[Label, ...], Floats]:
+    """What is told, the classes in order, and the target as numbers: those of classes are their indexes."""
+    if not target:
+        return {"kmeans": "clusters"}.get(wanted.algorithm, "outliers"), (), np.zeros(0)
+    kinds = {"a number" if type(value) is float else "a class" for value in target}
+    task = wanted.task
+    if task == "auto":
+        if len(kinds) > 1:
+            raise Invalid("some targets are numbers and others are not; say which by task")
+        task = "regression" if kinds == {"a number"} else "classification"
+    if task == "regression":
+        if kinds != {"a number"}:
+            raise Invalid(f"{wanted.algorithm} tells numbers here, and some targets are none")
+        return task, (), np.array(target, float)
+    if wanted.algorithm != "random_forest":
+        raise Invalid(f"the targets are classes, which {wanted.algorithm} cannot tell; random_forest can")
+    labels = sorted(set(target), key=lambda label: (type(label).__name__, label))
+    if len(labels) < 2:
+        raise NotEnoughData(f"every event has the same target, {labels[0]!r}: there is nothing to tell apart")
+    if len(labels) > MOST_CLASSES:
+        raise Invalid(f"the targets are {len(labels)} classes; at most {MOST_CLASSES} are told apart")
+    index = {(type(label), label): number for number, label in enumerate(labels)}
+    return task, tuple(labels), np.array([index[type(value), value] for value in target], float)
+
+
+def _split(table: Table, classes: Floats | None, seed: int) -> tuple[Ints, Ints, str]:
+    """Rows to learn from and rows to measure on; every class must be among the first."""
+    n = len(table.X)
+    held = round(n * HELD_OUT)
+    everything = np.arange(n)
+    if held < LEAST_HELD_OUT:
+        return everything, everything[:0], "none: too few events to hold some out"
+    timed = len(table.times) > 0
+    order = everything if timed else np.random.default_rng(seed).permutation(n)
+    learn, test = order[: n - held], order[n - held :]
+    if classes is not None and len(np.unique(classes[learn])) < 2:
+        raise NotEnoughData("all events before the latest fifth have the same target: nothing can be told apart")
+    return np.sort(learn), test, "the latest fifth" if timed else "a fifth drawn by the seed"
+
+
+def _prepared(X: Floats, wanted: Wanted) -> tuple[Floats, Floats, Floats]:
+    """What missing features count as, and how rows are standardized: by the rows that are learned from."""
+    n = X.shape[1]
+    known = ~np.isnan(X)
+    fill = np.zeros(n)
+    if wanted.missing == "mean":
+        fill = np.where(known, X, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    if not wanted.scale:
+        return fill, np.zeros(n), np.ones(n)
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(np.where(known, X, fill))
+    return fill, scaler.mean_, scaler.scale_
+
+
+def _fit(Z: Floats, y: Floats | None, classes: int, wanted: Wanted, tell: Tell) -> tuple[Any, Body]:
+    params = wanted.params
+    if wanted.algorithm == "random_forest":
+        forest = _forest(Z, y, wanted, tell, classes=classes > 0)
+        return forest, packing_models.pack_forest(forest, classes)
+    tell(0, 1)
+    found: tuple[Any, Body]
+    if wanted.algorithm == "linear_regression":
+        from sklearn.linear_model import LinearRegression
+
+        linear = LinearRegression().fit(Z, y)
+        found = linear, packing_models.pack_linear(linear)
+    elif wanted.algorithm == "kmeans":
+        from sklearn.cluster import KMeans
+
+        clusters = int(params["n_clusters"])
+        _check_distinct(Z, clusters)
+        kmeans = KMeans(clusters, n_init=int(params["n_init"]), random_state=wanted.seed).fit(Z)
+        found = kmeans, packing_models.pack_kmeans(kmeans)
+    else:
+        from sklearn.ensemble import IsolationForest
+
+        trees, share = int(params["n_estimators"]), params["contamination"]
+        isolation = IsolationForest(n_estimators=trees, contamination=share, random_state=wanted.seed, n_jobs=1).fit(Z)
+        found = isolation, packing_models.pack_isolation(isolation)
+    tell(1, 1)
+    return found
+
+
+def _forest(Z: Floats, y: Floats | None, wanted: Wanted, tell: Tell, *, classes: bool) -> Any:
+    """Grown some trees at a time, so that others see how far it is and can stop it."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    kind = RandomForestClassifier if classes else RandomForestRegressor
+    total = int(wanted.params["n_estimators"])
+    growth = {name: int(wanted.params[name]) for name in ("max_depth", "min_samples_leaf")}
+    drawn = MOST_A_TREE if len(Z) > MOST_A_TREE else None
+    forest = kind(0, **growth, max_samples=drawn, warm_start=True, n_jobs=1, random_state=wanted.seed)
+    X = Z.astype(np.float32)
+    for grown in range(TREES_AT_ONCE, total + TREES_AT_ONCE, TREES_AT_ONCE):
+        forest.set_params(n_estimators=min(grown, total)).fit(X, y)
+        tell(min(grown, total), total)
+    return forest
+
+
+def _check_distinct(Z: Floats, clusters: int) -> None:
+    for rows in (Z[:MOST_TOLD], Z):  # the first ones mostly settle it
+        distinct = len(np.unique(rows, axis=0))
+        if distinct >= clusters:
+            return
+    raise NotEnoughData(f"{distinct} different events cannot make {clusters} clusters")
+
+
+def _details(model: General, X: Floats) -> dict[str, Any]:
+    """What clustering and isolation say of the events themselves."""
+    if model.algorithm not in ("kmeans", "isolation_forest"):
+        return {}
+    labels = model.predict(X).value.astype(int)
+    found: dict[str, Any] = {"labels": labels.tolist()} if len(X) <= MOST_TOLD else {}
+    if model.algorithm == "kmeans":
+        centers = model.body.centers * model.scale + model.mean  # type: ignore[union-attr]  # a kmeans has centers
+        found |= {"centers": centers.tolist(), "sizes": np.bincount(labels, minlength=len(centers)).tolist()}
+    else:
+        found["outliers"] = int((labels < 0).sum())
+    return found

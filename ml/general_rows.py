@@ -1,0 +1,133 @@
+"""Turns users' events into columns, page by page, and tells which events are no good (step: learn).
+
+The rule: a feature is a number, true or false (1 and 0), or text of a number; where it is absent or null it is
+missing. Events with any other value, without a target, or with a time that cannot be read are left out and reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from app.errors import FieldError
+from ml.serving import Floats, Ints
+from ml.serving_models import Label, to_number
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+REPORTED = 20
+"""So many events that are no good are named; all are counted."""
+LONGEST_LABEL = 200
+
+
+@dataclass(frozen=True)
+class Table:
+    """Events as columns, in the order of their times where they have some, else as they came."""
+
+    X: Floats
+    """(events × features), not a number where missing."""
+    target: tuple[Label, ...]
+    times: Ints
+    """Microseconds since 1970 UTC; empty without."""
+
+
+@dataclass
+class Reader:
+    """Takes pages of events and keeps what a training reads of them."""
+
+    features: Sequence[str]
+    target: str | None
+    time: str | None
+    drop_missing: bool = False
+    count: int = 0
+    left_out: int = 0
+    errors: list[FieldError] = field(default_factory=list)
+    _pages: list[Floats] = field(default_factory=list)
+    _target: list[Label] = field(default_factory=list)
+    _times: list[int] = field(default_factory=list)
+    _known: dict[str, str] = field(default_factory=dict)
+
+    def add(self, events: Sequence[Any]) -> None:
+        """Takes a page."""
+        rows = np.empty((len(events), len(self.features)))
+        kept = 0
+        for event in events:
+            problem = self._take(event, rows[kept])
+            if problem is None:
+                kept += 1
+            else:
+                self._refuse(*problem)
+            self.count += 1
+        self._pages.append(rows[:kept].copy() if kept < len(rows) else rows)
+
+    def table(self) -> Table:
+        """All that was taken; the reader is empty afterwards."""
+        X = np.concatenate(self._pages) if self._pages else np.zeros((0, len(self.features)))
+        self._pages.clear()
+        target = tuple(self._target)
+        if not self.time:
+            return Table(X, target, np.zeros(0, np.int64))
+        times = np.array(self._times, np.int64)
+        order = np.argsort(times, kind="stable")
+        return Table(X[order], tuple(target[i] for i in order.tolist()) if target else (), times[order])
+
+    def _take(self, event: Any, row: Floats) -> tuple[str, str] | None:
+        """Fills the row; what is wrong otherwise, as a field and a sentence."""
+        if not isinstance(event, Mapping):
+            return "", "is no JSON object"
+        for column, name in enumerate(self.features):
+            try:
+                row[column] = to_number(event.get(name))
+            except ValueError as error:
+                return name, str(error)
+        if self.drop_missing and np.isnan(row).any():
+            return self.features[int(np.isnan(row).argmax())], "is missing"
+        label, moment = None, 0
+        try:
+            if self.target:
+                label = self._label(event.get(self.target))
+        except ValueError as error:
+            return self.target or "", str(error)
+        try:
+            if self.time:
+                moment = _moment(event.get(self.time))
+        except ValueError as error:
+            return self.time or "", str(error)
+        if label is not None:
+            self._target.append(label)
+        if self.time:
+            self._times.append(moment)
+        return None
+
+    def _label(self, value: Any) -> Label:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int | float):
+            return to_number(value)
+        if isinstance(value, str) and 0 < len(value) <= LONGEST_LABEL and value.isprintable():
+            return self._known.setdefault(value, value)  # a label is kept once
+        raise ValueError(f"the target is a number, true or false, or text of up to {LONGEST_LABEL} characters")
+
+    def _refuse(self, name: str, detail: str) -> None:
+        self.left_out += 1
+        if len(self.errors) < REPORTED:
+            escaped = name.replace("~", "~0").replace("/", "~1")
+            self.errors.append(FieldError(f"/events/{self.count}{'/' + escaped if name else ''}", detail))
+
+
+def _moment(value: Any) -> int:
+    """A time in ISO 8601 with a zone, or seconds since 1970 UTC, in microseconds since then. Raises ValueError."""
+    if isinstance(value, str):
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("the time is not ISO 8601") from None
+        if found.tzinfo is None:
+            raise ValueError("the time has no zone; end it with Z or an offset")
+        return (found - EPOCH) // timedelta(microseconds=1)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e11:
+        return round(value * 1e6)
+    raise ValueError("the time is ISO 8601 text or seconds since 1970")
