@@ -15,8 +15,8 @@ from app.db.accesses import floor_hour
 from app.db.demand import DAY_S
 from app.db.tables import AccessHour, Migration, Move, Object, Plan
 from app.domain.migrations import COPIED, EARLY
+from app.domain.moves import Rush
 from app.domain.peaks import HOURS, LEAST_READS, LEAST_WEEKS, TIMES, WEEK, WEEKS, Hour
-from app.domain.placement_limits import Rush
 from app.domain.states import MigrationState, MoveKind, PlanState
 
 ALERT = "prewarm_late"

@@ -1,7 +1,8 @@
-"""One planned change of an object's copies: from where to where, its money, and when it may be made."""
+"""One planned change of an object's copies: from where to where, its money, when it may be made, and what it brings."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,3 +31,24 @@ class PlannedMove:
     one_off: float
     monthly_delta: float
     times: Times | None = None
+
+
+@dataclass(frozen=True)
+class Rush:
+    """Reads that a site answers from a peak's beginning to its end, beside its usual ones."""
+
+    site: str
+    begins: datetime
+    ends: datetime
+    rate: float
+    """Reads a second."""
+
+    @staticmethod
+    def of(moves: Iterable[PlannedMove], rate: float) -> list[Rush]:
+        """What the copies among moves for a peak bring to their sites; another class brings nothing."""
+        found = []
+        for move in moves:
+            at = move.times
+            if move.kind is MoveKind.COPY and move.to_site and at and at.ready_by and at.useful_until:
+                found.append(Rush(move.to_site, at.ready_by, at.useful_until, rate))
+        return found

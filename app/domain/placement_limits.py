@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from math import fsum
 
+from app.domain.moves import Rush
 from app.domain.placement_costs import Costs
 from app.domain.placement_decisions import Decision, Verdict
 from app.domain.placement_problem import SiteOption
@@ -106,27 +106,6 @@ def _used(decision: Decision) -> dict[Use, float]:
     }
 
 
-@dataclass(frozen=True)
-class Rush:
-    """Reads that a site answers from a peak's beginning to its end, beside its usual ones."""
-
-    site: str
-    begins: datetime
-    ends: datetime
-    rate: float
-    """Reads a second."""
-
-    @staticmethod
-    def of(decision: Decision) -> list[Rush]:
-        """What the copies of a decision for a peak bring to their sites; another class brings nothing."""
-        rate, found = decision.item.demand.reads / DAY_S, []
-        for move in decision.moves:
-            at = move.times
-            if move.kind is MoveKind.COPY and move.to_site and at and at.ready_by and at.useful_until:
-                found.append(Rush(move.to_site, at.ready_by, at.useful_until, rate))
-        return found
-
-
 def roomy(
     decisions: Iterable[Decision], sites: Sequence[SiteOption], usual: Mapping[str, float], rushes: Iterable[Rush]
 ) -> list[Decision]:
@@ -139,13 +118,18 @@ def roomy(
     rates = {name: most - usual.get(name, 0.0) for name, most in limits if most is not None}
     result, known = [], [rush for rush in rushes if rush.site in rates]
     for decision in sorted(decisions, key=lambda entry: entry.cost.total - entry.today_cost.total):
-        wanted, more = arriving(decision), [rush for rush in Rush.of(decision) if rush.site in rates]
+        wanted, more = arriving(decision), [rush for rush in rushes_of(decision) if rush.site in rates]
         fits = all(size <= room.get(name, size) for name, size in wanted.items())
         if fits and all(_meanwhile(known, rush) <= rates[rush.site] for rush in more):
             room = {name: left - wanted[name] for name, left in room.items()}
             known += more
             result.append(decision)
     return result
+
+
+def rushes_of(decision: Decision) -> list[Rush]:
+    """What the copies of a decision for a peak bring to their sites; another class brings nothing."""
+    return Rush.of(decision.moves, decision.item.demand.reads / DAY_S)
 
 
 def _meanwhile(rushes: Iterable[Rush], rush: Rush) -> float:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.peaks import HOUR, WEEK, WEEKS, Hour, joined, next_peaks, told
-from app.domain.placement_limits import Rush, roomy
+from app.domain.placement_limits import roomy, rushes_of
 from app.domain.placement_problem import Held
 from app.domain.prewarming import begins, prewarm
 from app.domain.prices import GB
@@ -215,7 +215,7 @@ def test_copies_for_peaks_keep_to_a_sites_request_rate_what_saves_most_first():
     assert kept(GCP, usual) == ["large", "next", "small"], "it has no limit"
     assert kept(gcp, {}) == ["large", "next", "small"], "800 at the same time"
     assert kept(gcp, usual) == ["large", "next"], "one hour after the other"
-    assert kept(gcp, usual, Rush.of(copies[1])) == ["next"], "which another plan brings already"
+    assert kept(gcp, usual, rushes_of(copies[1])) == ["next"], "which another plan brings already"
     assert kept(replace(gcp, max_request_rate=0.0), {}) == []
 
 
