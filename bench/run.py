@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, str] = {
     "ingest": "Accesses by blocks of lines against one POST an event, and against bare COPY.",
     "moves": "Small objects copied by the running worker, rows, budgets and audit included, against rclone.",
     "placement": "One object against PuLP programs; fleets with coupling rows against HiGHS; replays; limits.",
+    "plans": "A plan of a hundred thousand objects against limits of time and memory.",
     "start": "The launcher to the first finished job, against its limit.",
     "submit-to-start": "Submitting a job to its worker's start, against its limit.",
 }

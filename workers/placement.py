@@ -2,69 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-
-import numpy as np
 
 from app import clock
 from app.db import opinions, plans
 from app.db import placement as store
-from app.db.placement import Selection, World
+from app.db.placement import Selection
+from app.db.plan_sheets import Sheet
 from app.db.session import session_scope
 from app.db.tables import Json, Plan
-from app.domain.placement import solve, totals
-from app.domain.placement_costs import price
-from app.domain.placement_decisions import Decision, Verdict, believing, decide
-from app.domain.placement_limits import SLACK, Traffic, fitting
-from app.domain.placement_milp import solve_milp
+from app.domain.placement_decisions import Verdict
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem
-from app.domain.placement_rows import Row, Use
-from app.domain.placement_votes import voted
-from app.domain.plans import Baselines, Totals, baselines, infeasible
 from app.domain.policy_documents import validate
 from app.domain.prices import to_usd
 from app.domain.states import PlanState
-from app.domain.votes import Turnout
 from app.errors import BadRequest, FieldError, Infeasible, Invalid, NotFound
 from app.queue import TaskName
 from workers import voters
 from workers.base import JobContext, job_task
 from workers.bench import Bench
+from workers.drafts import Draft, decide_block, is_limited, within_budget
 
 BLOCK = 5000
 MAX_HORIZON_DAYS = 3650
-SOLVER: Json = {
-    "name": "HiGHS by PuLP",
-    "status": "optimal",
-    "gap": 0.0,
-    "seconds": 0.0,
-    "programs": 0,
-    "closed_form_difference": 0.0,
-}
 SHOWN = 20
 """Objects that could not be planned, as a plan's document lists them."""
-
-
-@dataclass
-class Draft:
-    """What the blocks have come to so far."""
-
-    world: World
-    horizon_days: float
-    changes: list[Decision] = field(default_factory=list)
-    totals: Totals = field(default_factory=Totals)
-    baselines: Baselines = field(default_factory=Baselines)
-    infeasible: list[Json] = field(default_factory=list)
-    unplanned: list[tuple[str, str]] = field(default_factory=list)
-    solver: Json = field(default_factory=lambda: dict(SOLVER))
-    votes: Turnout = field(default_factory=Turnout)
-    traffic: Traffic = field(default_factory=Traffic)
-    moving: dict[str, int] = field(default_factory=dict)
-    """How many objects are left out since a migration has them in hand, by why."""
-    unlearned: str = ""
-    """Why the voters did not learn although they should have."""
 
 
 @job_task(TaskName.PLAN)
@@ -85,20 +47,26 @@ def plan(job: JobContext) -> Json | None:
         voters.learn_first(job, lesson.waits)
         return None
     draft.unlearned = lesson.unlearned
-    _blocks(job, draft, selection, total, Bench.open(now))
-    within_budget(draft)
-    result: Json = {}
-    row = _row(job, draft, selection)
+    with Sheet(draft.world) as sheet:
+        _blocks(job, draft, selection, total, (Bench.open(now), sheet))
+        within_budget(draft)
+        sheet.write(draft.changes)
+        return _save(job, _row(job, draft, selection), sheet)
+
+
+def _save(job: JobContext, row: Plan, sheet: Sheet) -> Json:
+    """Saves the plan. Raises Infeasible when no object has a placement."""
     if row.state is PlanState.INFEASIBLE:
         with job.saving() as session:
-            plans.save(session, row, (), draft.world)
+            plans.save_sheet(session, row, sheet)
+        details = [entry["detail"] for entry in row.infeasible or ()]
         raise Infeasible(
-            f"plan {row.id}: {draft.infeasible[0]['detail']}",
-            errors=tuple(FieldError(f"/infeasible/{i}", entry["detail"]) for i, entry in enumerate(draft.infeasible)),
+            f"plan {row.id}: {details[0]}",
+            errors=tuple(FieldError(f"/infeasible/{i}", detail) for i, detail in enumerate(details)),
         )
+    result: Json = {}
     with job.finishing(result) as session:
-        saved = plans.save(session, row, draft.changes, draft.world)
-        result.update(_result(saved))
+        result.update(_result(plans.save_sheet(session, row, sheet)))
     return result
 
 
@@ -128,95 +96,31 @@ def check_found(selection: Selection, total: int) -> None:
         raise NotFound("none of the keys is an object that can be planned: not scanned yet, gone, or being moved")
 
 
-def _blocks(job: JobContext, draft: Draft, selection: Selection, total: int, bench: Bench | None) -> None:
-    """Reads, asks the voters and decides block by block; no transaction is open while it builds or decides."""
+def _blocks(job: JobContext, draft: Draft, selection: Selection, total: int, tools: tuple[Bench | None, Sheet]) -> None:
+    """Reads, asks the voters and decides block by block; no transaction is open while it builds or decides.
+
+    Changes that nothing limits together are written down at once, the others are left in the draft.
+    """
+    bench, sheet = tools
+    limited = is_limited(draft)
     after: int | None = 0
     while after is not None:
         job.progress(min(draft.totals.objects, total), total, "objects")
         with session_scope() as session:
-            rows = store.rows(session, draft.world, selection, after, BLOCK)
+            rows = store.rows(session, draft.world, selection, after, BLOCK, asked=bench is not None)
         block = rows.block()
         known = bench.look(draft.world.now, block.items) if bench and block.items else None
         items, said = bench.ask(draft.world, block.items, known) if bench and known else (block.items, {})
         draft.unplanned += block.unplanned
         if items:
             decide_block(draft, Problem(draft.world.options, items, draft.horizon_days))
+        if not limited:
+            sheet.write(draft.changes)
+            draft.changes.clear()
         if said:
             with job.saving() as session:
                 opinions.save(session, draft.world.voting, draft.world.now, said)
         after = block.last_id
-
-
-def decide_block(draft: Draft, problem: Problem) -> list[Decision]:
-    """The MILP decides; the closed form must agree on what the optimum costs. The decisions, counted in the draft."""
-    costs = voted(price(problem))
-    milp = solve_milp(costs)
-    closed = solve(costs)
-    decisions = decide(costs, milp.chosen)
-    difference = float(abs(totals(costs, closed) - totals(costs, milp.chosen)).max())
-    solver = draft.solver
-    solver["seconds"] += milp.seconds
-    solver["programs"] += milp.programs
-    solver["gap"] = max(solver["gap"], milp.gap)
-    solver["status"] = milp.status if milp.status != "optimal" else solver["status"]
-    solver["closed_form_difference"] = max(solver["closed_form_difference"], difference)
-    draft.changes += [decision for decision in decisions if decision.changes]
-    draft.totals.add(decisions)
-    draft.traffic.add(costs, decisions)
-    draft.votes.add((decision.item.opinion, decision.ballot) for decision in decisions)
-    draft.baselines += baselines(believing(costs, decisions), decisions)
-    draft.infeasible += infeasible(problem, decisions)
-    return decisions
-
-
-def within_budget(draft: Draft) -> None:
-    """Keeps of the changes those that the day's budget and the sites' limits buy most with; what rules demand first."""
-    sums, budget, sites = draft.totals, _budget(draft), draft.world.options
-    wanted = {Use.USD: sums.one_off, Use.BYTES: sums.bytes, Use.MOVES: sums.moves}
-    if not draft.changes or (all(wanted[row.use] <= row.limit for row in budget) and draft.traffic.keeps(sites)):
-        return
-    left, held = draft.changes, []
-    while left:
-        found, fits = _coupled(draft, budget, left)
-        held += [decision for decision in found if not decision.changes]
-        left = [decision for decision in found if decision.changes]
-        if fits:
-            break
-    sums.add(draft.changes, sign=-1)
-    sums.add([*held, *left])
-    draft.changes = left
-
-
-def _coupled(draft: Draft, budget: Sequence[Row], some: Sequence[Decision]) -> tuple[list[Decision], bool]:
-    """Decides some changes again under the rows they share; whether these are kept by what the gate lets pass.
-
-    What the gate holds stays where it stands, which may leave less of a row to the others: they are decided once more.
-    """
-    from app.domain.placement_coupled import row_use, solve_coupled  # scipy: not in the workers' parent
-    from app.domain.placement_shortage import explain_rows
-
-    problem = Problem(draft.world.options, tuple(decision.item for decision in some), draft.horizon_days)
-    costs, own = voted(price(problem), or_stay=True), Traffic()
-    own.add(costs, decide(costs))
-    rows = [*budget, *draft.traffic.rows(draft.world.options, own)]
-    solution = solve_coupled(costs, rows)
-    draft.solver["coupling"] = solution.document()
-    if not np.isfinite(solution.objective):
-        draft.solver["budget"] = "the rows leave less than what the rules demand: only what of that fits is planned"
-        draft.solver["conflict"] = explain_rows(costs, rows).detail
-        return fitting(some, draft.world.options, budget), True
-    draft.solver["budget"] = "only what the day's budget and the sites' limits buy most with is planned"
-    found = decide(costs, solution.chosen)
-    used = row_use(costs, rows, [decision.chosen for decision in found])
-    fits = all(use <= row.limit * (1 + SLACK) for use, row in zip(used.tolist(), rows, strict=True))
-    return found, fits or all(decision.changes for decision in found)
-
-
-def _budget(draft: Draft) -> list[Row]:
-    """The day's budgets as rows."""
-    budget = draft.world.policies.document("budget")
-    limits = ((use, budget.get(use.value)) for use in (Use.USD, Use.BYTES, Use.MOVES))
-    return [Row(use, float(limit)) for use, limit in limits if limit is not None]
 
 
 def _row(job: JobContext, draft: Draft, selection: Selection) -> Plan:

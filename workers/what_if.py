@@ -15,7 +15,8 @@ from app.queue import TaskName
 from workers import voters
 from workers.base import JobContext, job_task
 from workers.bench import Bench, Known
-from workers.placement import BLOCK, Draft, check_found, decide_block, read_scope, within_budget
+from workers.drafts import Draft, decide_block, within_budget
+from workers.placement import BLOCK, check_found, read_scope
 
 LEARNED = "the voters have learned anew from what is supposed, for this answer alone"
 SCOPE = ("prefix", "keys", "horizon_days", "as_of")
@@ -40,7 +41,7 @@ def what_if(job: JobContext) -> Json:
     while after is not None:
         job.progress(min(pair.today.totals.objects, total), total, "objects")
         with session_scope() as session:
-            rows = store.rows(session, world, selection, after, BLOCK)
+            rows = store.rows(session, world, selection, after, BLOCK, asked=bench is not None)
         block = rows.block()
         known = bench.look(now, block.items) if bench and block.items else None
         pair.today.unplanned += block.unplanned

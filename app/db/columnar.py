@@ -59,9 +59,9 @@ def read_columns(session: Session, query: str, columns: dict[str, Column], **par
     """
     fields = [_Field(name, kind) for name, kind in columns.items()]
     buffer = io.BytesIO()
-    with _cursor(session) as cursor:
-        sql = cursor.mogrify(query, parameters).decode()
-        cursor.copy_expert(f"copy ({sql}) to stdout (format binary)", buffer)
+    with cursor(session) as driver:
+        sql = driver.mogrify(query, parameters).decode()
+        driver.copy_expert(f"copy ({sql}) to stdout (format binary)", buffer)
     body = buffer.getbuffer()[len(SIGNATURE) : -len(TRAILER)]
     rows = np.frombuffer(body, _row_type(fields))
     return {field.name: field.get(rows) for field in fields}
@@ -75,17 +75,17 @@ def stage_columns(session: Session, table: str, columns: dict[str, tuple[Column,
     for field, (_, array) in zip(fields, columns.values(), strict=True):
         field.put(rows, array)
     declared = ", ".join(f'"{field.name}" {field.kind}' for field in fields)
-    with _cursor(session) as cursor:
-        cursor.execute(f"drop table if exists pg_temp.{table}")
-        cursor.execute(f"create temp table {table} ({declared}) on commit drop")
+    with cursor(session) as driver:
+        driver.execute(f"drop table if exists pg_temp.{table}")
+        driver.execute(f"create temp table {table} ({declared}) on commit drop")
         body = io.BytesIO(SIGNATURE + rows.tobytes() + TRAILER)
-        cursor.copy_expert(f"copy {table} from stdin (format binary)", body)
+        driver.copy_expert(f"copy {table} from stdin (format binary)", body)
 
 
 def _row_type(fields: list[_Field]) -> np.dtype[Any]:
     return np.dtype([("fields", ">i2"), *(part for field in fields for part in field.dtype())])
 
 
-def _cursor(session: Session) -> Any:
+def cursor(session: Session) -> Any:
     """The driver's own cursor of the session's transaction: COPY has no form in SQLAlchemy."""
     return session.connection().connection.cursor()

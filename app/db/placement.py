@@ -216,8 +216,13 @@ def block(session: Session, world: World, selection: Selection, after_id: int, l
     return rows(session, world, selection, after_id, limit).block()
 
 
-def rows(session: Session, world: World, selection: Selection, after_id: int, limit: int) -> Rows:
-    """What `block` is made of. Many are built after the transaction: one that idles meanwhile would be cut."""
+def rows(
+    session: Session, world: World, selection: Selection, after_id: int, limit: int, *, asked: bool = False
+) -> Rows:
+    """What `block` is made of. Many are built after the transaction: one that idles meanwhile would be cut.
+
+    asked: the voters will be asked anew, so what they said is not read.
+    """
     chosen = select(Object).where(*_selected(selection), Object.id > after_id).order_by(Object.id).limit(limit)
     objects = session.scalars(chosen).all()
     ids = [row.id for row in objects]
@@ -229,7 +234,7 @@ def rows(session: Session, world: World, selection: Selection, after_id: int, li
         read=histories(session, world.now, objects),
         predicted=session.scalars(select(Prediction).where(Prediction.object_id.in_(ids))).all(),
         priors=None if selection.keys is None else _peers(session, world.now, objects),
-        said=opinions.load(session, world.voting, ids),
+        said={} if asked else opinions.load(session, world.voting, ids),
         last_id=ids[-1] if len(ids) == limit else None,
     )
 
@@ -261,7 +266,7 @@ class Rows:
                 continue
             item = _item(self.world, self.selection, row, held, self.read[row.id], predicted.get(row.id), priors)
             no_demotion = _no_demotion(self.world, held, row.key)
-            items.append(replace(item, opinion=self.said[row.id], no_demotion=no_demotion))
+            items.append(replace(item, opinion=self.said.get(row.id), no_demotion=no_demotion))
         return Block(tuple(items), tuple(unplanned), self.last_id)
 
 

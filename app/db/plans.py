@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from app.db import audit
 from app.db.locks import NO_KEY
 from app.db.placement import World, world
-from app.db.tables import Json, Move, Object, Plan, Site
-from app.domain.moves import Times
-from app.domain.prices import to_usd
+from app.db.plan_sheets import Sheet
+from app.db.tables import Move, Object, Plan, Site
 from app.domain.states import PLAN_TRANSITIONS, ObjectState, PlanState, check_transition
 from app.errors import FieldError, NotFound, PlanStale, PreconditionFailed
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from app.domain.placement_decisions import Decision
 
 DRIFT_SHOWN = 20
-MOVES_AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
@@ -38,51 +35,17 @@ class Change:
 
 def save(session: Session, plan: Plan, decisions: Iterable[Decision], world: World) -> Plan:
     """Adds a plan and the moves of its decisions, in bulk. plan.moves must already say how many."""
+    with Sheet(world) as sheet:
+        sheet.write(decisions)
+        return save_sheet(session, plan, sheet)
+
+
+def save_sheet(session: Session, plan: Plan, sheet: Sheet) -> Plan:
+    """Adds a plan and the moves of a sheet."""
     session.add(plan)
     session.flush()
-    # nulls are written: otherwise each change of which columns are null begins another statement
-    statement = insert(Move).execution_options(render_nulls=True)
-    for some in _batched((row for decision in decisions for row in _rows(plan.id, decision, world)), MOVES_AT_ONCE):
-        session.execute(statement, some)
+    sheet.save(session, plan.id)
     return plan
-
-
-def _batched(rows: Iterable[Json], size: int) -> Iterator[list[Json]]:
-    remaining = iter(rows)
-    while some := list(islice(remaining, size)):
-        yield some
-
-
-def _rows(plan_id: int, decision: Decision, world: World) -> list[Json]:
-    explanation = {
-        "verdict": decision.verdict.value,
-        "breaches": list(decision.breaches),
-        "probability": decision.probability,
-        "reads_a_month": decision.item.demand.reads * 30,
-        "cost_before": vars(decision.today_cost),
-        "cost_after": vars(decision.cost),
-        "horizon_days": decision.horizon_days,
-    }
-    return [
-        {
-            "plan_id": plan_id,
-            "object_id": decision.item.id,
-            "object_version": decision.item.version,
-            "kind": move.kind.value,
-            "from_site_id": None if move.from_site is None else world.site_ids[move.from_site],
-            "from_class": move.from_class,
-            "to_site_id": None if move.to_site is None else world.site_ids[move.to_site],
-            "to_class": move.to_class,
-            "bytes": move.bytes,
-            "one_off": to_usd(move.one_off),
-            "monthly_delta": to_usd(move.monthly_delta),
-            "payback_days": decision.payback_days,
-            "reason": decision.reason,
-            "explanation": explanation,
-            **vars(move.times or Times()),
-        }
-        for move in decision.moves
-    ]
 
 
 def get(session: Session, plan_id: int, *, lock: bool = False) -> Plan:

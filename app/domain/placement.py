@@ -65,6 +65,8 @@ class Split:
 
 def with_reads(cost: Split, factor: float) -> Split:
     """The same set when it is read so many times as often; what a managed class keeps is taken to cost the same."""
+    if factor == 1:
+        return cost
     return replace(
         cost,
         requests=cost.requests * factor,
@@ -76,18 +78,18 @@ def with_reads(cost: Split, factor: float) -> Split:
 
 def split(costs: Costs, row: int, chosen: ReplicaSet) -> Split:
     """The cost of a set for the object of that row, by component."""
-    columns = list(chosen.columns)
+    columns, primary = chosen.columns, chosen.primary
     kept = {costs.pairs[column].site for column in columns if costs.keeps[row, column]}
-    left = [fee for site, fee in enumerate(costs.leave[row]) if site not in kept]
+    left = [fee for site, fee in enumerate(costs.leave[row].tolist()) if site not in kept]
     return Split(
-        storage=float(costs.storage[row, columns].sum()),
-        requests=float(costs.requests[row, chosen.primary]),
-        retrieval=float(costs.retrieval[row, chosen.primary]),
-        egress=float(costs.egress[row, chosen.primary]),
-        sla_penalty=float(costs.penalty[row, chosen.primary]),
-        move=float(costs.move[row, columns].sum()),
-        early_deletion=float(sum(left)),
-        end=float(costs.end[row, columns].sum()),
+        storage=sum(costs.storage[row, column].item() for column in columns),
+        requests=costs.requests[row, primary].item(),
+        retrieval=costs.retrieval[row, primary].item(),
+        egress=costs.egress[row, primary].item(),
+        sla_penalty=costs.penalty[row, primary].item(),
+        move=sum(costs.move[row, column].item() for column in columns),
+        early_deletion=sum(left),
+        end=sum(costs.end[row, column].item() for column in columns),
     )
 
 
@@ -142,14 +144,14 @@ def _surplus(costs: Costs, row: int, shape: Structure) -> tuple[tuple[int, ...],
 
 def today(costs: Costs, row: int, shape: Structure) -> ReplicaSet:
     """The copies that stand, read from the one that serves most cheaply among those that readers may use."""
-    columns = tuple(int(column) for column in np.flatnonzero(costs.keeps[row]))
+    columns = tuple(costs.keeps[row].nonzero()[0].tolist())
     reading = [column for column in columns if costs.pairs[column].site in shape.primaries] or list(columns)
     return ReplicaSet(columns, min(reading, key=lambda column: float(costs.serve[row, column])))
 
 
 def breaches(costs: Costs, row: int, shape: Structure) -> tuple[str, ...]:
     """The rules that today's copies break, by name; empty when they may stay."""
-    closed = [costs.why_not[row][column] for column in np.flatnonzero(costs.keeps[row])]
+    closed = [costs.why_not[row][column] for column in costs.keeps[row].nonzero()[0].tolist()]
     broken = [reason for reason in dict.fromkeys(closed) if reason]
     if not shape.held_is_enough:
         item = costs.problem.items[row]

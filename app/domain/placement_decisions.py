@@ -110,8 +110,9 @@ def decide(costs: Costs, chosen: Sequence[ReplicaSet | None] | None = None) -> l
     """
     best = solve(voted(costs)) if chosen is None else chosen
     shapes = structures(costs)
-    mended = solve(replace(_keeping_classes(costs), may_read=None))
-    return [_decide(costs, row, shape, best[row], mended[row]) for row, shape in enumerate(shapes)]
+    broken = [breaches(costs, row, shape) for row, shape in enumerate(shapes)]
+    mended = solve(replace(_keeping_classes(costs), may_read=None)) if any(broken) else [None] * len(shapes)
+    return [_decide(costs, row, shape, broken[row], (best[row], mended[row])) for row, shape in enumerate(shapes)]
 
 
 def believing(costs: Costs, decisions: Sequence[Decision]) -> Costs:
@@ -136,11 +137,13 @@ def _keeping_classes(costs: Costs) -> Costs:
     return replace(costs, why_not=tuple(rows))
 
 
-def _decide(costs: Costs, row: int, shape: Structure, best: ReplicaSet | None, mended: ReplicaSet | None) -> Decision:
-    item = costs.problem.items[row]
+def _decide(
+    costs: Costs, row: int, shape: Structure, broken: tuple[str, ...], sets: tuple[ReplicaSet | None, ReplicaSet | None]
+) -> Decision:
+    """sets: the cheapest one, and the cheapest that mends what is broken and no more."""
+    item, (best, mended) = costs.problem.items[row], sets
     now = today(costs, row, shape)
     now_cost = split(costs, row, now)
-    broken = breaches(costs, row, shape)
     if best is None:
         return Decision(
             item, Verdict.INFEASIBLE, now, now_cost, None, None, costs.horizon_days, broken, (), 0.0, "", ()

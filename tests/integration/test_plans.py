@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -10,6 +11,7 @@ from app.db.session import session_scope
 from app.db.tables import AccessHour, Job, Migration, Move, Object, Plan, Policy, Replica, Site
 from app.domain import price_documents
 from app.domain.explanation import explain
+from app.domain.moves import Times
 from app.domain.placement_costs import price
 from app.domain.placement_decisions import Verdict, decide
 from app.domain.placement_problem import Problem
@@ -243,6 +245,41 @@ def test_a_block_takes_the_same_number_of_queries_whatever_its_size(session):
     busy = next(item for item in first.items if item.key == "a/2")
     assert busy.demand.reads == pytest.approx(2.0, rel=0.35)
     assert busy.demand.regions[0].region == "eu-west-1"
+
+
+def test_moves_are_saved_as_they_were_decided_whatever_their_words_hold(clean_database):
+    told = "a\ttab, a\nline, a \\ and \\N, « ü »"
+    with session_scope() as session:
+        ids = add_sites(session)
+        add_object(session, ids["aws-eu"], "a")
+        world = placement.world(session, NOW)
+        block = placement.block(session, world, Selection(), 0, 10)
+        (decision,) = decide(price(Problem(world.options, block.items)))
+        at = Times(ready_by=NOW)
+        decision = replace(decision, reason=told, moves=(replace(decision.moves[0], times=at), decision.moves[0]))
+        plan = Plan(
+            state=PlanState.READY, version=1, as_of=NOW, cost_before=0, cost_after=0, one_off=0, objects=1, moves=2
+        )
+        number = plans.save(session, plan, [decision], world).id
+    with session_scope() as session:
+        first, second = (change.move for change in plans.changes(session, number))
+    assert [first.reason, second.reason] == [told, told]
+    assert [first.ready_by, second.ready_by, first.not_before] == [NOW, None, None]
+    assert float(first.monthly_delta) == pytest.approx(decision.moves[0].monthly_delta)
+    assert first.payback_days == decision.payback_days
+    assert first.explanation["cost_before"] == vars(decision.today_cost)
+
+
+def test_of_many_objects_an_even_sample_is_put_to_the_program(clean_database):
+    with session_scope() as session:
+        ids = add_sites(session)
+        for number in range(120):
+            add_object(session, ids["aws-eu"], f"a/{number}", reads_a_day=number % 3)
+    with session_scope() as session:
+        plan = plans.get(session, run_plan().result["plan_id"])
+        assert plan.objects == 120
+        assert plan.solver["checked"] == 60
+        assert plan.solver["closed_form_difference"] < 1e-9
 
 
 def test_a_block_is_built_without_a_transaction(clean_database):
