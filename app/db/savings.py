@@ -94,7 +94,7 @@ _JUDGED = text(
     """select cohort, sum(stayed) as stayed,
         sum(case when whole then coalesce(fee, 0) + actual + owed - stayed
             else greatest(actual - stayed, 0) end) as lost
-    from (select *, ended_on is not null or moved_on <= :tried as whole from saving
+    from (select *, ended_on is not null or through - moved_on + 1 - unknown_days >= :trial as whole from saving
         where demotion and moved_on > :oldest) as judged
     where whole or actual > stayed group by cohort"""
 )
@@ -195,8 +195,7 @@ def cohorts(session: Session) -> list[Json]:
 def no_demotions(session: Session, now: datetime) -> dict[str, str]:
     """Cohorts that demote no more as of a time, each with why."""
     today = (EPOCH + timedelta(days=day_of(now))).date()
-    spans = {"tried": today - timedelta(days=TRIAL_DAYS), "oldest": today - timedelta(days=TRAILING_DAYS)}
-    rows = session.execute(_JUDGED, spans)
+    rows = session.execute(_JUDGED, {"trial": TRIAL_DAYS, "oldest": today - timedelta(days=TRAILING_DAYS)})
     return stopped({row.cohort: Judged(float(row.lost), float(row.stayed)) for row in rows})
 
 

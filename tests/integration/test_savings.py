@@ -370,6 +370,17 @@ def test_logs_that_are_late_are_waited_for(sites):
     assert float(account(number).actual) == pytest.approx(70 * 0.004 / 30 + 5 * (0.01 / 1000 + 0.03))
 
 
+@pytest.mark.parametrize("known", [range(1, 3), range(69, 71)])
+def test_a_demotion_of_which_little_is_known_is_not_judged(sites, known):
+    """Two known days save 2 × 0.019/30 = $0.0013, less than the $0.0027 that leaving after 70 days costs."""
+    silence(set(range(1, 200)) - set(known))
+    number = moved(sites["aws-eu"], "quiet/1")
+    assert run().result["stopped"] == {}
+    found = account(number)
+    assert float(found.stayed - found.actual) == pytest.approx(2 * 0.019 / 30)
+    assert float(found.stayed - found.actual) < float(found.owed)
+
+
 def silence(days_ago) -> None:
     days = [(NOW - timedelta(days=day)).date() for day in days_ago]
     with session_scope() as session:

@@ -454,6 +454,31 @@ def test_a_write_that_comes_too_late_is_refused_by_the_site(teeing):
     assert world.head(GCP, "a") is None
 
 
+NO_SPACE = """
+import resource, signal, sys
+from app.client import Client
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with Client(sys.argv[1], sys.argv[2]) as client:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    with client.read(sys.argv[3]) as blocks:
+        size = sum(map(len, blocks))
+    client.tees.wait(30)
+    print(size, *client.tees.outcomes)
+"""
+
+
+def test_a_reader_without_room_on_its_disk_reads_all_the_same(make_world, make_api):
+    settings = {"tee_limit": 10**8, "tee_lease_s": 30}
+    world, api = make_world(settings=settings), make_api(**settings)
+    job_id = planned(world)
+    with serving(api) as address:
+        command = [sys.executable, "-c", NO_SPACE, address, api.tokens[Role.OPERATOR], world.key("a")]
+        told = subprocess.run(command, cwd=PROJECT_ROOT, check=True, timeout=60, capture_output=True, text=True).stdout
+    assert told.startswith(f"{len(BODY)} it could not be kept")
+    world.work(job_id)
+    assert (world.row(job_id).tee, world.row(job_id).state) == ("failed", "switched")
+
+
 def test_cancelling_a_move_that_a_reader_has_takes_its_copy_away(teeing):
     world, client = teeing
     job_id = planned(world)
