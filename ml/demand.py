@@ -1,4 +1,4 @@
-"""How many reads and bytes each object is expected to see in the next 30 days (step: predict).
+"""How many reads and bytes each object is expected to see, from its own past and its prefix's (step: predict).
 
 Gamma–Poisson: an object's own past, halved every 60 days, weighed against 20 days of what its prefix does, so that an
 object without a past gets its prefix's rate and one with a long past its own.
@@ -17,36 +17,71 @@ PRIOR_DAYS = 20.0
 PRIOR_READS = 5.0
 LEAST_OBJECT_DAYS = 200.0
 """A prefix with less exposure than this takes the fleet's mean."""
-HORIZON_DAYS = 30.0
 
 
 @dataclass(frozen=True)
-class Demand:
-    """Expected over the next 30 days, one element an object."""
+class Expected:
+    """As of a time, one element an object."""
 
-    reads_30d: Floats
-    bytes_30d: Floats
+    reads: Floats
+    """Reads a day."""
+    bytes_a_read: Floats
+    cohort: Floats
+    """Reads a day of an object of its prefix, or of the fleet where the prefix was watched too little."""
+    days: Floats
+    """Days that it was watched, faded like its reads."""
 
-
-def expect(history: History, catalogue: Catalogue, as_of: int) -> Demand:
-    """Expected demand of every object as of a time (microseconds); later rows of the history change nothing."""
-    past = history.before(as_of)
-    weight = np.exp2(-(as_of - past.ts) / (HALF_LIFE_DAYS * DAY))
-    reads: Floats = np.bincount(past.object, past.reads * weight, past.objects).astype(float)
-    size: Floats = np.bincount(past.object, past.bytes_read * weight, past.objects).astype(float)
-    days = _exposure(past, as_of)
-    cohort_rate = _cohort_mean(reads, days, days, catalogue.prefix)
-    rate = (reads + PRIOR_DAYS * cohort_rate) / (days + PRIOR_DAYS)
-    bytes_a_read = (size + PRIOR_READS * _cohort_bytes(size, reads, days, catalogue)) / (reads + PRIOR_READS)
-    return Demand(rate * HORIZON_DAYS, rate * HORIZON_DAYS * bytes_a_read)
+    def within(self, days: float) -> tuple[Floats, Floats]:
+        """Reads and bytes in so many days."""
+        reads = self.reads * days
+        return reads, reads * self.bytes_a_read
 
 
-def _exposure(past: History, as_of: int) -> Floats:
-    """Days that each object was watched, weighed like its reads: since its first access, or always if it had none."""
-    since = np.full(past.objects, past.begin)
-    since[past.object[::-1]] = past.ts[::-1]  # rows are sorted, so an object's first row is written last
-    age = np.maximum(as_of - since, 0) / DAY
-    return np.asarray((1 - np.exp2(-age / HALF_LIFE_DAYS)) * HALF_LIFE_DAYS / np.log(2))
+class Walk:
+    """Expectations as of rising times over one history; rows at or after a time change nothing of what is said of it.
+
+    everyone: objects without an access were there and not read since the history began; else they are not there yet.
+    """
+
+    def __init__(self, history: History, catalogue: Catalogue, *, everyone: bool) -> None:
+        self._past, self._catalogue, self._everyone = history, catalogue, everyone
+        self._order = np.argsort(history.ts, kind="stable")
+        self._ts = history.ts[self._order]
+        self._done, self._now = 0, history.begin
+        self._reads, self._bytes = np.zeros(history.objects), np.zeros(history.objects)
+        self._since = np.full(history.objects, np.iinfo(np.int64).max)
+
+    def to(self, as_of: int) -> Expected:
+        """What is expected as of a time (microseconds), which must not lie before the last one."""
+        self._advance(as_of)
+        days = self._exposure(as_of)
+        prefix = self._catalogue.prefix
+        cohort = _cohort_mean(self._reads, days, days, prefix)
+        reads = (self._reads + PRIOR_DAYS * cohort) / (days + PRIOR_DAYS)
+        usual = _cohort_bytes(self._bytes, self._reads, days, self._catalogue)
+        return Expected(reads, (self._bytes + PRIOR_READS * usual) / (self._reads + PRIOR_READS), cohort, days)
+
+    def _advance(self, as_of: int) -> None:
+        until = int(np.searchsorted(self._ts, as_of))
+        rows = self._order[self._done : until]
+        past, fade = self._past, np.exp2(-(as_of - self._now) / (HALF_LIFE_DAYS * DAY))
+        owner, weight = past.object[rows], np.exp2(-(as_of - past.ts[rows]) / (HALF_LIFE_DAYS * DAY))
+        self._reads = self._reads * fade + np.bincount(owner, past.reads[rows] * weight, past.objects)
+        self._bytes = self._bytes * fade + np.bincount(owner, past.bytes_read[rows] * weight, past.objects)
+        np.minimum.at(self._since, owner, past.ts[rows])
+        self._done, self._now = until, as_of
+
+    def _exposure(self, as_of: int) -> Floats:
+        """Days that each object was watched, weighed like its reads: since its first access."""
+        absent = self._past.begin if self._everyone else as_of
+        since = np.where(self._since < as_of, self._since, absent)
+        age = np.maximum(as_of - since, 0) / DAY
+        return np.asarray((1 - np.exp2(-age / HALF_LIFE_DAYS)) * HALF_LIFE_DAYS / np.log(2))
+
+
+def expect(history: History, catalogue: Catalogue, as_of: int) -> Expected:
+    """What is expected of every object as of a time (microseconds); later rows of the history change nothing."""
+    return Walk(history, catalogue, everyone=True).to(as_of)
 
 
 def _cohort_bytes(read: Floats, reads: Floats, days: Floats, catalogue: Catalogue) -> Floats:

@@ -17,6 +17,7 @@ from workers import features, models, shadow
 from workers.base import JobContext, job_task
 
 AT_ONCE = 50_000
+DAYS = 30
 
 
 @job_task(TaskName.PREDICT)
@@ -33,13 +34,11 @@ def predict(job: JobContext) -> Json:
     observed = vectors.observed
     scores = packed.score(vectors.X)
     tiers = tier_of(scores.p_hot)
-    expected = demand.expect(observed.history, observed.catalogue, vectors.as_of)
+    reads, sizes = demand.expect(observed.history, observed.catalogue, vectors.as_of).within(DAYS)
     written = 0
     for start in range(0, len(observed.ids), AT_ONCE):
         block = slice(start, start + AT_ONCE)
-        part = Predicted(
-            observed.ids[block], _part(scores, block), expected.reads_30d[block], expected.bytes_30d[block]
-        )
+        part = Predicted(observed.ids[block], _part(scores, block), reads[block], sizes[block])
         with job.saving() as session:
             changed = prediction_batches.save(session, part, tiers[block], version.id, vectors.as_of)
             rows = np.searchsorted(observed.ids, np.sort(changed))
