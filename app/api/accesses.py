@@ -14,8 +14,8 @@ from app.api import access_lines, security
 from app.api.access_lines import Bounds, Lines
 from app.api.router import Router
 from app.api.schemas import In, Out
-from app.db import changes, ingest, policies, sites
-from app.db.ingest import Write, Written
+from app.db import ingest, policies, reports, sites
+from app.db.ingest import Written
 from app.db.session import session_scope
 from app.domain.roles import Role
 from app.errors import FieldError, Invalid, UnsupportedMedia
@@ -69,13 +69,9 @@ def ingest_accesses(query: IngestQuery) -> dict[str, Any]:
         block = found.block(bounds.site_ids) if found.lines else None
         found.lines.clear()  # their columns stand in the block: a large one is kept once
         written = ingest.copy_block(session, block, query.source) if block else None
-        for write in sorted(written.writes, key=_object) if written else ():  # in one order: blocks cannot deadlock
-            changes.event_seen(session, write.object_id, write.site_id, write.op, write.ts)
+        if written and written.writes:
+            reports.follow(session, written.writes)
     return _answer(found, written)
-
-
-def _object(write: Write) -> int:
-    return write.object_id
 
 
 def _bounds(session: Session) -> Bounds:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db import alerts, audit, budgets, migrations, replicas
 from app.db.locks import NO_KEY
-from app.db.tables import Migration, Object, Replica
+from app.db.tables import Json, Migration, Object, Replica
 from app.domain.migrations import EARLY, SWITCHED
-from app.domain.objects import delete_is_news, write_is_news
 from app.domain.pins import Pin
 from app.domain.states import MigrationState, ObjectState, ReplicaState
 
@@ -31,7 +30,7 @@ def put_seen(session: Session, object_id: int, site_id: int, pin: Pin | None) ->
     is nobody's to overwrite: it may be the only copy of the newest version.
     """
     found = lock(session, object_id)
-    kept = {} if _is_newer(found, replicas.at(session, object_id, site_id)) else {"verified_at": None}
+    kept = {} if is_newer(found, replicas.at(session, object_id, site_id)) else {"verified_at": None}
     found.version, found.written_at = found.version + 1, func.now()
     found.state = ObjectState.PRESENT
     if pin:
@@ -40,11 +39,11 @@ def put_seen(session: Session, object_id: int, site_id: int, pin: Pin | None) ->
     replicas.set_state(session, object_id, ReplicaState.STALE, only=OLD, but_site_id=site_id, **kept)
     fresh = {"object_version": found.version, "sha256": None, "verified_at": None, "class_since": func.now()}
     replicas.put(session, object_id, site_id, pin, ReplicaState.SERVING, **fresh)
-    _end_switched(session, found, site_id)
+    end_switched(session, {object_id: site_id})
     return found.version
 
 
-def _is_newer(found: Object, there: Replica | None) -> bool:
+def is_newer(found: Object, there: Replica | None) -> bool:
     """Whether a write at a site is surely newer than the object's current version.
 
     It is where the current version stood before it, and where nothing was written until the current version was known.
@@ -56,16 +55,20 @@ def _is_newer(found: Object, there: Replica | None) -> bool:
     return max(there.seen_at, there.deleted_at or there.seen_at) >= found.written_at
 
 
-def _end_switched(session: Session, found: Object, site_id: int) -> None:
-    """Ends a migration of the object that has switched: its source or its destination holds an old version now."""
-    which = (Migration.object_id == found.id, Migration.state.in_(SWITCHED))
-    for row in session.scalars(select(Migration).where(*which)).all():
-        reverse = row.from_site_id == site_id
+def end_switched(session: Session, sites: Mapping[int, int]) -> None:
+    """Ends migrations that have switched, of objects that were written: the source or the destination is old now.
+
+    sites: by the object's id, where it was written.
+    """
+    which = (Migration.object_id.in_(sites), Migration.state.in_(SWITCHED))
+    rows = session.execute(select(Migration, Object.key).join(Object).where(*which).order_by(Migration.id))
+    for row, key in rows.all():
+        reverse = row.from_site_id == sites[row.object_id]
         reason = "source_changed_after_switch" if reverse else "overwritten_after_switch"
         end(session, row.id, MigrationState.ROLLED_BACK if reverse else MigrationState.DONE, reason)
         if reverse:
-            message = f"{found.key} was overwritten at its old site after the switch, which is reversed"
-            alerts.raise_alert(session, reason, "warning", message, subject=found.key, data={"migration_id": row.id})
+            message = f"{key} was overwritten at its old site after the switch, which is reversed"
+            alerts.raise_alert(session, reason, "warning", message, subject=key, data={"migration_id": row.id})
             audit.append(session, "worker", "migration.roll_back", f"migration {row.id}", {"reason": reason})
 
 
@@ -108,33 +111,23 @@ def delete_seen(session: Session, object_id: int, site_id: int, reason: str) -> 
         session, object_id, ReplicaState.DELETED, only=OLD, site_id=site_id, deleted_at=func.now(), draining_until=None
     )
     replicas.set_state(session, object_id, ReplicaState.STALE, only=OLD, but_site_id=site_id)
-    idle = or_(Migration.lease_until.is_(None), Migration.lease_until < func.now())  # a worker ends its own
-    which = (Migration.object_id == object_id, Migration.state.in_(EARLY | SWITCHED), idle)
-    for row in session.scalars(select(Migration).where(*which)).all():
+    end_of_gone(session, [object_id])
+    audit.append(session, **audit_of_gone(found.key, reason, site_id))
+
+
+def end_of_gone(session: Session, object_ids: Sequence[int]) -> None:
+    """Ends the migrations of objects that their owners deleted; a worker that has one in hand ends its own."""
+    idle = or_(Migration.lease_until.is_(None), Migration.lease_until < func.now())
+    which = (Migration.object_id.in_(object_ids), Migration.state.in_(EARLY | SWITCHED), idle)
+    for row in session.scalars(select(Migration).where(*which).order_by(Migration.id)).all():
         state = MigrationState.DONE if row.state in SWITCHED else MigrationState.SKIPPED
         end(session, row.id, state, "object_gone")
-    audit.append(session, "worker", "object.gone", found.key, {"reason": reason, "site_id": site_id})
 
 
-def event_seen(session: Session, object_id: int, site_id: int | None, op: str, ts: datetime) -> bool:
-    """What a reported PUT or DELETE means for the catalogue; returns whether it was news.
-
-    A report without a site is taken to be about the only serving replica, and says nothing when there are several.
-    """
-    held = [row for row in replicas.of_object(session, object_id) if site_id is None or row.site_id == site_id]
-    if site_id is None:
-        held = [row for row in held if row.state == ReplicaState.SERVING]
-    if len(held) != 1:
-        return False
-    replica = held[0]
-    state, pin = ReplicaState(replica.state), Pin.from_json(replica.pin)
-    if op == "PUT" and write_is_news(ts, state, pin):
-        put_seen(session, object_id, replica.site_id, None)
-    elif op == "DELETE" and delete_is_news(ts, state, pin):
-        delete_seen(session, object_id, replica.site_id, "delete_event")
-    else:
-        return False
-    return True
+def audit_of_gone(key: str, reason: str, site_id: int) -> Json:
+    """What the audit log says of an object that its owner deleted."""
+    data = {"reason": reason, "site_id": site_id}
+    return {"actor": "worker", "action": "object.gone", "subject": key, "data": data}
 
 
 def end(session: Session, migration_id: int, state: MigrationState, reason: str | None) -> None:

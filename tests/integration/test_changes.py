@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.db import changes, jobs, migrations, replicas
+from app.db import changes, jobs, migrations, replicas, reports
 from app.db import sites as registered
+from app.db.ingest import Write
 from app.db.session import session_scope
 from app.db.tables import Plan
 from app.domain.states import MoveKind, ReplicaState
@@ -24,7 +25,8 @@ def reported(world, site, name, op):
     with session_scope() as session:
         site_id = registered.get(session, site).id
         later = datetime.now(UTC) + timedelta(minutes=1)
-        assert changes.event_seen(session, world.object(name).id, site_id, op, later)
+        write = Write(world.object(name).id, world.key(name), op, site_id, later)
+        assert reports.follow(session, [write]) == 1
 
 
 def died_at(world, job_id, point):

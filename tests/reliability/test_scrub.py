@@ -11,8 +11,9 @@ from itertools import count
 
 import pytest
 
-from app.db import changes, findings
+from app.db import findings, reports
 from app.db import sites as registered
+from app.db.ingest import Write
 from app.db.session import session_scope
 from app.domain.headers import INTENT
 from app.domain.states import MoveKind
@@ -125,7 +126,7 @@ def owner_deletes(world: World, name: str) -> None:
     with session_scope() as session:
         site_id = registered.get(session, GCP).id
         later = datetime.now(UTC) + timedelta(minutes=1)
-        changes.event_seen(session, world.object(name).id, site_id, "DELETE", later)
+        reports.follow(session, [Write(world.object(name).id, world.key(name), "DELETE", site_id, later)])
 
 
 def test_exactly_what_was_planted_is_found(make_world, rounds, figure):
