@@ -72,7 +72,7 @@ class Operations:
         return self._api.get(f"/models/{part(name)}/importances", version=version)
 
     def drift(self, name: str) -> Json:
-        """How far what the serving version sees is from what it was measured on."""
+        """How far what the serving version sees is from what it saw when it was trained."""
         return self._api.get(f"/models/{part(name)}/drift")
 
     def change_version(self, name: str, version: int, verb: str, reason: str, etag: str) -> Json:

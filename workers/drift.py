@@ -1,12 +1,10 @@
-"""The `drift` task: looks whether what serves sees what it was measured on, and rings a training (step: watch)."""
+"""The `drift` task: looks whether what serves sees what it was trained on, and rings a training (step: watch)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 from sqlalchemy.orm import Session
 
 from app.db import accesses, alerts, jobs, model_files, models, observations
@@ -20,11 +18,10 @@ from app.errors import ArtifactRefused
 from app.queue import TaskName
 from app.settings import get_settings
 from ml import drift
-from ml.dataset import STEP_BY_DAY
-from ml.evaluation import Bools, Outcome
-from ml.features import FeatureBuilder
-from ml.history import DAY, HOUR, Ints
-from ml.serving import Matrix, Packed
+from ml.drift import Recent
+from ml.evaluation import Outcome
+from ml.history import HOUR
+from ml.serving import Packed
 from workers import features
 from workers.base import JobContext, job_task, ring_all
 from workers.models import SEED, open_packed
@@ -32,22 +29,7 @@ from workers.models import SEED, open_packed
 ALERT = "model_drift"
 OBJECTS = 5_000
 """Drift is looked for in about so many objects: every n-th of a larger catalogue."""
-MOST_ROWS = 40_000
-WINDOW = {HOUR: DAY, DAY: 7 * DAY}
-"""How far back `now` reaches, by the horizon: whole days or whole weeks, as reads follow them."""
 NAMED = 5
-
-
-@dataclass(frozen=True)
-class Now:
-    """Rows of the window that ends now."""
-
-    X: Matrix
-    object: Ints
-    labelled: Ints
-    """Rows after the model's training whose horizon is over."""
-    y: Bools
-    """Of those, whether the object was read."""
 
 
 @job_task(TaskName.DRIFT)
@@ -88,29 +70,18 @@ def _report(champion: ModelVersion, moment: datetime) -> tuple[Json, str]:
     return report, refused
 
 
-def _now(champion: ModelVersion, moment: datetime) -> Now:
-    """Rows as the training makes them: every object known at each cut of the window, in hours."""
+def _now(champion: ModelVersion, moment: datetime) -> Recent:
+    """Rows of the window that ends at the newest known access."""
     with session_scope() as session:
         newest = accesses.clock(session) or moment
         until = accesses.floor_hour(min(moment, newest))
         part = max(1, observations.count_objects(session) // OBJECTS)
         observed = observations.observe_hours(session, until, (0, part))
-    end = accesses.microseconds(until)
+    trained_until = accesses.microseconds(champion.data_to or until)
     horizon = int(champion.metrics["horizon_h"]) * HOUR
-    step = HOUR if horizon == HOUR else STEP_BY_DAY
-    builder = FeatureBuilder(observed.history, observed.catalogue)
-    cuts = np.arange(max(observed.history.begin // HOUR * HOUR + HOUR, end - WINDOW[horizon]), end + 1, step)
-    known = [builder.known(int(cut)) for cut in cuts]
-    owner = np.concatenate(known) if known else np.zeros(0, np.int64)
-    cut = np.repeat(cuts, [len(some) for some in known])
-    X = builder.rows(owner, cut).X
-    if len(owner) > MOST_ROWS:
-        chosen = np.sort(np.random.default_rng(SEED).choice(len(owner), MOST_ROWS, replace=False))
-        owner, cut, X = owner[chosen], cut[chosen], X[chosen]
-    trained_until = accesses.microseconds(champion.data_to) if champion.data_to else end
-    labelled = np.flatnonzero((cut >= trained_until) & (cut + horizon <= end))
-    read = builder.reads_between(owner[labelled], cut[labelled], cut[labelled] + horizon) > 0
-    return Now(X, owner, labelled, read)
+    return drift.recent(
+        observed.history, observed.catalogue, accesses.microseconds(until), horizon, trained_until, SEED
+    )
 
 
 def _packed(champion: ModelVersion) -> tuple[Packed | None, str]:
@@ -125,7 +96,7 @@ def _act(session: Session, job: JobContext, champion: ModelVersion, report: Json
     """Raises or clears the alert; the bell of the training that is rung, if one is."""
     name = champion.name
     if report["over"]:
-        message = f"{name} version {champion.version} no longer sees what it was measured on: {_told(report)}"
+        message = f"{name} version {champion.version} no longer sees what it was trained on: {_told(report)}"
         data = {"name": name, "version": champion.version, "over": report["over"]}
         alerts.raise_alert(session, ALERT, "warning", message, subject=name, data=data)
     else:

@@ -20,6 +20,7 @@ from app.errors import ArtifactRefused, NotFound
 from app.queue import TaskName
 from ml import artifacts, dataset, drift, importances, judging, tiers
 from ml.dataset import Dataset, Part
+from ml.drift import Recent
 from ml.evaluation import Outcome
 from ml.features import NAMES
 from ml.serving import Packed
@@ -82,8 +83,10 @@ def learn_tiers(job: JobContext) -> Json:
     if packed is not None:
         p, beside = (model.score(test.X).p_hot for model in (trained.serving.packed, packed))
         found = judging.compare(Outcome(test.y, test.object), p, beside, SEED)
+    end = accesses.microseconds(until)
+    seen = drift.recent(observed.history, observed.catalogue, end, rows.horizon, end, SEED)
     learned = Learned(
-        values=_values(trained, rows),
+        values=_values(trained, rows, seen),
         files=_files(trained),
         beside=champion.version if champion and packed else None,
         found=found,
@@ -171,7 +174,7 @@ def _own_file(session: Session, champion: ModelVersion | None) -> Packed | None:
         return None
 
 
-def _values(trained: Trained, rows: Dataset) -> Json:
+def _values(trained: Trained, rows: Dataset, seen: Recent) -> Json:
     serving, test = trained.serving, rows.parts[Part.TEST]
     lost = importances.permutation(serving.packed, serving.features, test.X, Outcome(test.y, test.object), SEED)
     return {
@@ -187,7 +190,7 @@ def _values(trained: Trained, rows: Dataset) -> Json:
             "permutation": lost,
             "built_in": importances.built_in(serving.estimator, serving.features),
         },
-        "reference": drift.reference(test.X, test.object, serving.features),
+        "reference": drift.reference(seen.X, seen.object, serving.features),
         "libraries": {name: version(name) for name in LIBRARIES},
         "reason": trained.reason,
     }

@@ -84,7 +84,7 @@ def importances(name: str, version: int | None, as_json: bool) -> None:
 @click.argument("name", default="tier")
 @json_option
 def drift(name: str, as_json: bool) -> None:
-    """Show how far what the serving version sees is from what it was measured on, and whether it comes true."""
+    """Show how far what the serving version sees is from what it saw when it was trained, and whether it comes true."""
     with connect() as client:
         found = client.drift(name)
     if as_json:

@@ -32,7 +32,7 @@ class ModelVersion(Base):
     baselines: Mapped[Json] = mapped_column(server_default=EMPTY)
     importances: Mapped[Json] = mapped_column(server_default=EMPTY)
     reference: Mapped[Json] = mapped_column(server_default=EMPTY)
-    """How its features were spread on the rows that it was measured on, as ml/drift.py reads it."""
+    """How its features were spread when it was trained, as ml/drift.py reads it."""
     libraries: Mapped[Json] = mapped_column(server_default=EMPTY)
     gate: Mapped[Json] = mapped_column(server_default=EMPTY)
     """What was found beside the champion of its time: in training, and on what happened while it was shadow."""
