@@ -50,5 +50,11 @@ def show(reporter: pytest.TerminalReporter, lines: list[str]) -> None:
     """Writes the figures at the end of the run."""
     if lines:
         reporter.section("figures")
-        for line in sorted(lines, key=lambda line: (line[0], int(line[1:4]))):
+        for line in sorted(lines, key=_place):
             reporter.write_line(line)
+
+
+def _place(line: str) -> tuple[str, int, str]:
+    """Rows of docs/guarantees.md by their number, then what has a name."""
+    row = line.split(maxsplit=1)[0]
+    return (row[0], int(row[1:]), row) if row[1:].isdigit() else ("~", 0, row)

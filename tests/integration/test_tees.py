@@ -27,6 +27,7 @@ from app.errors import Conflict, NotFound
 from app.settings import PROJECT_ROOT, get_settings
 from tests.faults.proxy import Proxy
 from tests.faults.rules import Fault, on
+from tests.integration.test_scrub import scrubbed
 from tests.s3servers import ALL
 
 AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
@@ -477,6 +478,23 @@ def test_a_reader_without_room_on_its_disk_reads_all_the_same(make_world, make_a
     assert told.startswith(f"{len(BODY)} it could not be kept")
     world.work(job_id)
     assert (world.row(job_id).tee, world.row(job_id).state) == ("failed", "switched")
+
+
+def test_scans_and_scrubs_in_between_take_a_tee_for_what_it_is(teeing):
+    """No owner's write at the destination, and nothing that nobody knows."""
+    world, client = teeing
+    job_id = planned(world)
+    one = client()
+    assert read(one, world) == BODY
+    one.tees.wait(30)
+    version = world.object("a").version
+    for _ in range(2):
+        found = world.scan(GCP)
+        assert (found["new"], found["changed"]) == (0, 0), found
+    assert scrubbed(world)["found"] == {}
+    assert (world.object("a").version, world.states("a")) == (version, {AWS: "serving", GCP: "copying"})
+    world.work(job_id)
+    assert (world.row(job_id).tee, world.row(job_id).state) == ("adopted", "switched")
 
 
 def test_cancelling_a_move_that_a_reader_has_takes_its_copy_away(teeing):
