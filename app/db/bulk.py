@@ -1,4 +1,4 @@
-"""Lists as tables: one statement, always of the same form, writes any number of rows."""
+"""Many rows at once: lists as tables, for statements that are always of one form, and the driver's cursor for COPY."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ARRAY, Table, TableValuedAlias, bindparam, cast, column, func
+from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
 from app.db.tables import Base
@@ -31,3 +32,8 @@ def table(model: type[Base]) -> Table:
     found = model.__table__
     assert isinstance(found, Table)  # noqa: S101  # a mapped class always has one
     return found
+
+
+def cursor(session: Session) -> Any:
+    """The driver's own cursor of the session's transaction: COPY has no form in SQLAlchemy."""
+    return session.connection().connection.cursor()

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.orm import Session
 
+from app.db.bulk import cursor
+
 Column = Literal["bigint", "double precision", "timestamptz", "double precision[]"]
 Array = npt.NDArray[Any]
 
@@ -84,8 +86,3 @@ def stage_columns(session: Session, table: str, columns: dict[str, tuple[Column,
 
 def _row_type(fields: list[_Field]) -> np.dtype[Any]:
     return np.dtype([("fields", ">i2"), *(part for field in fields for part in field.dtype())])
-
-
-def cursor(session: Session) -> Any:
-    """The driver's own cursor of the session's transaction: COPY has no form in SQLAlchemy."""
-    return session.connection().connection.cursor()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.orm import Session
 
-from app.db.columnar import cursor
+from app.db.bulk import cursor
 from app.domain.moves import Times
 from app.domain.prices import to_usd
 
