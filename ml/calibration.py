@@ -26,7 +26,7 @@ def fit(raw: Floats, y: Bools) -> Calibration:
     n = np.array([count for _, _, count in pools], float)
     x = np.array([total for total, _, _ in pools]) / n
     rate = np.array([hits for _, hits, _ in pools]) / n
-    low, high = _wilson(rate, n)
+    low, high = wilson(rate, n)
     # Beyond the outer centres there is no pool: the curve runs to the outer pools' own bounds at 0 and 1.
     return Calibration(
         x=np.concatenate(([0.0], x, [1.0])),
@@ -51,7 +51,7 @@ def _rises(left: tuple[float, float, int], right: tuple[float, float, int]) -> b
     return right[1] / right[2] > left[1] / left[2] and right[0] / right[2] > left[0] / left[2]
 
 
-def _wilson(rate: Floats, n: Floats) -> tuple[Floats, Floats]:
+def wilson(rate: Floats, n: Floats) -> tuple[Floats, Floats]:
     """Wilson's score interval of a rate seen in n rows (Wilson 1927)."""
     centre = (rate + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * np.sqrt(rate * (1 - rate) / n + Z**2 / (4 * n**2))

@@ -5,7 +5,7 @@ Split by time, never at random: train, then calibrate, then test; no label's win
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -53,6 +53,15 @@ class Rows:
     y: npt.NDArray[np.bool_]
     """Whether the object was read in [cut, cut + horizon)."""
     object: Ints
+    cut: Ints
+    """As of when each row is, microseconds."""
+
+    def joined(self, later: Rows, most: int, rng: np.random.Generator) -> Rows:
+        """These rows and later ones; above `most` a draw of them."""
+        n = len(self.y) + len(later.y)
+        kept = np.sort(rng.choice(n, most, replace=False)) if n > most else np.arange(n)
+        columns = ((getattr(self, field.name), getattr(later, field.name)) for field in fields(self))
+        return Rows(*(np.concatenate(pair)[kept] for pair in columns))
 
 
 @dataclass(frozen=True)
@@ -71,14 +80,22 @@ def horizon_of(history: History, end: int) -> int:
     return HOUR if end - history.begin < SHORT_SPAN and not history.daily else DAY
 
 
-def build(history: History, catalogue: Catalogue, end: int, seed: int, limits: Limits | None = None) -> Dataset:
+def build(
+    history: History,
+    catalogue: Catalogue,
+    end: int,
+    seed: int,
+    limits: Limits | None = None,
+    horizon: int | None = None,
+) -> Dataset:
     """Rows of every object known at each cut. end: the time until which accesses are known, microseconds.
 
+    horizon: how far ahead the label looks, microseconds; by default as `horizon_of` says.
     Raises NotEnoughData when a part has fewer than 10 positives or 10 negatives.
     """
     limits = limits or Limits()
-    horizon = horizon_of(history, end)
-    step = STEP_BY_DAY if horizon == DAY and not history.daily else horizon
+    horizon = horizon or horizon_of(history, end)
+    step = step_of(history, horizon)
     cuts = np.arange(-(-history.begin // step) * step + step, end - horizon + 1, step)
     rng = np.random.default_rng(seed)
     builder = FeatureBuilder(history, catalogue)
@@ -97,8 +114,15 @@ def build(history: History, catalogue: Catalogue, end: int, seed: int, limits: L
                 f"of {len(chosen)} rows to {part} on, {positives} were read within {horizon // HOUR} h: "
                 f"{LEAST_POSITIVES} that were and {LEAST_POSITIVES} that were not are needed"
             )
-        parts[part] = Rows(rows.X[chosen], y[chosen], owner[chosen])
+        parts[part] = Rows(rows.X[chosen], y[chosen], owner[chosen], cut[chosen])
     return Dataset(parts, horizon, (_moment(history.begin), _moment(end)))
+
+
+def step_of(history: History, horizon: int) -> int:
+    """Time between two cuts: a day of daily rows, else the hour of an hour's horizon or a quarter of a day."""
+    if history.daily:
+        return DAY
+    return HOUR if horizon < DAY else STEP_BY_DAY
 
 
 def _moment(microseconds: int) -> datetime:

@@ -76,19 +76,28 @@ def calibration_error(y: Bools, p: Floats, seed: int) -> tuple[float, float]:
     return found, float(found - perfect)
 
 
-def evaluate(outcome: Outcome, p: Floats, seed: int) -> Metrics:
-    """Metrics of probabilities, with 90 % intervals of the areas. The outcome must hold both classes and ≥ 10 rows."""
-    y = outcome.y
-    auc, pr_auc = Ranking(y, p).areas()
-    ece, ece_excess = calibration_error(y, p, seed)
+def log_loss(y: Bools, p: Floats) -> float:
+    """Mean negative log likelihood of what happened; probabilities are cut at one in a million."""
     clipped = np.clip(p, 1e-6, 1 - 1e-6)
+    return float(-np.mean(np.where(y, np.log(clipped), np.log1p(-clipped))))
+
+
+def evaluate(outcome: Outcome, score: Floats, p: Floats, seed: int) -> Metrics:
+    """Areas of a model's own score, and how good its probabilities p are. The outcome must hold both classes.
+
+    A calibration that is renewed as time goes on keeps the order of the rows of one time, which is what areas judge;
+    `ece` is the calibration error less its expectation under perfect calibration, `ece_raw` the whole of it.
+    """
+    y = outcome.y
+    auc, pr_auc = Ranking(y, score).areas()
+    ece_raw, ece = calibration_error(y, p, seed)
     return {
         "auc": auc,
         "pr_auc": pr_auc,
         "brier": float(np.mean((p - y) ** 2)),
-        "log_loss": float(-np.mean(np.where(y, np.log(clipped), np.log1p(-clipped)))),
+        "log_loss": log_loss(y, p),
         "ece": ece,
-        "ece_excess": ece_excess,
+        "ece_raw": ece_raw,
         "n": len(y),
         "positives": int(y.sum()),
         "base_rate": float(y.mean()),

@@ -21,10 +21,11 @@ from app.errors import ArtifactRefused
 Matrix = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Kind = Literal["forest", "boosted", "linear"]
+Kind = Literal["forest", "boosted", "linear", "blend"]
 
 TIERS = ("cold", "warm", "hot")
 HOT, COLD = 0.7, 0.3  # display thresholds of source 004, not decisions
+SMALLEST_P = 1e-6
 BLOCK = 4096  # rows scored at once: the index arrays stay in the cache
 
 
@@ -69,6 +70,13 @@ class Linear:
     intercept: float
 
 
+@dataclass(frozen=True)
+class Blend:
+    """Several calibrated models over the same columns: the mean of their log-odds."""
+
+    parts: tuple[Packed, ...]
+
+
 Part = TypeVar("Part", Trees, Linear, Calibration)
 
 
@@ -89,18 +97,20 @@ class Packed:
     kind: Kind
     names: tuple[str, ...]
     """Columns of the matrix that it scores, in order."""
-    body: Trees | Linear
+    body: Trees | Linear | Blend
     calibration: Calibration
 
     def raw(self, X: Matrix) -> Floats:
         """The uncalibrated score of each row, in [0, 1]. X: (rows × names)."""
         if isinstance(self.body, Linear):
             return _linear(self.body, X)
+        if isinstance(self.body, Blend):
+            return expit(np.mean([logit(part.score(X).p_hot) for part in self.body.parts], axis=0))
         blocks = [_walk(self.body, X[at : at + BLOCK]) for at in range(0, len(X), BLOCK)]
         total = np.concatenate(blocks) if blocks else np.zeros(0)
         if self.kind == "forest":
             return total / len(self.body.roots)
-        return _sigmoid(total + self.body.base)
+        return expit(total + self.body.base)
 
     def score(self, X: Matrix) -> Scores:
         """Calibrated probabilities of each row. X: float32, (rows × names)."""
@@ -114,17 +124,25 @@ class Packed:
     def to_bytes(self) -> bytes:
         """An npz of plain arrays: nothing in it is ever unpickled."""
         arrays: dict[str, npt.ArrayLike] = {"kind": self.kind, "names": np.array(self.names)}
-        for prefix, part in (("body_", self.body), ("calibration_", self.calibration)):
-            arrays |= {prefix + field.name: getattr(part, field.name) for field in fields(part)}
-        return pack(arrays)
+        if isinstance(self.body, Blend):
+            blended = enumerate(part.to_bytes() for part in self.body.parts)
+            arrays |= {f"part_{number}": np.frombuffer(npz, np.uint8) for number, npz in blended}
+        else:
+            arrays |= {"body_" + field.name: getattr(self.body, field.name) for field in fields(self.body)}
+        curve = {"calibration_" + field.name: getattr(self.calibration, field.name) for field in fields(Calibration)}
+        return pack(arrays | curve)
 
     @classmethod
     def from_bytes(cls, npz: bytes) -> Self:
         """Check the signature first (ml.artifacts). Raises ArtifactRefused for bytes that are not a packed model."""
         with unpacked(npz, "a packed model") as arrays:
             kind: Kind = arrays["kind"].item()
-            linear = kind == "linear"
-            body = _restore(Linear, arrays, "body_") if linear else _restore(Trees, arrays, "body_")
+            body: Trees | Linear | Blend
+            if kind == "blend":
+                blended = sorted(name for name in arrays.files if name.startswith("part_"))
+                body = Blend(tuple(Packed.from_bytes(arrays[name].tobytes()) for name in blended))
+            else:
+                body = _restore(Linear if kind == "linear" else Trees, arrays, "body_")
             return cls(kind, tuple(arrays["names"].tolist()), body, _restore(Calibration, arrays, "calibration_"))
 
 
@@ -155,11 +173,18 @@ def _walk(trees: Trees, X: Matrix) -> Floats:
 
 def _linear(form: Linear, X: Matrix) -> Floats:
     z = (np.log1p(X[:, form.column].astype(float)) - form.mean) / form.scale
-    return _sigmoid(z @ form.weight + form.intercept)
+    return expit(z @ form.weight + form.intercept)
 
 
-def _sigmoid(z: Floats) -> Floats:
+def expit(z: Floats) -> Floats:
+    """The probability of log-odds."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(z, -500, 500))))
+
+
+def logit(p: Floats) -> Floats:
+    """Log-odds, cut at one in a million."""
+    clipped = np.clip(p, SMALLEST_P, 1 - SMALLEST_P)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
 def pack(arrays: Mapping[str, npt.ArrayLike]) -> bytes:

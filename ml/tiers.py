@@ -7,19 +7,26 @@ is of the same later rows, beside named baselines.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ml import calibration, evaluation, packing
+from ml import calibration, evaluation, packing, recalibration
 from ml.dataset import Dataset, Part, Rows
 from ml.evaluation import Metrics
 from ml.features import MODEL_FEATURES, NAMES, SOURCE_SIX, TREND, columns
-from ml.history import HOUR
-from ml.serving import Calibration, Packed
+from ml.history import HOUR, Floats
+from ml.recalibration import Known
+from ml.serving import Blend, Calibration, Packed
 
+Progress = Callable[[int, int, str], None]
+"""(done, total, what is done now)."""
+AREAS = ("auc", "pr_auc")
+MOST_ROWS = 25_000
+"""Rows of the second fit."""
 FOUR = ("recency_s", "access_1h", "access_24h", "access_7d")
 FOREST_PARAMS: dict[str, Any] = {"n_estimators": 60, "max_samples": 0.4, "max_features": "sqrt"}
 STEADY: dict[str, Any] = {"max_depth": 12, "min_samples_leaf": 10}
@@ -38,13 +45,28 @@ UNCALIBRATED = Calibration(*(np.array([0.0, 1.0]) for _ in range(4)))
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model in its serving form, with the estimator that it was packed from (None for a one-feature baseline)."""
+    """A model in its serving form, with the estimator that it was packed from (None where there is not one)."""
 
     algorithm: str
     packed: Packed
     features: tuple[str, ...]
     params: dict[str, Any]
     estimator: Any
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model and what it said of the test part, as it would have in service."""
+
+    fitted: Fitted
+    known: Known
+    """Its scores of all rows that it did not learn from, of the calibration and the test part."""
+    score: Floats
+    """Of the test part, by the model itself: it ranks."""
+    p: Floats
+    """Of the test part, calibrated on what was known at each time."""
+    validation: float
+    """Log loss on the calibration part, of the fit that had not seen it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,8 @@ class Trained:
     fallback: Fitted
     """The best baseline: it serves when the file of the model that should is refused."""
     reason: str
+    p: Floats
+    """What the model that serves said of the test part, as it would have in service."""
     metrics: Metrics
     """Of the model that serves, with 90 % intervals, also of its gain over the best baseline."""
     candidates: dict[str, Metrics]
@@ -63,84 +87,118 @@ class Trained:
     """Of the model that served before, on the same rows."""
 
 
-def train(dataset: Dataset, seed: int, champion: Packed | None = None) -> Trained:
-    """Fit and calibrate the candidates and the baselines, and judge all, the champion too, on the test part.
+def train(dataset: Dataset, seed: int, champion: Packed | None = None, progress: Progress | None = None) -> Trained:
+    """Fit the candidates and the baselines, and judge all, the champion too, on the test part.
 
-    Forests come before their challengers, each kind in the order of its areas on the calibration part. The first
-    whose AUC and PR-AUC on the test part are at or above every baseline's serves; if there is none, the best baseline
+    Each is fitted on the train part, calibrated and ranked by log loss on the calibration part, and fitted again on
+    both: what is newest counts most under drift. On the test part its calibration is renewed as in service. The first
+    candidate in rank that is not beaten by the best baselines (`_holds`) serves; if there is none, the best baseline
     does. The model that serves is the very one that was measured.
     """
     from threadpoolctl import threadpool_limits
 
-    parts = dataset.parts
     with threadpool_limits(1):  # workers share the machine: threads that wait for each other only burn it
-        candidates = _calibrated(_candidates(parts, seed), parts[Part.CALIBRATE])
-        baselines = _calibrated(_baselines(parts[Part.TRAIN], seed), parts[Part.CALIBRATE])
-    test = parts[Part.TEST]
+        contestants = _contestants(dataset, seed, progress or _silent)
+    test = dataset.parts[Part.TEST]
     outcome = evaluation.Outcome(test.y, test.object)
-    fitted = {**candidates, **baselines}
-    scores = {name: model.packed.score(test.X).p_hot for name, model in fitted.items()}
-    metrics = {name: evaluation.evaluate(outcome, score, seed) for name, score in scores.items()}
-    best = max(baselines, key=lambda name: _rank(metrics[name]))
-    winners = [name for name in candidates if all(_at_or_above(metrics[name], metrics[b]) for b in baselines)]
+    scores = {name: each.score for name, each in contestants.items()}
+    metrics = {name: evaluation.evaluate(outcome, each.score, each.p, seed) for name, each in contestants.items()}
+    best = max(BASELINES, key=lambda name: _rank(metrics[name]))
+    for name, gains in evaluation.intervals(outcome, scores, seed, best).items():
+        metrics[name] |= gains
+    candidates = sorted((name for name in contestants if name not in BASELINES), key=lambda n: contestants[n].validation)
+    winners = [name for name in candidates if _holds(metrics[name], [metrics[other] for other in BASELINES])]
     name = winners[0] if winners else best
-    reason = f"{name} is at or above every baseline" if winners else f"no candidate beats the baseline {best}"
-    gains = evaluation.intervals(outcome, {key: scores[key] for key in dict.fromkeys((name, best))}, seed, best)
-    before = evaluation.evaluate(outcome, champion.score(test.X).p_hot, seed) if champion else None
+    reason = f"{name} holds against every baseline" if winners else f"no candidate beats the baseline {best}"
+    before = _measure(outcome, champion, test, seed) if champion else None
     return Trained(
-        serving=fitted[name],
-        fallback=fitted[best],
+        serving=_as_of_now(contestants[name], dataset),
+        fallback=_as_of_now(contestants[best], dataset),
         reason=reason,
-        metrics={**metrics[name], **gains[name], "horizon_h": dataset.horizon // HOUR},
+        p=contestants[name].p,
+        metrics={**metrics[name], "horizon_h": dataset.horizon // HOUR},
         candidates={key: metrics[key] for key in candidates},
-        baselines={key: metrics[key] for key in baselines},
+        baselines={key: metrics[key] for key in BASELINES},
         champion=before,
     )
+
+
+def _silent(_: int, __: int, ___: str) -> None:
+    return None
 
 
 def _rank(metrics: Metrics) -> float:
     return float(metrics["auc"]) + float(metrics["pr_auc"])  # type: ignore[arg-type]
 
 
-def _at_or_above(metrics: Metrics, baseline: Metrics) -> bool:
-    return all(metrics[name] >= baseline[name] for name in ("auc", "pr_auc"))  # type: ignore[operator]
+def _holds(metrics: Metrics, baselines: list[Metrics]) -> bool:
+    """Whether both areas are at or above every baseline's; or within the interval, and its log loss is the least."""
+    level = all(metrics[area] >= other[area] for other in baselines for area in AREAS)  # type: ignore[operator]
+    within = all(
+        metrics[f"{area}_interval"][1] >= other[area]  # type: ignore[index,operator]
+        for other in baselines
+        for area in AREAS
+    )
+    not_beaten = all(metrics[f"{area}_gain_interval"][1] >= 0 for area in AREAS)  # type: ignore[index,operator]
+    sure = all(metrics["log_loss"] <= other["log_loss"] for other in baselines)  # type: ignore[operator]
+    return level or (within and not_beaten and sure)
 
 
-def _candidates(parts: dict[Part, Rows], seed: int) -> list[Fitted]:
-    train = parts[Part.TRAIN]
-    forests = [
-        _forest("random_forest", MODEL_FEATURES, train, seed, STEADY, trends=True),
-        _forest("random_forest_free", MODEL_FEATURES, train, seed, FREE, trends=False),
-    ]
-    challengers = [
-        _boosted("boosting_with_trends", MODEL_FEATURES, train, seed, trends=True),
-        _logistic("logistic", MODEL_FEATURES, train),
-    ]
-    order = partial(_areas, parts[Part.CALIBRATE])
-    return [*sorted(forests, key=order, reverse=True), *sorted(challengers, key=order, reverse=True)]
+def _measure(outcome: evaluation.Outcome, packed: Packed, test: Rows, seed: int) -> Metrics:
+    scores = packed.score(test.X)
+    return evaluation.evaluate(outcome, scores.p_raw, scores.p_hot, seed)
 
 
-def _areas(rows: Rows, model: Fitted) -> float:
-    return sum(evaluation.Ranking(rows.y, model.packed.raw(rows.X)).areas())
+def _contestants(dataset: Dataset, seed: int, progress: Progress) -> dict[str, Contestant]:
+    parts, rng = dataset.parts, np.random.default_rng(seed)
+    known = parts[Part.TRAIN].joined(parts[Part.CALIBRATE], MOST_ROWS, rng)
+    total = 2 * len(MODELS) + 1
+    early, late = {}, {}
+    for number, (name, fit) in enumerate(MODELS.items()):
+        progress(2 * number, total, f"fitting {name}")
+        early[name] = _calibrated(fit(parts[Part.TRAIN], seed), parts[Part.CALIBRATE])
+        progress(2 * number + 1, total, f"fitting {name} again")
+        curve = early[name].packed.calibration
+        late[name] = _with(fit(known, seed), curve)
+    early["blend"] = _calibrated(_blend(early), parts[Part.CALIBRATE])
+    late["blend"] = _with(_blend(late), early["blend"].packed.calibration)
+    progress(total - 1, total, "judging on later rows")
+    return {name: _judged(early[name], late[name], dataset) for name in late}
 
 
-def _baselines(train: Rows, seed: int) -> list[Fitted]:
-    return [
-        _one_feature("recency", "recency_s", -1.0),
-        _one_feature("lifetime_count", "access_total", 1.0),
-        _logistic("logit_four", FOUR, train),
-        _forest("forest_six", SOURCE_SIX, train, seed, STEADY, trends=False),
-        _boosted("hist_gradient_boosting", MODEL_FEATURES, train, seed, trends=False),
-    ]
+def _judged(early: Fitted, late: Fitted, dataset: Dataset) -> Contestant:
+    validate, test = dataset.parts[Part.CALIBRATE], dataset.parts[Part.TEST]
+    curve = late.packed.calibration
+    past, now = _known(early.packed, validate), _known(late.packed, test)
+    p = recalibration.rolled(curve, past, now, dataset.horizon)
+    loss = evaluation.log_loss(validate.y, np.interp(past.raw, curve.x, curve.p))
+    return Contestant(late, past.joined(now), now.raw, p, loss)
 
 
-def _calibrated(models: list[Fitted], rows: Rows) -> dict[str, Fitted]:
-    """Each with the calibration of its scores on rows that it did not learn from."""
-    done = {}
-    for model in models:
-        curve = calibration.fit(model.packed.raw(rows.X), rows.y)
-        done[model.algorithm] = replace(model, packed=replace(model.packed, calibration=curve))
-    return done
+def _known(packed: Packed, rows: Rows) -> Known:
+    return Known(packed.raw(rows.X), rows.y, rows.object, rows.cut)
+
+
+def _as_of_now(contestant: Contestant, dataset: Dataset) -> Fitted:
+    """The model with its calibration as of the end of the history."""
+    end = int(contestant.known.cut.max()) + dataset.horizon
+    curve = contestant.fitted.packed.calibration
+    return _with(contestant.fitted, recalibration.renew(curve, contestant.known, end, dataset.horizon))
+
+
+def _with(model: Fitted, curve: Calibration) -> Fitted:
+    return replace(model, packed=replace(model.packed, calibration=curve))
+
+
+def _calibrated(model: Fitted, rows: Rows) -> Fitted:
+    """The model with the calibration of its scores on rows that it did not learn from."""
+    return _with(model, calibration.fit(model.packed.raw(rows.X), rows.y))
+
+
+def _blend(models: dict[str, Fitted]) -> Fitted:
+    """The mean log-odds of the models that see all features: no one of them is best everywhere."""
+    parts = tuple(models[name].packed for name in BLENDED)
+    return Fitted("blend", Packed("blend", NAMES, Blend(parts), UNCALIBRATED), MODEL_FEATURES, {"of": BLENDED}, None)
 
 
 def _forest(
@@ -183,3 +241,23 @@ def _logistic(algorithm: str, names: tuple[str, ...], rows: Rows) -> Fitted:
 def _one_feature(algorithm: str, name: str, sign: float) -> Fitted:
     form = packing.one_column(NAMES.index(name), sign)
     return Fitted(algorithm, Packed("linear", NAMES, form, UNCALIBRATED), (name,), {"sign": sign}, None)
+
+
+FREE_FOREST, BOOSTED = "random_forest_free", "hist_gradient_boosting"
+BASELINES: Mapping[str, Callable[[Rows, int], Fitted]] = {
+    "recency": lambda _, __: _one_feature("recency", "recency_s", -1.0),
+    "lifetime_count": lambda _, __: _one_feature("lifetime_count", "access_total", 1.0),
+    "logit_four": lambda rows, _: _logistic("logit_four", FOUR, rows),
+    "forest_six": partial(_forest, "forest_six", SOURCE_SIX, growth=STEADY, trends=False),
+    BOOSTED: partial(_boosted, BOOSTED, MODEL_FEATURES, trends=False),
+}
+"""What a model must hold against, on the same rows."""
+CANDIDATES: Mapping[str, Callable[[Rows, int], Fitted]] = {
+    "random_forest": partial(_forest, "random_forest", MODEL_FEATURES, growth=STEADY, trends=True),
+    FREE_FOREST: partial(_forest, FREE_FOREST, MODEL_FEATURES, growth=FREE, trends=False),
+    "boosting_with_trends": partial(_boosted, "boosting_with_trends", MODEL_FEATURES, trends=True),
+    "logistic": lambda rows, _: _logistic("logistic", MODEL_FEATURES, rows),
+}
+"""What may serve, beside their blend."""
+MODELS = {**BASELINES, **CANDIDATES}
+BLENDED = (BOOSTED, *CANDIDATES)

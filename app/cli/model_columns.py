@@ -76,7 +76,7 @@ EVALUATIONS: Columns = {
     "AUC": _metric("auc"),
     "PR AUC": _metric("pr_auc"),
     "LOG LOSS": _metric("log_loss"),
-    "ECE": _metric("ece_excess"),
+    "ECE": _metric("ece"),
     "BASELINES": _baselines,
     "GAIN IN LOG LOSS": _gain("log_loss"),
     "GAIN IN AUC": _gain("auc"),
