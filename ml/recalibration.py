@@ -47,8 +47,12 @@ class Known:
 
     def joined(self, later: Known) -> Known:
         """These rows and later ones."""
-        pairs = ((self.raw, later.raw), (self.y, later.y), (self.object, later.object), (self.cut, later.cut))
-        return Known(*(np.concatenate(pair) for pair in pairs))
+        return Known(
+            np.concatenate((self.raw, later.raw)),
+            np.concatenate((self.y, later.y)),
+            np.concatenate((self.object, later.object)),
+            np.concatenate((self.cut, later.cut)),
+        )
 
 
 def renew(curve: Calibration, known: Known, now: int, horizon: int) -> Calibration:
@@ -87,7 +91,7 @@ def _step(horizon: int) -> int:
 
 
 def _platt(z: Floats, y: Bools, weight: Floats) -> tuple[float, float]:
-    """Level a and slope b of p = expit(a + b·z) that fit best, held near 0 and 1: Newton's method, with halved steps."""
+    """Level a and slope b of p = expit(a + b·z) that fit best, held near 0 and 1: Newton's method, steps halved."""
     held = np.array([LEVEL_SPREAD, SLOPE_SPREAD]) ** -2.0
     origin = np.array([0.0, 1.0])
     form = np.column_stack((np.ones(len(z)), z))

@@ -137,13 +137,15 @@ class Packed:
         """Check the signature first (ml.artifacts). Raises ArtifactRefused for bytes that are not a packed model."""
         with unpacked(npz, "a packed model") as arrays:
             kind: Kind = arrays["kind"].item()
-            body: Trees | Linear | Blend
-            if kind == "blend":
-                blended = sorted(name for name in arrays.files if name.startswith("part_"))
-                body = Blend(tuple(Packed.from_bytes(arrays[name].tobytes()) for name in blended))
-            else:
-                body = _restore(Linear if kind == "linear" else Trees, arrays, "body_")
+            body = _body(kind, arrays)
             return cls(kind, tuple(arrays["names"].tolist()), body, _restore(Calibration, arrays, "calibration_"))
+
+
+def _body(kind: Kind, arrays: NpzFile) -> Trees | Linear | Blend:
+    if kind == "blend":
+        parts = sum(name.startswith("part_") for name in arrays.files)
+        return Blend(tuple(Packed.from_bytes(arrays[f"part_{number}"].tobytes()) for number in range(parts)))
+    return _restore(Linear, arrays, "body_") if kind == "linear" else _restore(Trees, arrays, "body_")
 
 
 def tier_of(p_hot: Floats) -> npt.NDArray[np.int64]:

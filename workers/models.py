@@ -81,8 +81,7 @@ def learn_tiers(job: JobContext) -> Json:
     test = rows.parts[Part.TEST]
     found = None
     if packed is not None:
-        p, beside = (model.score(test.X).p_hot for model in (trained.serving.packed, packed))
-        found = judging.compare(Outcome(test.y, test.object), p, beside, SEED)
+        found = judging.compare(Outcome(test.y, test.object), trained.p, packed.score(test.X).p_hot, SEED)
     end = accesses.microseconds(until)
     seen = drift.recent(observed.history, observed.catalogue, end, rows.horizon, end, SEED)
     learned = Learned(

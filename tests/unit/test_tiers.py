@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,6 +14,7 @@ from app.lab.synthetic import generate
 from ml import calibration, dataset, demand, evaluation, tiers
 from ml.dataset import Dataset, Limits, Part
 from ml.history import DAY, HOUR, SECOND, Catalogue, History
+from ml.serving import Blend, Packed, expit, logit
 from ml.tiers import Trained
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -63,9 +65,7 @@ def test_the_model_that_serves_is_at_or_above_every_baseline(trained: Trained):
 
 def test_a_candidate_that_loses_does_not_serve(rows: Dataset):
     noise = np.random.default_rng(0)
-    parts = {
-        part: dataset.Rows(part_rows.X.copy(), part_rows.y, part_rows.object) for part, part_rows in rows.parts.items()
-    }
+    parts = {part: replace(part_rows, X=part_rows.X.copy()) for part, part_rows in rows.parts.items()}
     count = tiers.NAMES.index("access_total")
     for part_rows in parts.values():  # the lifetime count tells everything, and no candidate sees it
         hidden = noise.random(part_rows.X.shape).astype(np.float32)
@@ -83,6 +83,28 @@ def test_training_is_the_same_again_and_the_champion_is_measured_on_the_same_row
     assert again.serving.packed.to_bytes() == trained.serving.packed.to_bytes()
     assert again.champion is not None
     assert again.champion["auc"] == again.metrics["auc"]
+
+
+def test_a_blend_travels_with_its_parts(rows: Dataset, trained: Trained):
+    parts = (trained.serving.packed, trained.fallback.packed)
+    blend = Packed("blend", tiers.NAMES, Blend(parts), tiers.UNCALIBRATED)
+    X = rows.parts[Part.TEST].X[:200]
+    again = Packed.from_bytes(blend.to_bytes())
+    assert np.array_equal(again.score(X).p_hot, blend.score(X).p_hot)
+    p = [part.score(X).p_hot for part in parts]
+    assert blend.raw(X) == pytest.approx(expit((logit(p[0]) + logit(p[1])) / 2))
+
+
+def test_probabilities_in_service_are_those_that_were_known_at_each_time(rows: Dataset, trained: Trained):
+    test = rows.parts[Part.TEST]
+    middle = np.median(test.cut)
+    changed = replace(test, y=np.where(test.cut >= middle, ~test.y, test.y))
+    later = Dataset({**rows.parts, Part.TEST: changed}, rows.horizon, rows.span)
+    serving = trained.serving
+    p, other = (tiers._judged(serving, serving, each).p for each in (rows, later))
+    known = test.cut <= middle
+    assert np.array_equal(p[known], other[known])
+    assert not np.array_equal(p[~known], other[~known])
 
 
 def test_too_little_data_is_said():
