@@ -164,9 +164,9 @@ def settled(wanted: int, c: int, base: int, may: bool, back: bool, rested: bool)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy", inline="always")
-def regretted(regret: float, overpaid: float) -> float:
-    """What reads in a colder class have cost too much after one more day."""
-    return max(0.0, regret * REGRET_FADES + overpaid)
+def regretted(regret: float, overpaid: float, parts: int) -> float:
+    """What reads in a colder class have cost too much after one more of so many columns of a day."""
+    return max(0.0, regret * (REGRET_FADES if parts == 1 else REGRET_FADES ** (1.0 / parts)) + overpaid)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
@@ -183,7 +183,8 @@ def _life(
     base, coldest = ladder.base[i], len(ladder.get) - 1 - (ladder.managed == len(ladder.get) - 1)
     day, full, may = ladder.day[:, i].copy(), ladder.full[:, i].copy(), ladder.may[:, i].copy()
     storage, requests, retrieval, move, early = 0.0, 0.0, 0.0, 0.0, 0.0
-    c, left, since, regret, held, alive, moves, mark = 0, 0, begin, 0.0, -HELD_DAYS, True, 0, 0
+    rest = HELD_DAYS * ladder.parts
+    c, left, since, regret, held, alive, moves, mark = 0, 0, begin, 0.0, -rest, True, 0, 0
     while mark < len(marks) and marks[mark] <= begin:
         mark += 1
     for t in range(begin, last):
@@ -205,7 +206,7 @@ def _life(
                 elif kind == FOLLOW:
                     wanted = signals.cell[i, t]
                 elif kind == HEAT:
-                    wanted = _by_heat(grid.reads[i, t - 1] if t > 0 else 0.0, coldest)
+                    wanted = _by_heat(grid.reads[i, max(0, t - ladder.parts) : t].sum(), coldest)
                 elif kind != STAY:
                     wanted = by_panel(
                         grid, ladder, signals, rule, k, i, t, wanted, left, float(idle), gb, by, base, coldest
@@ -213,7 +214,7 @@ def _life(
                 back = overdue(ladder, rule.regret[k], i, c, base, left, regret)
                 if back:
                     held = t
-                wanted = settled(wanted, c, base, kind == FOLLOW or may[wanted], back, t - held >= HELD_DAYS)
+                wanted = settled(wanted, c, base, kind == FOLLOW or may[wanted], back, t - held >= rest)
                 if wanted != c:
                     move += ladder.change[c, wanted] + full[c]
                     early += left * day[c]
@@ -225,7 +226,8 @@ def _life(
             requests += asked
             retrieval += taken
             if c not in (0, ladder.managed):
-                regret = regretted(regret, asked + taken - reads * ladder.get[0] - (day[0] - day[c]))
+                overpaid = asked + taken - reads * ladder.get[0] - (day[0] - day[c])
+                regret = regretted(regret, overpaid, ladder.parts)
             left = max(0, left - 1)
             if grid.event[i, t] == DELETED:
                 early += left * day[c]

@@ -71,6 +71,8 @@ class Ladder(NamedTuple):
     """[s] of the managed class: idle days after which each step holds."""
     steps_day: Floats
     """[s, n] and $ a day from then on."""
+    parts: int = 1
+    """Columns of a day: where there are more, all days and $ a day here are told in columns."""
 
 
 class Rates(NamedTuple):

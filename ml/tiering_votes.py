@@ -223,7 +223,7 @@ def _regrets(
                 asked = reads[row] * (ladder.get[c[i]] - ladder.get[0])
                 taken = share[row] * ladder.full[c[i], i]
                 row += 1
-            out[i] = regretted(out[i], asked + taken - (ladder.day[0, i] - ladder.day[c[i], i]))
+            out[i] = regretted(out[i], asked + taken - (ladder.day[0, i] - ladder.day[c[i], i]), ladder.parts)
         while row < len(owner) and owner[row] == i:
             row += 1
 

@@ -43,12 +43,13 @@ class Epoch:
         return -(-days * self.parts // self.every)
 
     def ladder(self, steps: Ladder) -> Ladder:
-        """Costs a column, minimum days and idle steps in columns."""
+        """Costs a column, minimum days and idle steps in columns, and how many of them are a day."""
         return steps._replace(
             day=steps.day / self.parts,
             min_days=steps.min_days * self.parts,
             steps_after=steps.steps_after * self.parts,
             steps_day=steps.steps_day / self.parts,
+            parts=self.parts,
         )
 
     def rule(self, rule: Rule) -> Rule:
