@@ -8,13 +8,15 @@ from flask import Response, request
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from app.api import security, submit
+from app.api import events, general_models, security, submit
+from app.api.events import NDJSON
 from app.api.models import Feature, check_names, serving
 from app.api.router import Router, parse
-from app.api.schemas import MAX_KEY_BYTES, In, JobOut
+from app.api.schemas import MAX_KEY_BYTES, In, JobOut, Json
 from app.api.submit import Started
 from app.db import batches, jobs
 from app.db.session import session_scope
+from app.domain.general_models import RESERVED
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
 from app.errors import FieldError, Invalid, NotFound
@@ -22,7 +24,6 @@ from app.settings import get_settings
 
 router = Router("batches")
 SCORED = "tier"
-NDJSON = "application/x-ndjson"
 
 
 class BatchIn(In):
@@ -32,17 +33,29 @@ class BatchIn(In):
     rows: list[dict[str, Feature]] | None = Field(None, min_length=1)
 
 
+class RowsIn(In):
+    """Rows for a user's model."""
+
+    rows: list[Json] = Field(min_length=1)
+
+
 @router.post(
     "/models/<name:name>:predict-batch",
     Role.OPERATOR,
     answer=JobOut,
     status=202,
     starts_work=True,
-    reads=("application/json",),
+    reads=("application/json", NDJSON),
+    reads_as=BatchIn,
 )
 def predict_batch(name: str) -> Response:
     """Starts to score; the job's result names the first page of lines and how many there are. Kept for 24 hours."""
+    if name not in RESERVED and events.is_lines():
+        return general_models.predict_batch(name, None)
     request.max_content_length = get_settings().ingest_max_bytes
+    if name not in RESERVED:
+        sent = parse(RowsIn, security.json_body())
+        return general_models.predict_batch(name, sent.rows)  # type: ignore[attr-defined]  # what parse was given
     body = parse(BatchIn, security.json_body())
     assert isinstance(body, BatchIn)  # noqa: S101 - what parse was given
     if body.rows and body.prefix is not None:
@@ -67,7 +80,7 @@ def get_page(name: str, job_id: int, number: int) -> Response:
     """A page of a batch's results as gzipped NDJSON."""
     with session_scope() as session:
         job = jobs.get(session, job_id)
-        if name != SCORED or job.kind != TaskName.PREDICT_BATCH:
+        if name != job.args.get("model", SCORED) or job.kind != TaskName.PREDICT_BATCH:
             raise NotFound(f"job {job_id} is no batch of model {name}")
         body = batches.get(session, job_id, number)
     headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}

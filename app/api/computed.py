@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from app.api.schemas import Json
 from app.domain.placement_problem import Problem
+from app.errors import FieldError
 
 if TYPE_CHECKING:
     from ml.serving import Packed
+    from ml.serving_models import General
 
 
 def explanation(problem: Problem) -> Json:
@@ -48,3 +50,28 @@ def predictions(model: Packed, rows: list[dict[str, float]]) -> list[Json]:
         {"p_raw": float(raw), "p_hot": float(p), "p_low": float(low), "p_high": float(high), "tier": TIERS[tier]}
         for raw, p, low, high, tier in columns
     ]
+
+
+def general(npz: bytes) -> General:
+    """A user's model that can score. Raises ArtifactRefused."""
+    from ml.serving_models import General
+
+    return General.from_bytes(npz)
+
+
+def general_predictions(model: General, rows: list[Json]) -> list[Json] | FieldError:
+    """What a user's model says of each row, or which value is no number."""
+    from ml.serving_models import BadCell
+
+    try:
+        return model.told(model.predict(model.matrix(rows)))
+    except BadCell as bad:
+        name = bad.name.replace("~", "~0").replace("/", "~1")
+        return FieldError(f"/rows/{bad.row}/{name}", bad.detail)
+
+
+def onnx(npz: bytes) -> bytes:
+    """A user's model as an ONNX file. Raises ArtifactRefused, and Invalid for forms that have none."""
+    from ml.onnx_form import export
+
+    return export(general(npz))

@@ -9,15 +9,18 @@ from flask import Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from app.api import computed, submit
+from app.api import computed, general_models, submit
 from app.api.etags import etag
+from app.api.events import NDJSON
+from app.api.general_models import EventsTrainIn, TrainQuery
 from app.api.pages import PageQuery, page
-from app.api.router import Router, reply
+from app.api.router import Router, parse, reply
 from app.api.schemas import MAX_ID, In, JobOut, Json, Page
 from app.api.submit import Started
 from app.db import drift, model_files, models
 from app.db.session import session_scope
 from app.db.tables import ModelVersion
+from app.domain.general_models import RESERVED
 from app.domain.roles import Role
 from app.domain.states import ModelState
 from app.domain.tasks import TaskName
@@ -35,9 +38,15 @@ Feature = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False, strict=True
 
 
 class PredictIn(In):
-    """Rows of features by name; a feature that is left out counts as 0 and is named in the reply."""
+    """Rows of features by name; one that is left out counts as the model says, and is named in the reply."""
 
-    rows: list[dict[str, Feature]] = Field(min_length=1)
+    rows: list[dict[str, float | str | bool | None]] = Field(min_length=1)
+
+
+class TierRowsIn(In):
+    """Rows of features of objects."""
+
+    rows: list[dict[str, Feature]]
 
 
 class VersionQuery(In):
@@ -141,9 +150,23 @@ def get_drift(name: str) -> Json:
     return {"name": name, "version": version.version, **told}
 
 
-@router.post("/models/<name:name>:train", Role.OPERATOR, answer=JobOut, status=202, starts_work=True)
-def train(name: str) -> Response:
-    """Trains a new version; it serves only when it beats what it must."""
+@router.post(
+    "/models/<name:name>:train",
+    Role.OPERATOR,
+    query=TrainQuery,
+    answer=JobOut,
+    status=202,
+    starts_work=True,
+    reads=("application/json", NDJSON),
+    reads_as=EventsTrainIn,
+)
+def train(name: str, query: TrainQuery) -> Response:
+    """Trains a new version; it serves only when it beats what it must.
+
+    A name of your own is trained over your own events: in the body as JSON, or as NDJSON with the rest in the query.
+    """
+    if name not in RESERVED:
+        return general_models.train(name, query)
 
     def begin(session: Session) -> Started:
         if name not in TRAINED:
@@ -155,16 +178,19 @@ def train(name: str) -> Response:
 
 @router.post("/models/<name:name>:predict", Role.VIEWER, body=PredictIn)
 def predict(name: str, body: PredictIn) -> Json:
-    """Calibrated probabilities that objects with these features are hot."""
+    """Calibrated probabilities that objects with these features are hot; of a user's model what it was trained for."""
     if len(body.rows) > MAX_ROWS:
         raise TooLarge(f"at most {MAX_ROWS} rows are taken at once; foretide models predict-batch takes more")
+    if name not in RESERVED:
+        return general_models.predict(name, body.rows)
+    rows = parse(TierRowsIn, {"rows": body.rows}).rows  # type: ignore[attr-defined]  # what parse was given
     found = serving.of(name)
-    check_names(body.rows, found.opened.names)
-    missing = [feature for feature in found.opened.names if any(feature not in row for row in body.rows)]
+    check_names(rows, found.opened.names)
+    missing = [feature for feature in found.opened.names if any(feature not in row for row in rows)]
     return {
         "model": name,
         "version": found.version.version,
-        "predictions": computed.predictions(found.opened, body.rows),
+        "predictions": computed.predictions(found.opened, rows),
         "counted_as_zero": missing,
         **({"refused": found.refused, "serves": found.form} if found.refused else {}),
     }

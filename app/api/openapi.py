@@ -94,7 +94,7 @@ def _schemas(declared: list[Route]) -> tuple[dict[Any, dict[str, str]], dict[str
     """References by model and way of use, and the definitions that they point to."""
     wanted: list[tuple[type[BaseModel], Any]] = []
     for route in declared:
-        wanted += [(route.body, "validation")] if route.body else []
+        wanted += [(model, "validation") for model in (route.body, route.reads_as) if model]
         wanted += [(route.answer, "serialization")] if route.answer else []
     refs, definitions = models_json_schema(list(dict.fromkeys(wanted)), ref_template=PREFIX + "{model}")
     schemas = definitions.get("$defs", {})
@@ -127,9 +127,12 @@ def _operation(route: Route, refs: dict[Any, dict[str, str]]) -> dict[str, Any]:
         schema = refs[(route.body, "validation")]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     elif route.reads:
+        json = refs[(route.reads_as, "validation")] if route.reads_as else {"type": "string"}
         operation["requestBody"] = {
-            "required": True,
-            "content": {media: {"schema": {"type": "string"}} for media in route.reads},
+            "required": route.reads_as is None,
+            "content": {
+                media: {"schema": json if media == "application/json" else {"type": "string"}} for media in route.reads
+            },
         }
     return operation
 

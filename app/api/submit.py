@@ -54,13 +54,14 @@ def start(kind: TaskName, args: Json | None = None, *, priority: int = 4) -> Res
     return start_with(lambda session: Started(job(session, kind, args, priority=priority)))
 
 
-def start_with(begin: Callable[[Session], Started]) -> Response:
+def start_with(begin: Callable[[Session], Started], *, sent: object = None) -> Response:
     """Calls `begin` in the transaction that commits its job, rings after it, and answers.
 
     With an Idempotency-Key the reply is stored in that same transaction, and given again for the same request.
+    sent: what stands for the body of a request that was read already.
     """
     key = _key()
-    sha256 = _request_sha256() if key else ""
+    sha256 = _request_sha256(sent) if key else ""
     token_id = auth.identity().token_id
     with session_scope() as session:
         stored = idempotency.begin(session, token_id, key, sha256) if key else None
@@ -90,10 +91,10 @@ def _key() -> str | None:
     return key
 
 
-def _request_sha256() -> str:
-    body = security.parse_json(request.get_data()) if request.get_data() else None
-    sent = [request.method, request.path, sorted(request.args.items(multi=True)), body]
-    return hashlib.sha256(to_json(_sorted(sent))).hexdigest()
+def _request_sha256(sent: object) -> str:
+    body = sent or (security.parse_json(request.get_data()) if request.get_data() else None)
+    asked = [request.method, request.path, sorted(request.args.items(multi=True)), body]
+    return hashlib.sha256(to_json(_sorted(asked))).hexdigest()
 
 
 def _sorted(value: object) -> object:

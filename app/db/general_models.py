@@ -1,0 +1,32 @@
+"""Users' models in the table of versions: which there are, and their end (step: learn)."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.db import audit, models
+from app.db.tables import ModelVersion
+from app.domain.states import ModelState
+from app.errors import Conflict, NotFound
+
+GENERAL = ModelVersion.params["general"].as_boolean()
+
+
+def names(session: Session) -> list[str]:
+    """The names of users' models, in order."""
+    return list(session.scalars(select(ModelVersion.name).where(GENERAL).distinct().order_by(ModelVersion.name)))
+
+
+def remove(session: Session, name: str, number: int | None, *, actor: str, request_id: str | None) -> None:
+    """Deletes a version with its files, or with None all of a name. Raises NotFound, Conflict for one that serves."""
+    models.lock(session, name)
+    found = [models.get(session, name, number)] if number else models.versions(session, name, 1)
+    if not found:
+        raise NotFound(f"there is no model {name}")
+    if number and found[0].state == ModelState.CHAMPION:
+        raise Conflict(f"version {number} serves; roll back or promote another, or delete the whole model")
+    gone = delete(ModelVersion).where(ModelVersion.name == name)
+    session.execute(gone.where(ModelVersion.version == number) if number else gone)
+    told = f"model {name} {number}" if number else f"model {name}"
+    audit.append(session, actor, "model.delete", told, {"version": number}, request_id)

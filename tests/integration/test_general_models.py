@@ -1,0 +1,247 @@
+"""Users' models through HTTP and a worker's tasks: trained on sent events, asked, exported, deleted, never harmful."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from app.db import jobs
+from app.db.session import session_scope
+from app.db.tables import Job
+from app.domain.roles import Role
+from tests.integration.conftest import Api
+from workers.batches import predict_batch
+from workers.models import train
+
+RECIPE = {"algorithm": "random_forest", "features": ["cpu", "memory"], "target": "latency"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+def events(n: int, seed: int = 1) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    rows = rng.uniform(0, 100, (n, 2)).tolist()
+    return [
+        {"cpu": cpu, "memory": memory, "latency": 3 * cpu + memory, "slow": cpu > 50, "at": 1e9 + number}
+        for number, (cpu, memory) in enumerate(rows)
+    ]
+
+
+def lines(found: list[Any]) -> bytes:
+    return b"\n".join(json.dumps(each).encode() for each in found)
+
+
+def worked(reply: Any, task: Any = train) -> Job:
+    """The job of a 202, worked on as a worker does."""
+    assert reply.status_code == 202, reply.get_json()
+    task(reply.get_json()["id"])
+    with session_scope() as session:
+        job = jobs.get(session, reply.get_json()["id"])
+        session.expunge(job)
+    return job
+
+
+def learned(api: Api, name: str = "latency", n: int = 200, **recipe: Any) -> dict[str, Any]:
+    job = worked(api.post(f"/v1/models/{name}:train", {**RECIPE, "events": events(n), **recipe}))
+    assert job.state == "succeeded", job.error
+    return dict(job.result or {})
+
+
+def test_a_forest_is_trained_asked_and_listed(api: Api):
+    result = learned(api, time="at")
+    assert (result["version"], result["state"], result["task"]) == (1, "champion", "regression")
+    assert result["metrics"]["rmse"] < result["baselines"]["mean"]["rmse"]
+    rows = [{"cpu": 10, "memory": 10}, {"cpu": "90", "memory": 90, "other": "x"}, {"cpu": None}]
+    reply = api.post("/v1/models/latency:predict", {"rows": rows}, role=Role.VIEWER).get_json()
+    low, high, _ = (each["prediction"] for each in reply["predictions"])
+    assert low == pytest.approx(40, abs=20)
+    assert high == pytest.approx(360, abs=20)
+    assert reply["filled"] == ["cpu", "memory"]
+    found = {each["name"]: each for each in api.get("/v1/models").get_json()["items"]}["latency"]
+    assert (found["algorithm"], found["rows"]["train"], found["data"]["from"][:10]) == (
+        "random_forest", 160, "2001-09-09",
+    )  # fmt: skip
+    told = api.get("/v1/models/latency/importances").get_json()
+    assert told["built_in"]["cpu"] > told["built_in"]["memory"]
+    assert told["permutation"]["cpu"]["loss_added"] > 0
+    assert learned(api)["version"] == 2
+    assert [v["state"] for v in api.get("/v1/models/latency/versions").get_json()["items"]] == ["champion", "retired"]
+
+
+def test_events_as_ndjson_with_bad_ones_among_them(api: Api):
+    sent = [*events(100), {"cpu": "fast", "memory": 1, "latency": 1}, 7, {"memory": 1, "latency": 5}]
+    body = gzip.compress(lines(sent) + b"\n{broken\n\n")
+    query = "algorithm=linear_regression&features=cpu,memory&target=latency&seed=5"
+    reply = api.post(f"/v1/models/line:train?{query}", data=body, headers={**NDJSON, "Content-Encoding": "gzip"})
+    job = worked(reply)
+    assert (job.state, job.result["rows"]) == (
+        "succeeded", {"train": 81, "test": 20, "events": 101, "left_out": 3},
+    ), job.error  # fmt: skip
+    assert [error["pointer"] for error in job.result["errors"]] == ["/events/100/cpu", "/events/101", "/events/103"]
+    assert job.progress["done"] == job.progress["total"]
+    with session_scope() as session:
+        params = session.scalar(text("select params from model_version where name = 'line'"))
+    assert (params["seed"], params["scale"], params["missing"]) == (5, True, "mean")
+
+
+def test_classes_clusters_and_outliers(api: Api):
+    assert learned(api, "slow", target="slow")["task"] == "classification"
+    told = api.post("/v1/models/slow:predict", {"rows": [{"cpu": 99, "memory": 50}]}).get_json()["predictions"][0]
+    assert told["prediction"] is True
+    assert told["probabilities"]["true"] > 0.9
+    clusters = learned(api, "groups", algorithm="kmeans", target=None, params={"n_clusters": 4})
+    assert (len(clusters["centers"]), len(clusters["labels"]), sum(clusters["sizes"])) == (4, 200, 200)
+    assert clusters["metrics"]["inertia"] > 0
+    odd = learned(api, "odd", algorithm="isolation_forest", target=None)
+    assert set(odd["labels"]) == {-1, 1}
+    told = api.post("/v1/models/odd:predict", {"rows": [{"cpu": 1e6, "memory": -1e6}]}).get_json()["predictions"]
+    assert told[0]["prediction"] == -1
+
+
+def test_batches_are_scored_by_compiled_loops_and_equal_the_api(api: Api):
+    learned(api)
+    rows = [*events(25_000, seed=9), {"cpu": "x"}]
+    job = worked(api.post("/v1/models/latency:predict-batch", data=lines(rows), headers=NDJSON), predict_batch)
+    assert (job.state, job.result["lines"], job.result["failed"], job.result["pages"]) == ("succeeded", 25_001, 1, 3)
+    pages = [
+        gzip.decompress(api.get(f"/v1/models/latency/batches/{job.id}/pages/{number}").data).splitlines()
+        for number in (1, 2, 3)
+    ]
+    scored = [json.loads(line) for page in pages for line in page]
+    asked = api.post(
+        "/v1/models/latency:predict", {"rows": [{n: r[n] for n in ("cpu", "memory")} for r in rows[:1000]]}
+    ).get_json()["predictions"]
+    assert [each["prediction"] for each in scored[:1000]] == pytest.approx([each["prediction"] for each in asked])
+    assert scored[-1]["error"]["pointer"] == "/cpu"
+    assert api.get(f"/v1/models/tier/batches/{job.id}/pages/1").status_code == 404
+    small = api.post("/v1/models/latency:predict-batch", {"rows": [{"cpu": 1, "memory": 1}]})
+    assert worked(small, predict_batch).result["lines"] == 1
+
+
+def test_export_and_deletion(api: Api):
+    import onnxruntime
+
+    learned(api)
+    learned(api)
+    body = api.get("/v1/models/latency/versions/2/artifact?format=onnx", role=Role.VIEWER)
+    assert body.status_code == 200
+    found = onnxruntime.InferenceSession(body.data).run(["prediction"], {"X": np.array([[10, 20]], np.float32)})
+    told = api.post("/v1/models/latency:predict", {"rows": [{"cpu": 10, "memory": 20}]}).get_json()["predictions"]
+    assert found[0][0, 0] == pytest.approx(told[0]["prediction"], rel=1e-5)
+    assert api.get("/v1/models/latency/versions/2/artifact?format=packed").data[:2] == b"PK"
+    learned(api, "groups", algorithm="kmeans", target=None)
+    assert api.get("/v1/models/groups/versions/1/artifact").status_code == 422
+
+    assert api("DELETE", "/v1/models/latency/versions/2").status_code == 409
+    assert api("DELETE", "/v1/models/latency/versions/1", role=Role.VIEWER).status_code == 403
+    assert api("DELETE", "/v1/models/latency/versions/1").status_code == 204
+    assert api.get("/v1/models/latency/versions/1").status_code == 404
+    assert api("DELETE", "/v1/models/latency").status_code == 204
+    assert api.post("/v1/models/latency:predict", {"rows": [{"cpu": 1}]}).status_code == 404
+    assert api("DELETE", "/v1/models/latency").status_code == 404
+    assert api("DELETE", "/v1/models/tier").status_code == 409
+    assert [a["action"] for a in api.get("/v1/audit").get_json()["items"]].count("model.delete") == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "pointer"),
+    [
+        ({"algorithm": "magic"}, 422, "/algorithm"),
+        ({"events": []}, 422, "/events"),
+        ({"params": {"max_depth": 99}}, 422, "/params/max_depth"),
+        ({"params": {"max_depth": "5"}}, 422, "/params/max_depth"),
+        ({"features": ["latency", "cpu"]}, 422, "/target"),
+        ({"target": None}, 422, "/target"),
+        ({"seed": -1}, 422, "/seed"),
+        ({"more": 1}, 422, "/more"),
+    ],
+)
+def test_what_a_recipe_may_not_be(api: Api, changed: dict[str, Any], status: int, pointer: str):
+    reply = api.post("/v1/models/latency:train", {**RECIPE, "events": events(20), **changed})
+    assert (reply.status_code, [error["pointer"] for error in reply.get_json()["errors"]]) == (status, [pointer])
+
+
+def test_names_of_foretides_own_roles_and_sizes(api: Api):
+    assert api.post("/v1/models/demand:train", {**RECIPE, "events": events(20)}).status_code == 404
+    assert api.post("/v1/models/latency:train", {}).status_code == 404
+    assert api.post("/v1/models/latency:train", {**RECIPE, "events": events(9)}, role=Role.VIEWER).status_code == 403
+    assert api.post("/v1/models/latency:predict", {"rows": [{"cpu": 1}] * 1001}).status_code == 413
+    assert api.post("/v1/models/latency:train?seed=3", {**RECIPE, "events": events(9)}).status_code == 422
+    assert api.post("/v1/models/x:train?algorithm=kmeans&features=a", data=b"\n\n", headers=NDJSON).status_code == 400
+    many = b'{"a":1}\n' * 1_000_001
+    reply = api.post("/v1/models/x:train?algorithm=kmeans&features=a", data=many, headers=NDJSON)
+    assert (reply.status_code, "at most 1000000 events" in reply.get_json()["detail"]) == (413, True)
+    wide = ",".join(f"f{number}" for number in range(200))
+    reply = api.post(
+        f"/v1/models/x:train?algorithm=kmeans&features={wide}", data=b'{"a":1}\n' * 100_001, headers=NDJSON
+    )
+    assert reply.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason", "said"),
+    [
+        ({"events": [{"cpu": 1, "memory": 1, "latency": "slow"}] * 30}, "not_enough_data", "nothing to tell apart"),
+        ({"events": [{"cpu": "a", "memory": 1, "latency": 1}] * 30}, "not_enough_data", "/events/0/cpu"),
+        ({"events": [{"cpu": 1, "latency": 1}] * 30}, "invalid", "no event has the feature memory"),
+    ],
+)
+def test_trainings_that_cannot_be_fail_with_a_reason(api: Api, changed: dict[str, Any], reason: str, said: str):
+    job = worked(api.post("/v1/models/latency:train", {**RECIPE, **changed}))
+    assert (job.state, job.reason, said in job.error["detail"]) == ("failed", reason, True), job.error
+
+
+def test_values_that_are_no_numbers_are_pointed_at(api: Api):
+    learned(api)
+    reply = api.post("/v1/models/latency:predict", {"rows": [{"cpu": 1}, {"cpu": "fast"}]})
+    assert (reply.status_code, reply.get_json()["errors"][0]["pointer"]) == (422, "/rows/1/cpu")
+    reply = api.post("/v1/models/latency:predict", data=b'{"rows":[{"cpu":NaN}]}', headers={
+        "Content-Type": "application/json"
+    })  # fmt: skip
+    assert reply.status_code == 400
+
+
+def test_a_version_no_better_than_its_baseline_does_not_replace_one_that_is(api: Api):
+    assert learned(api)["state"] == "champion"
+    rng = np.random.default_rng(4)
+    noise = [{**event, "latency": float(rng.normal())} for event in events(200)]
+    worse = learned(api, events=noise)
+    assert (worse["version"], worse["state"]) == (2, "candidate")
+    assert "no better than the baseline" in worse["reason"]
+
+
+def test_a_tampered_file_does_not_serve(api: Api):
+    learned(api)
+    with session_scope() as session:
+        session.execute(text("update model_artifact set body = body || '\\x00'"))
+    reply = api.post("/v1/models/latency:predict", {"rows": [{"cpu": 1, "memory": 1}]})
+    assert (reply.status_code, reply.get_json()["type"]) == (422, "/problems/artifact-refused")
+
+
+def test_an_upload_sent_twice_with_one_key_starts_one_training(api: Api):
+    query = "algorithm=kmeans&features=cpu"
+
+    def send(body: bytes) -> Any:
+        return api.post(f"/v1/models/k:train?{query}", data=body, headers={**NDJSON, "Idempotency-Key": "k"})
+
+    first, again = send(lines(events(20))), send(lines(events(20)))
+    assert first.get_json()["id"] == again.get_json()["id"]
+    assert send(lines(events(21))).status_code == 422
+
+
+def test_a_million_events_are_learned_in_bounded_memory_with_progress(api: Api):
+    rng = np.random.default_rng(2)
+    drawn = rng.integers(0, 1000, (20_000, 2)).tolist()
+    block = b"".join(b'{"cpu":%d,"memory":%d,"latency":%d}\n' % (a, b, 2 * a + b) for a, b in drawn)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    query = "algorithm=random_forest&features=cpu,memory&target=latency&params=n_estimators=5,max_depth=6"
+    job = worked(api.post(f"/v1/models/big:train?{query}", data=block * 50, headers=NDJSON))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert (job.state, job.result["rows"]["events"]) == ("succeeded", 1_000_000), job.error
+    assert job.progress == {"done": 100, "total": 100, "unit": "parts"}
+    assert grown < 700, f"{grown:.0f} MiB"
