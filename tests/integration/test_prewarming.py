@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from app.db import jobs, plans, policies, rollback
 from app.db.session import session_scope
@@ -12,6 +12,7 @@ from app.domain.peaks import HOUR, WEEK
 from app.domain.prices import GB
 from app.queue import TaskName
 from tests import jobs as jobrun
+from workers.placement import plan as plan_task
 from workers.prewarming import prewarming
 from workers.rollback import rollback as roll_back
 
@@ -282,3 +283,18 @@ def test_peaks_recur_on_the_clocks_that_the_policy_names(world, api):
 def test_a_time_zone_that_nobody_knows_is_refused(api, zone):
     answer = api.put("/v1/policies/sla", {"default": {"time_zone": zone}})
     assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "/default/time_zone")
+
+
+def test_a_copy_whose_removal_was_cancelled_goes_by_the_next_plan(world):
+    """Nothing but money decides: that it was made for a peak an hour ago holds nothing back."""
+    job_id = copied_for_a_peak(world)
+    with session_scope() as session:
+        jobs.cancel(session, job_id)
+        policies.put(session, "mode", {"mode": "observe"}, actor="t")
+    world.work(job_id)
+    assert migrations(world)[1][:2] == ("remove", "cancelled")
+    assert world.states("a") == {AWS: "serving", GCP: "serving"}
+    with session_scope() as session:
+        session.execute(delete(AccessHour))
+    job = jobrun.run(plan_task, TaskName.PLAN, {"keys": [world.key("a")]})
+    assert ("a", "remove", None) in plan_of(job.result), "nobody reads it there"
