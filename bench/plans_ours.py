@@ -1,7 +1,7 @@
 """Plans a made-up catalogue: `python -m bench.plans_ours fill OBJECTS` on an empty database, then `… plan`.
 
-The second prints as JSON the plan's seconds, its process' largest memory, and what it came to. Three sites, half a
-year of accesses that fade with age, of which a part comes back.
+The second prints as JSON the plan's seconds, those of its process' processor, its largest memory, and what it came to.
+Three sites, half a year of accesses that fade with age, of which a part comes back.
 """
 
 from __future__ import annotations

@@ -38,6 +38,12 @@ class Past:
         """The same with k times as many reads."""
         return replace(self, reads=self.reads * k, share=self.share * k)
 
+    def before(self, day: int) -> Past:
+        """What was known at the beginning of an earlier day."""
+        some = self.day < day
+        rows = (self.object[some], self.day[some], self.reads[some], self.share[some], self.written[some])
+        return Past(*rows, birth=np.minimum(self.birth, day), cohort=self.cohort, today=day)
+
     def idle(self) -> Ints:
         """[n] days since the last read or write, or since birth, at today's beginning."""
         last = self.birth.copy()

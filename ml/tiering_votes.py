@@ -112,7 +112,7 @@ class Votes:
     """target [n, 5]: the class of each voter, of what is decided and of uncertain objects; gain [n, 4]: $ expected.
 
     A gain is what a voter, or what decides, expects to save over the horizon, the change paid; back [n]: reads have
-    cost more than coming back, so every voter brings it back.
+    cost enough to bring it back, which every voter does.
     """
 
     target: Ints

@@ -45,12 +45,14 @@ class Bench:
 
     who: Voting
     voters: Voters
+    alarms: frozenset[str] = frozenset()
+    """Sites whose colder classes are read far more than was expected: nothing is demoted there today."""
 
     @classmethod
-    def open(cls, now: datetime) -> Bench | None:
+    def open(cls, world: World) -> Bench | None:
         """None while nobody speaks, or what they learned is gone. Raises ArtifactRefused for any tampering."""
         with session_scope() as session:
-            who = opinions.voting(session, now)
+            who = opinions.voting(session, world.now)
             champion = models.champion(session, NAME)
             if who.model_id is None or champion is None or not model_files.has(session, champion, FORM):
                 return None
@@ -60,7 +62,7 @@ class Bench:
         found = Voters.from_bytes(body)
         if set(found.panels) != set(who.speakers):
             raise ArtifactRefused(f"{NAME} version {champion.version} speaks of other sites than its file")
-        return cls(who, found)
+        return cls(who, found, _alarms(found, world))
 
     def look(self, now: datetime, items: Sequence[Item]) -> Known:
         """What the voters must know of some objects, in their order (by id)."""
@@ -98,9 +100,12 @@ class Bench:
         known: Any,
         said: dict[int, dict[str, Json]],
     ) -> None:
+        from ml.tiering_alarm import hasty
         from ml.tiering_votes import Standing, ask, regrets
 
         (past, rested), today = known
+        if option.name in self.alarms:
+            panel = hasty(panel)
         size = np.array([max(item.size, 1) for item in items], np.int64)
         steps = ladder(option.book, size, panel.managed, set(option.classes))
         number = {name: index for index, name in enumerate(panel.classes)}
@@ -123,6 +128,32 @@ class Bench:
             }  # fmt: skip
 
 
+def _alarms(voters: Voters, world: World) -> frozenset[str]:
+    """The sites with an alarm, by a sample of all objects."""
+    from ml.tiering_alarm import rings_today
+
+    with session_scope() as session:
+        subjects = daily.sample(session)
+        past = daily.past(session, world.now, subjects, voters.means.cohorts)
+        lying = daily.lying(session, [subject.id for subject in subjects])
+    size = np.array([max(subject.size, 1) for subject in subjects], np.int64)
+    place = {subject.id: row for row, subject in enumerate(subjects)}
+    found = set()
+    for option in world.options:
+        panel = voters.panels.get(option.name)
+        if panel is None or not subjects:
+            continue
+        c, since = np.zeros((2, len(subjects)), np.int64)
+        for number, site, name, moment in lying:
+            entry = option.book.by_name.get(name) if site == option.name else None
+            if entry is not None and entry.name in panel.classes:
+                c[place[number]] = panel.classes.index(entry.name)
+                since[place[number]] = max(0, day_of(world.now) - day_of(moment))
+        if rings_today(ladder(option.book, size, panel.managed, set(option.classes)), past, voters.means, c, since):
+            found.add(option.name)
+    return frozenset(found)
+
+
 def _days_in(now: datetime, days: float) -> int:
     """Whole UTC days since a class was entered, both days by their dates."""
     return day_of(now) - day_of(now - timedelta(days=days))
@@ -130,4 +161,4 @@ def _days_in(now: datetime, days: float) -> int:
 
 def _short(usd: float) -> float:
     """Three significant digits: what is stored changes no more often than what it says."""
-    return float(f"{usd:.3g}")
+    return float(f"{usd:.3g}") if usd else 0.0

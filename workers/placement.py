@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from app import clock
@@ -47,8 +50,10 @@ def plan(job: JobContext) -> Json | None:
         voters.learn_first(job, lesson.waits)
         return None
     draft.unlearned = lesson.unlearned
+    bench = Bench.open(draft.world)
+    draft.solver["alarms"] = sorted(bench.alarms) if bench else []
     with Sheet(draft.world) as sheet:
-        _blocks(job, draft, selection, total, (Bench.open(now), sheet))
+        _blocks(job, draft, selection, total, (bench, sheet))
         within_budget(draft)
         sheet.write(draft.changes)
         return _save(job, _row(job, draft, selection), sheet)
@@ -106,21 +111,32 @@ def _blocks(job: JobContext, draft: Draft, selection: Selection, total: int, too
     after: int | None = 0
     while after is not None:
         job.progress(min(draft.totals.objects, total), total, "objects")
-        with session_scope() as session:
-            rows = store.rows(session, draft.world, selection, after, BLOCK, asked=bench is not None)
-        block = rows.block()
-        known = bench.look(draft.world.now, block.items) if bench and block.items else None
-        items, said = bench.ask(draft.world, block.items, known) if bench and known else (block.items, {})
-        draft.unplanned += block.unplanned
-        if items:
-            decide_block(draft, Problem(draft.world.options, items, draft.horizon_days))
-        if not limited:
-            sheet.write(draft.changes)
-            draft.changes.clear()
-        if said:
-            with job.saving() as session:
-                opinions.save(session, draft.world.voting, draft.world.now, said)
+        with uncollected():
+            with session_scope() as session:
+                rows = store.rows(session, draft.world, selection, after, BLOCK, asked=bench is not None)
+            block = rows.block()
+            known = bench.look(draft.world.now, block.items) if bench and block.items else None
+            items, said = bench.ask(draft.world, block.items, known) if bench and known else (block.items, {})
+            draft.unplanned += block.unplanned
+            if items:
+                decide_block(draft, Problem(draft.world.options, items, draft.horizon_days))
+            if not limited:
+                sheet.write(draft.changes)
+                draft.changes.clear()
+            if said:
+                with job.saving() as session:
+                    opinions.save(session, draft.world.voting, draft.world.now, said)
         after = block.last_id
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Looks for no cycles of references: a block makes hardly any, and the search took a quarter of its time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _row(job: JobContext, draft: Draft, selection: Selection) -> Plan:

@@ -31,12 +31,13 @@ def what_if(job: JobContext) -> Json:
         total = store.count(session, selection)
         moving = store.moving(session, selection)
     check_found(selection, total)
-    bench = Bench.open(now)
+    bench = Bench.open(world)
     scenario = read(job.args, [site.name for site in world.options], world.policies)
     pair = _Pair.of(world, scenario, horizon, selection.prefix or "", bench)
     pair.today.moving = moving
     if bench and scenario.is_unheard_of:
-        pair.supposing = voters.supposing(job, pair.then.world, scenario.reads_times)
+        supposed = voters.supposing(job, pair.then.world, scenario.reads_times)
+        pair.supposing = replace(supposed, alarms=bench.alarms) if supposed else None
     after: int | None = 0
     while after is not None:
         job.progress(min(pair.today.totals.objects, total), total, "objects")

@@ -143,7 +143,7 @@ def _votes(vote: Json | None) -> list[str]:
         return []
     lines = [f"  vote       {safe(vote['no_vote'])}"] if vote["no_vote"] else []
     for site, ballot in vote["sites"].items():
-        back = ", since reads there have cost more than coming back" if ballot["back"] else ""
+        back = ", since reads there have cost enough to bring it back" if ballot["back"] else ""
         lines.append(
             f"  vote       {safe(site)}: {safe(ballot['standing'])} → {safe(ballot['target'])}{back}, "
             f"by {safe(ballot['decided_by'])} ({safe(vote['model'])})"

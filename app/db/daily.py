@@ -31,6 +31,9 @@ _SUBJECTS = """select o.id, o.key, o.size, o.first_seen_at,
      where r.object_id = o.id and r.state = 'serving' order by r.id limit 1) as site
     from object o where o.size is not null and """
 
+_LYING = """select r.object_id, s.name, r.storage_class, r.class_since from replica r join site s on s.id = r.site_id
+    where r.object_id = any(:ids) and r.state = 'serving'"""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -56,6 +59,12 @@ def subjects(session: Session, ids: Sequence[int]) -> list[Subject]:
 def _subjects(session: Session, which: str, **parameters: object) -> list[Subject]:
     rows = session.execute(text(_SUBJECTS + which), parameters)
     return [Subject(row.id, row.size, row.first_seen_at, f"{row.site or ''}/{cohort(row.key)}") for row in rows]
+
+
+def lying(session: Session, ids: Sequence[int]) -> list[tuple[int, str, str, datetime]]:
+    """Where serving copies of some objects lie: object, site, class, and since when in it."""
+    found = session.execute(text(_LYING), {"ids": list(ids)})
+    return [(row.object_id, row.name, row.storage_class, row.class_since) for row in found]
 
 
 def past(session: Session, now: datetime, subjects: Sequence[Subject], groups: Sequence[str]) -> Past:

@@ -258,7 +258,7 @@ def _who_said(costs: Costs, decision: Decision, chosen: ReplicaSet) -> str:
     if ballot is None:
         return f"; {opinion.silence}" if opinion.silence else ""
     if comes_back(costs, decision.today, chosen, ballot):
-        return "; reads since it was moved have cost more than coming back does"
+        return "; reads since it was moved have cost enough to bring it back"
     said = zip(VOTERS, ballot.targets, ballot.gains, strict=True)
     votes = ", ".join(f"{name} {target}{f' ({usd(gain)})' if gain else ''}" for name, target, gain in said)
     return f"; {ballot.speaker.name}: {votes}"

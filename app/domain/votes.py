@@ -54,7 +54,7 @@ class Ballot:
     rest: str
     """Where it lies while voters differ: the managed class where one is on offer, else where it stands."""
     back: bool = False
-    """Reads in the colder class have cost more than coming back: every voter brings it back."""
+    """Reads in the colder class have cost enough to bring it back, on a day with an alarm less: every voter does."""
 
     def gain(self, target: str) -> float | None:
         """$ that those who want a class expect of it on average; None when nobody wants it."""

@@ -18,6 +18,7 @@ from app.lab.epochs import STAY_RULE
 from app.lab.ladders import classes, ladder, managed_class
 from app.lab.payback import paid_back
 from ml.tiering import learn, only, rules
+from ml.tiering_alarm import alarmed
 from ml.tiering_loops import play
 from ml.tiering_optimum import clairvoyant
 from ml.tiering_types import (
@@ -212,7 +213,8 @@ class _Player:
         steps = self._managed() if name == "foretide_managed" else self._by_day
         known = learn(self._this.days.grid, steps, self._gb, self._this.split, self._this.horizon_days)
         known = known.guarded(self._this.days.grid, steps, self._gb, self._this.split)
-        spoke, known = known.name(self._this.days.days - 1), self._epoch.learned(known)
+        spoke = known.name(self._this.days.days - 1)
+        known = self._epoch.learned(alarmed(known, self._this.days.grid, steps, self._gb, self._this.split))
         return self._play(name, self._epoch.ladder(steps), known.signals, known.rule, known.rule_at, known.by, spoke)
 
     def _clairvoyant(self) -> Outcome:

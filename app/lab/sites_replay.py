@@ -17,6 +17,7 @@ from app.lab.pairs import COMPONENT_NAMES, EARLY, MOVE, Pairs, PricedSite, bill,
 from app.lab.replay import LEAST_SAVING, NOTES
 from app.lab.traces import Trace
 from ml.tiering import learn
+from ml.tiering_alarm import alarmed
 from ml.tiering_loops import play
 from ml.tiering_types import COMPONENTS, DELETED, WRITTEN, Bytes, Floats, Ints
 
@@ -149,12 +150,13 @@ def _classes_at(this: SitesReplay, site: int) -> tuple[Bytes, str]:
     grid, gb, last = this.days.grid, gigabytes(this.days), this.days.days
     steps = ladder(this.sites[site].book, this.days.size)
     known = learn(grid, steps, gb, this.split, this.horizon_days).guarded(grid, steps, gb, this.split)
+    spoke, known = known.name(last - 1), alarmed(known, grid, steps, gb, this.split)
     n, where = len(gb), np.zeros(grid.reads.shape, np.int8)
     spent = (np.zeros((n, COMPONENTS)), np.zeros(last), np.zeros(n, np.int64))
     play(grid, steps, known.signals, gb, known.rule, known.rule_at, known.by, this.split, last, *spent, where)
     thing, day = np.nonzero((grid.event == DELETED) & (np.arange(last) > this.split))
     where[thing, day] = where[thing, day - 1]  # that day the object was still there
-    return where + np.int8(this.pairs.first_of[site]), known.name(last - 1)
+    return where + np.int8(this.pairs.first_of[site]), spoke
 
 
 def _choose_sites(this: SitesReplay, own: Bytes) -> Bytes:

@@ -18,6 +18,7 @@ from app.lab.ladders import ladder
 from app.lab.replay import BASELINES, NAMES, NOTHING, Outcome, replay
 from app.lab.traces import read_trace
 from ml.tiering import learn
+from ml.tiering_alarm import alarmed
 from ml.tiering_grid import prepare
 from ml.tiering_loops import play
 from ml.tiering_types import COMPONENTS, DELETED, WRITTEN
@@ -101,8 +102,9 @@ def test_no_policy_is_cheaper_than_the_optimum_and_the_optimum_plays_out_as_it_w
             assert (found.usd.sum(axis=1) >= best - 1e-9).all(), name
 
 
-def test_nothing_that_is_decided_depends_on_the_future():
-    days = fleet("mixed", 5, objects=200, days=420)
+@pytest.mark.parametrize("habit", ["mixed", "shift"])
+def test_nothing_that_is_decided_depends_on_the_future(habit):
+    days = fleet(habit, 5, objects=200, days=420)
     split, now = 210, 300
     chance = np.random.default_rng(1)
     shuffled = days.grid.reads.copy()
@@ -117,6 +119,7 @@ def decided(days: Days, split: int) -> np.ndarray:
     """[object, day] the class after each day's decision."""
     steps, size = ladder(AWS, days.size), days.size / GB
     known = learn(days.grid, steps, size, split).guarded(days.grid, steps, size, split)
+    known = alarmed(known, days.grid, steps, size, split)
     where = np.zeros(days.grid.reads.shape, np.int8)
     spent = (np.zeros((len(size), COMPONENTS)), np.zeros(days.days), np.zeros(len(size), np.int64))
     play(days.grid, steps, known.signals, size, known.rule, known.rule_at, known.by, split, days.days, *spent, where)

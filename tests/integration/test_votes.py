@@ -22,6 +22,7 @@ from app.lab.fleets import fleet
 from app.lab.ladders import ladder
 from app.queue import TaskName
 from ml.tiering import learn, rules, together
+from ml.tiering_alarm import HASTY, rings_on
 from ml.tiering_loops import play
 from ml.tiering_types import COMPONENTS, FOLLOW, NEVER
 from workers import voters
@@ -131,14 +132,40 @@ def replayed(days: Days, until: int, c: np.ndarray, since: np.ndarray) -> list[i
     size, steps = days.size / 2**30, ladder(AWS, days.size)
     known = learn(days.grid, steps, size, until, seed=voters.SEED).guarded(days.grid, steps, size, until)
     day = np.arange(days.days)
-    cell = np.where(day < until, np.where(day < since[:, None], 0, c[:, None]), known.signals.cell)
-    rule = together(known.rule, rules((FOLLOW, NEVER, NEVER, 0, 0)))
-    rule_at = np.where(day < until, len(known.rule.kind), known.rule_at)
+    lay = np.where(day < since[:, None], 0, c[:, None]).astype(np.int8)
+    cell = np.where(day < until, lay, known.signals.cell)
+    rule = together(together(known.rule, rules((FOLLOW, NEVER, NEVER, 0, 0))), HASTY)
+    follow = len(known.rule.kind)
+    alarm = rings_on(known, days.grid, steps, lay, 0, until)
+    rule_at = np.where(day < until, follow, follow + 1 if alarm else known.rule_at)
     where = np.zeros(days.grid.reads.shape, np.int8)
     spent = (np.zeros((len(size), COMPONENTS)), np.zeros(days.days), np.zeros(len(size), np.int64))
     signals = known.signals._replace(cell=cell)
     play(days.grid, steps, signals, size, rule, rule_at, known.by, 0, until + 1, *spent, where)
     return where[:, until].tolist()
+
+
+def test_on_a_day_with_an_alarm_reads_bring_back_and_nothing_is_demoted(clean_database):
+    """Forty in a hundred turned busy five days ago, all of them in a colder class."""
+    days, until = fleet("shift", 11, objects=60, days=400), 205
+    since = np.maximum(days.grid.birth, 150)
+    c = np.where(since < until - 5, 1, 0)
+    with session_scope() as session:
+        policies.put(session, "sla", NO_GATE, actor="t")
+        for number, at, day in zip(store(session, days, add_site(session), until), c, since, strict=True):
+            moved = {"storage_class": CLASSES[at], "class_since": TODAY + timedelta(days=int(day) - until, hours=3)}
+            session.execute(update(Replica).where(Replica.object_id == number).values(**moved))
+    job = run_plan()
+    with session_scope() as session:
+        assert plans.get(session, job.result["plan_id"]).solver["alarms"] == ["aws-eu"]
+    moves = dict(moves_of(job))
+    wanted = replayed(days, until, c, since)
+    back = {f"set/{number:04}" for number in range(60) if c[number] == 1 and wanted[number] == 0}
+    assert moves == dict.fromkeys(back, "STANDARD")
+    assert len(back) >= 5
+    read = days.grid.reads[:, 150:until].sum(axis=1) > 0
+    assert all(read[int(key[-4:])] for key in back), "what nobody read stays"
+    assert len(back) < (c == 1).sum()
 
 
 def test_rules_that_cost_more_than_staying_on_days_they_had_not_seen_do_not_speak(clean_database):

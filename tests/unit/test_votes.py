@@ -123,7 +123,7 @@ def test_what_reads_have_made_too_dear_comes_back_whatever_it_is_expected_to_sav
     held = (Held("aws-eu", IR, 200.0, True),)
     decision = decided(asked(HOT, HOT, HOT, standing=IR, gains=(-9, -9, -9), back=True, held=held, rules=strict))
     assert to(decision) == [("class", "aws-eu", HOT)]
-    assert "cost more than coming back" in decision.reason
+    assert "cost enough to bring it back" in decision.reason
 
 
 def test_the_way_back_is_never_to_a_colder_class():
@@ -133,7 +133,7 @@ def test_the_way_back_is_never_to_a_colder_class():
     decision = decided(asked(IR, IR, IR, gains=(-9, -9, -9), rules=strict, **colder))
     assert (decision.verdict, decision.moves) == (Verdict.HELD, ())
     assert "times its cost" in decision.gate[0]
-    assert "cost more than coming back" not in decision.reason
+    assert "cost enough to bring it back" not in decision.reason
     assert "values GLACIER_IR" in decision.reason
     warmer = decided(asked(HOT, HOT, HOT, gains=(-9, -9, -9), rules=strict, **colder))
     assert to(warmer) == [("class", "aws-eu", HOT)]
