@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 from app.cli.arguments import NewFile
+from app.cli.evaluate import evaluate
 from app.cli.model_columns import COLUMNS, DRIFT, EVALUATIONS, FIELDS, IMPORTANCES, VERSIONS
 from app.cli.output import Json, json_option, print_item, print_json, print_rows, safe
 from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
@@ -24,6 +25,9 @@ def reason_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group()
 def models() -> None:
     """List, judge, train and promote models."""
+
+
+models.add_command(evaluate)
 
 
 @models.command("list")
