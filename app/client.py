@@ -102,7 +102,11 @@ class Client(Operations):
 
     def prices(self, name: str) -> Json:
         """The site's price book."""
-        return self._api.get(f"/sites/{part(name)}/prices")
+        return self.price_document(name)[0]
+
+    def price_document(self, name: str) -> tuple[Json, str]:
+        """The same with its ETag."""
+        return self._api.document(f"/sites/{part(name)}/prices")
 
     def objects(self, **filters: Any) -> Iterator[Json]:
         """Objects by site, tier, prefix, key."""
@@ -110,7 +114,11 @@ class Client(Operations):
 
     def object(self, object_id: int) -> Json:
         """One object with its replicas."""
-        return self._api.get(f"/objects/{object_id}")
+        return self.object_document(object_id)[0]
+
+    def object_document(self, object_id: int) -> tuple[Json, str]:
+        """The same with its ETag."""
+        return self._api.document(f"/objects/{object_id}")
 
     def scan(self, site: str | None = None, *, believe_absent: bool = False, tags: bool = False) -> Json:
         """Starts an inventory of one site or of all; the job.

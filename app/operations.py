@@ -98,9 +98,12 @@ class Operations:
         """Every price book, shipped or a site's own, with the sites that it holds for."""
         return list(self._api.pages("/prices"))
 
-    def set_prices(self, site: str, book: Json) -> Json:
-        """Gives a site a price book of its own; the book. Raises Invalid, naming the fields that are wrong."""
-        return self._api.change("PUT", f"/sites/{part(site)}/prices", book)
+    def set_prices(self, site: str, book: Json, etag: str | None = None) -> Json:
+        """Gives a site a price book of its own; the book. Raises Invalid, naming the fields that are wrong.
+
+        etag: of the book that was read, if only that is to be replaced.
+        """
+        return self._api.change("PUT", f"/sites/{part(site)}/prices", book, etag=etag)
 
     def reset_prices(self, site: str) -> Json:
         """Gives a site the shipped book of its provider again; the book."""
@@ -108,9 +111,12 @@ class Operations:
 
     # -- Tag
 
-    def tag_object(self, object_id: int, tags: dict[str, str]) -> Json:
-        """Replaces an object's tags in the catalogue, which residency policies may go by; the object."""
-        return self._api.change("PUT", f"/objects/{object_id}", {"tags": tags})
+    def tag_object(self, object_id: int, tags: dict[str, str], etag: str | None = None) -> Json:
+        """Replaces an object's tags in the catalogue, which residency policies may go by; the object.
+
+        etag: of the object that was read, if only that is to be changed.
+        """
+        return self._api.change("PUT", f"/objects/{object_id}", {"tags": tags}, etag=etag)
 
     # -- Undo
 

@@ -71,9 +71,10 @@ def show(key: str, as_json: bool) -> None:
 def tag(key: str, tags: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool) -> None:
     """Set tags of an object in the catalogue, which residency may go by; NAME= takes one away."""
     with connect() as client:
-        found = next(client.objects(key=key), None)
-        if found is None:
+        named = next(client.objects(key=key), None)
+        if named is None:
             raise NotFound(f"there is no object {key}")
+        found, etag = client.object_document(named["id"])
         new: dict[str, str] = dict(found["tags"])
         for given in tags:
             name, equals, value = given.partition("=")
@@ -82,7 +83,7 @@ def tag(key: str, tags: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
             new.pop(name, None)
             new |= {name: value} if value else {}
         if agreed(f"set the tags of {safe(key)} to {new}", yes=yes, dry_run=dry_run):
-            print_item(client.tag_object(found["id"], new), FIELDS, as_json=as_json)
+            print_item(client.tag_object(found["id"], new, etag), FIELDS, as_json=as_json)
 
 
 @objects.command()

@@ -80,11 +80,15 @@ def set_prices(site: str, fields: tuple[str, ...], yes: bool, dry_run: bool) -> 
     A field is CLASS.field, egress.field or one of the book's own: STANDARD_IA.retrieval_per_gb=0.02 as_of=2026-01-01.
     """
     with connect() as client:
-        book = read_book(fields[0]) if "=" not in fields[0] else changed(client.prices(site), fields)
+        if "=" in fields[0]:
+            present, etag = client.price_document(site)
+            book = changed(present, fields)
+        else:
+            book, etag = read_book(fields[0]), None
         if agreed(
             f"give {site} the prices {safe(book.get('name'))} of {safe(book.get('as_of'))}", yes=yes, dry_run=dry_run
         ):
-            print_json(client.set_prices(site, book))
+            print_json(client.set_prices(site, book, etag))
 
 
 @prices.command()

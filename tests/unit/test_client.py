@@ -265,3 +265,5 @@ def test_changes_name_the_version_they_were_made_from(server, client):
     document, etag = client.policy("security")
     client.set_policy("security", document | {"enforce": True}, etag)
     assert server.asked[1][2]["If-Match"] == '"3"'
+    client.set_prices("aws-eu", *client.price_document("aws-eu"))
+    assert server.asked[3][2]["If-Match"] == '"3"'
