@@ -9,6 +9,7 @@ from app.api import (
     batches,
     break_even,
     compat,
+    compat_models,
     evacuation,
     exports,
     faults,
@@ -69,6 +70,7 @@ ROUTERS = tuple(
         health,
         openapi,
         compat,
+        compat_models,
     )
 )
 CHAOS = (faults.router, compat.chaos)

@@ -234,6 +234,26 @@ def test_an_upload_sent_twice_with_one_key_starts_one_training(api: Api):
     assert send(lines(events(21))).status_code == 422
 
 
+def test_source_003s_own_routes(api: Api):
+    sent = {"model_name": "latency_predictor", "model_type": "random_forest", "feature_keys": ["cpu", "memory"]}
+    bare = api.post("/pipeline/ml/train", sent)
+    assert (bare.status_code, bare.get_json()["errors"][0]["pointer"]) == (422, "/events")
+    job = worked(api.post("/pipeline/ml/train", {**sent, "target_key": "latency", "events": events(200)}))
+    assert (job.state, job.result["name"]) == ("succeeded", "latency_predictor")
+    rows = {"model_name": "latency_predictor", "features": [[50.0, 60.0], [55.0, 65.0]]}
+    told = api.post("/pipeline/ml/predict", rows, role=Role.VIEWER).get_json()
+    assert told["model_name"] == "latency_predictor"
+    assert told["predictions"] == pytest.approx([210, 230], abs=25)
+    assert api.get("/pipeline/ml/models").get_json() == {"models": ["latency_predictor"], "count": 1}
+    found = api.get("/pipeline/ml/importances/latency_predictor").get_json()
+    assert found["model_name"] == "latency_predictor"
+    assert sum(found["importances"].values()) == pytest.approx(1)
+    wrong = api.post("/pipeline/ml/predict", {**rows, "features": [[1.0, 2.0], [1.0]]})
+    assert wrong.get_json()["errors"][0]["pointer"] == "/features/1"
+    assert api.post("/pipeline/ml/predict", {**rows, "model_name": "none"}).status_code == 404
+    assert api.post("/pipeline/ml/train", {**sent, "model_name": "tier", "events": events(5)}).status_code == 409
+
+
 def test_a_million_events_are_learned_in_bounded_memory_with_progress(api: Api):
     rng = np.random.default_rng(2)
     drawn = rng.integers(0, 1000, (20_000, 2)).tolist()
