@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, BinaryIO
 
 import click
@@ -183,7 +184,7 @@ def predict_batch(name: str, prefix: str | None, file: BinaryIO | None, output: 
         result = job["result"]
         if result.get("refused"):
             click.echo(f"refused: {safe(result['refused'])}; version {result['version']} scored instead", err=True)
-        with output.open("wb") if output else sys.stdout.buffer as out:
+        with output.open("wb") if output else nullcontext(sys.stdout.buffer) as out:
             for number in range(1, result["pages"] + 1):
                 out.write(client.batch_page(name, job["id"], number))
     click.echo(f"{result['lines']} lines by {name} {result['version']}", err=True)
