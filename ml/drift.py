@@ -84,6 +84,8 @@ class Recent:
 
     X: Matrix
     object: Ints
+    cut: Ints
+    """As of when each row is, microseconds."""
     labelled: Ints
     """Rows after the model's training whose horizon is over."""
     y: Bools
@@ -105,7 +107,7 @@ def recent(history: History, catalogue: Catalogue, end: int, horizon: int, train
         owner, cut, X = owner[chosen], cut[chosen], X[chosen]
     labelled = np.flatnonzero((cut >= trained_until) & (cut + horizon <= end))
     read = builder.reads_between(owner[labelled], cut[labelled], cut[labelled] + horizon) > 0
-    return Recent(X, owner, labelled, read)
+    return Recent(X, owner, cut, labelled, read)
 
 
 @dataclass(frozen=True)

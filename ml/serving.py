@@ -9,7 +9,7 @@ import io
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
@@ -37,6 +37,16 @@ class Calibration:
     p: Floats
     low: Floats
     high: Floats
+
+    def to_bytes(self) -> bytes:
+        """An npz of plain arrays."""
+        return pack({field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def from_bytes(cls, npz: bytes) -> Self:
+        """Check the signature first (ml.artifacts). Raises ArtifactRefused for bytes that are not a calibration."""
+        with unpacked(npz, "a calibration") as arrays:
+            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,10 @@ class Packed:
         low = np.minimum(np.interp(raw, curve.x, curve.low), p)
         high = np.maximum(np.interp(raw, curve.x, curve.high), p)
         return Scores(raw, p, low, high)
+
+    def recalibrated(self, curve: Calibration) -> Self:
+        """The same model with another calibration."""
+        return replace(self, calibration=curve)
 
     def to_bytes(self) -> bytes:
         """An npz of plain arrays: nothing in it is ever unpickled."""

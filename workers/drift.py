@@ -1,35 +1,43 @@
-"""The `drift` task: looks whether what serves sees what it was trained on, and rings a training (step: watch)."""
+"""The `drift` task: looks whether what serves sees what it was trained on; renews its calibration, or rings a training.
+
+Step: watch.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from app.db import accesses, alerts, jobs, model_files, models, observations
 from app.db import drift as store
 from app.db.jobs import Bell
-from app.db.model_files import PACKED
+from app.db.model_files import CALIBRATION, PACKED, Serving
 from app.db.session import session_scope
 from app.db.tables import Json, ModelVersion
 from app.domain.model_life import SHADOWED, retrain_is_due
+from app.domain.states import ModelState
 from app.errors import ArtifactRefused
 from app.queue import TaskName
 from app.settings import get_settings
-from ml import drift
+from ml import drift, recalibration
 from ml.drift import Recent
 from ml.evaluation import Outcome
 from ml.history import HOUR
-from ml.serving import Packed
+from ml.recalibration import Known
+from ml.serving import Calibration, Packed
 from workers import features
 from workers.base import JobContext, job_task, ring_all
-from workers.models import SEED, open_packed
+from workers.models import SEED, open_packed, recalibrated
 
 ALERT = "model_drift"
 OBJECTS = 5_000
 """Drift is looked for in about so many objects: every n-th of a larger catalogue."""
 NAMED = 5
+NOTICED = 0.01
+"""A calibration is kept when it changes a probability by more."""
 
 
 @job_task(TaskName.DRIFT)
@@ -43,20 +51,24 @@ def watch(job: JobContext) -> Json:
             champion = models.champion(session, name)
         if champion is None or not champion.reference:
             continue
-        report, refused = _report(champion, moment)
+        now = _now(champion, moment)
+        packed, refused = _packed(champion)
+        report = _report(champion, now, packed)
+        curve = _renewed(champion, now, packed) if packed else None
         with job.saving() as session:
             store.save(session, champion, moment, report)
+            if curve is not None and models.get(session, name, champion.version).state is ModelState.CHAMPION:
+                model_files.put(session, champion, CALIBRATION, curve.to_bytes())
             bells.append(_act(session, job, champion, report, refused))
         told[name] = {"version": champion.version, "over": report["over"], "retrain": bells[-1] is not None}
+        told[name]["recalibrated"] = curve is not None
     ring_all(bells)
     return told
 
 
-def _report(champion: ModelVersion, moment: datetime) -> tuple[Json, str]:
+def _report(champion: ModelVersion, now: Recent, packed: Packed | None) -> Json:
     settings = get_settings()
-    now = _now(champion, moment)
     features_found = drift.compare(champion.reference, now.X, now.object, settings.drift_psi) if len(now.X) else []
-    packed, refused = _packed(champion)
     seen = None
     if packed is not None:
         outcome = Outcome(now.y, now.object[now.labelled])
@@ -66,8 +78,21 @@ def _report(champion: ModelVersion, moment: datetime) -> tuple[Json, str]:
     calibration = None
     if seen is not None:
         calibration = {**vars(seen), "limit": settings.drift_calibration, "over": is_gap}
-    report = {"features": features_found, "calibration": calibration, "over": over + ["calibration"] * is_gap}
-    return report, refused
+    return {"features": features_found, "calibration": calibration, "over": over + ["calibration"] * is_gap}
+
+
+def _renewed(champion: ModelVersion, now: Recent, packed: Packed) -> Calibration | None:
+    """The calibration as of now; None where it is as good as the one that serves."""
+    labelled = now.labelled
+    if not len(labelled):
+        return None
+    with session_scope() as session:
+        serves = model_files.renewed(session, Serving(champion, PACKED, packed), recalibrated).opened.calibration
+    known = Known(packed.raw(now.X[labelled]), now.y, now.object[labelled], now.cut[labelled])
+    horizon = int(champion.metrics["horizon_h"]) * HOUR
+    curve = recalibration.renew(packed.calibration, known, int(known.cut.max()) + horizon, horizon)
+    p = (np.interp(known.raw, each.x, each.p) for each in (curve, serves))
+    return curve if np.abs(np.subtract(*p)).max() > NOTICED else None
 
 
 def _now(champion: ModelVersion, moment: datetime) -> Recent:

@@ -23,7 +23,7 @@ from ml.dataset import Dataset, Part
 from ml.drift import Recent
 from ml.evaluation import Outcome
 from ml.features import NAMES
-from ml.serving import Packed
+from ml.serving import Calibration, Packed
 from ml.tiers import Trained
 from workers import features, general_models, voters
 from workers.base import JobContext, job_task
@@ -151,7 +151,8 @@ def _place(session: Session, added: ModelVersion, gate: Verdict | None) -> None:
 
 def load_serving(session: Session) -> Serving[Packed] | ArtifactRefused | None:
     """What scores now, or None before the first. A refusal is raised by the caller, after its transaction."""
-    return model_files.serving(session, NAME, open_packed)
+    found = model_files.serving(session, NAME, open_packed)
+    return model_files.renewed(session, found, recalibrated) if isinstance(found, Serving) else found
 
 
 def open_packed(npz: bytes) -> Packed:
@@ -160,6 +161,11 @@ def open_packed(npz: bytes) -> Packed:
     if packed.names != NAMES:
         raise ArtifactRefused(f"it was trained on other features; train it anew: foretide models train {NAME}")
     return packed
+
+
+def recalibrated(packed: Packed, npz: bytes) -> Packed:
+    """The scorer with the calibration of a file whose seal was checked."""
+    return packed.recalibrated(Calibration.from_bytes(npz))
 
 
 def _own_file(session: Session, champion: ModelVersion | None) -> Packed | None:

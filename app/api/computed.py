@@ -38,6 +38,13 @@ def packed(npz: bytes) -> Packed:
     return Packed.from_bytes(npz)
 
 
+def recalibrated(model: Packed, npz: bytes) -> Packed:
+    """The model with the calibration of a file. Raises ArtifactRefused."""
+    from ml.serving import Calibration
+
+    return model.recalibrated(Calibration.from_bytes(npz))
+
+
 def predictions(model: Packed, rows: list[dict[str, float]]) -> list[Json]:
     """The model's opinion of each row; a feature that a row lacks counts as 0."""
     import numpy as np

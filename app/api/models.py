@@ -56,11 +56,14 @@ class VersionQuery(In):
 
 
 class Serving:
-    """What serves of each model, unpacked and checked once a version; what stands in for a refused file each time."""
+    """What serves of each model, unpacked and checked once a version and calibration.
+
+    What stands in for a refused file is opened each time.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: dict[str, tuple[int, model_files.Serving[Packed]]] = {}
+        self._kept: dict[str, tuple[tuple[int, str], model_files.Serving[Packed]]] = {}
 
     def of(self, name: str) -> model_files.Serving[Packed]:
         """The version that serves and its form. Raises NotFound before the first, ArtifactRefused."""
@@ -77,12 +80,16 @@ class Serving:
         self, session: Session, name: str, champion: ModelVersion
     ) -> model_files.Serving[Packed] | ArtifactRefused | None:
         with self._lock:
-            kept = self._kept.get(name)
-            if kept is not None and kept[0] == champion.id:
+            kept, now = (
+                self._kept.get(name),
+                (champion.id, model_files.mark(session, champion, model_files.CALIBRATION)),
+            )
+            if kept is not None and kept[0] == now:
                 return kept[1]
             found = model_files.serving(session, name, computed.packed)
             if isinstance(found, model_files.Serving) and not found.refused:
-                self._kept[name] = (found.version.id, found)
+                found = model_files.renewed(session, found, computed.recalibrated)
+                self._kept[name] = (now, found)
             return found
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.db import alerts, models
@@ -20,7 +20,7 @@ from app.domain.seals import Seal
 from app.errors import ArtifactRefused, NotFound, SettingsError
 from app.settings import get_settings
 
-PACKED, SKOPS, BASELINE = "packed", "skops", "baseline"
+PACKED, SKOPS, BASELINE, CALIBRATION = "packed", "skops", "baseline", "calibration"
 ALERT = "model_refused"
 EARLIER = 5
 """So many earlier champions are tried when the champion's file is refused."""
@@ -53,12 +53,25 @@ def read(session: Session, version: ModelVersion, form: str) -> bytes:
     return row.body
 
 
-def has(session: Session, version: ModelVersion, form: str) -> bool:
-    """Whether there is such a file, whatever is in it."""
+def put(session: Session, version: ModelVersion, form: str, body: bytes) -> None:
+    """As `add`, in place of the file that there may be."""
+    session.execute(
+        delete(ModelArtifact).where(ModelArtifact.model_version_id == version.id, ModelArtifact.format == form)
+    )
+    add(session, version, form, body)
+
+
+def mark(session: Session, version: ModelVersion, form: str) -> str:
+    """The file's digest; empty where there is none. It changes when the file does."""
     found = select(ModelArtifact.sha256).where(
         ModelArtifact.model_version_id == version.id, ModelArtifact.format == form
     )
-    return session.scalar(found) is not None
+    return session.scalar(found) or ""
+
+
+def has(session: Session, version: ModelVersion, form: str) -> bool:
+    """Whether there is such a file, whatever is in it."""
+    return bool(mark(session, version, form))
 
 
 def listing(session: Session, version: ModelVersion) -> list[Json]:
@@ -110,6 +123,20 @@ def serving(session: Session, name: str, open_file: Callable[[bytes], T]) -> Ser
     if first is not None:
         _alert(session, champion, first.detail)
     return first
+
+
+def renewed(session: Session, found: Serving[T], open_file: Callable[[T, bytes], T]) -> Serving[T]:
+    """What serves with the calibration that was renewed since its training, where there is one (step: watch).
+
+    A refused calibration raises the alert, and the version serves with its own. open_file: raises ArtifactRefused.
+    """
+    if found.form != PACKED or not has(session, found.version, CALIBRATION):
+        return found
+    try:
+        return replace(found, opened=open_file(found.opened, read(session, found.version, CALIBRATION)))
+    except ArtifactRefused as error:
+        _alert(session, found.version, f"{error.detail}; it serves with the calibration of its training")
+        return found
 
 
 def _options(session: Session, champion: ModelVersion) -> Iterator[tuple[ModelVersion, str]]:

@@ -60,7 +60,8 @@ def test_without_drift_nothing_rings(trained: None, make_api: Callable[..., Api]
     before = api.get("/v1/models/tier/drift").json
     assert (before["as_of"], before["features"]) == (None, [])
     done = perform(watch)
-    assert done.result == {"tier": {"version": 1, "over": [], "retrain": False}}, api.get("/v1/models/tier/drift").json
+    told = done.result["tier"]
+    assert (told["version"], told["over"], told["retrain"]) == (1, [], False), api.get("/v1/models/tier/drift").json
     assert drifts() == []
     assert len(trainings()) == 1
     found = api.get("/v1/models/tier/drift").json
@@ -105,6 +106,40 @@ def test_drift_raises_an_alert_and_rings_one_training(
     assert perform(watch).result["tier"]["retrain"] is False, "the last one is too young"
     configure(retrain_every_s=0)
     assert perform(watch).result["tier"]["retrain"] is True
+
+
+def p_hot(api: Api) -> float:
+    """Of an object that is read now and then."""
+    row = {"recency_s": 90_000.0, "rate_7d": 1.0, "rate_30d": 1.0, "decayed_7d": 1.0, "decayed_30d": 1.0}
+    answer = api.post("/v1/models/tier:predict", json={"rows": [row]})
+    assert answer.status_code == 200
+    return float(answer.json["predictions"][0]["p_hot"])
+
+
+def test_probabilities_follow_what_has_happened_since(trained: None, make_api: Callable[..., Api]):
+    api = make_api()
+    before = p_hot(api)
+    read_much()
+    perform(roll_up)
+    assert perform(watch).result["tier"]["recalibrated"] is True
+    assert p_hot(api) > before + 0.05, "every object was read since"
+    assert perform(watch).result["tier"]["recalibrated"] is False, "nothing has happened since"
+    (files,) = [api.get("/v1/models/tier/versions/1").json["files"]]
+    assert "calibration" in {file["format"] for file in files}
+
+
+def test_a_refused_calibration_leaves_that_of_the_training(trained: None, make_api: Callable[..., Api]):
+    before = p_hot(make_api())
+    read_much()
+    perform(roll_up)
+    assert perform(watch).result["tier"]["recalibrated"] is True
+    with session_scope() as session:
+        session.execute(text("update model_artifact set body = body || '\\x00' where format = 'calibration'"))
+    assert p_hot(make_api()) == before
+    with session_scope() as session:
+        told = [row.message for row in alerts.open_alerts(session) if row.kind == "model_refused"]
+    assert len(told) == 1
+    assert "with the calibration of its training" in told[0]
 
 
 def test_a_refused_champion_is_trained_anew(trained: None):
