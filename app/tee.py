@@ -54,8 +54,13 @@ class Tees:
     def end(self, kept: Kept) -> None:
         """Writes what was kept, in a thread that ends with the process."""
         thread = threading.Thread(target=self._write, args=(kept,), name="tee", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the process has no thread left, or ends
+            self.outcomes.append(str(error))
+            self._forget(kept)
+            return
         self._threads = [running for running in self._threads if running.is_alive()] + [thread]
-        thread.start()
 
     def wait(self, timeout_s: float) -> None:
         """Waits for what is being written; what takes longer is left to the workers when its lease runs out."""
@@ -72,8 +77,11 @@ class Tees:
         except (ForetideError, RuntimeError) as error:  # RuntimeError: the client was closed meanwhile
             self.outcomes.append(str(error))
         finally:
-            kept.close()
-            self._kept.discard(kept)
+            self._forget(kept)
+
+    def _forget(self, kept: Kept) -> None:
+        kept.close()
+        self._kept.discard(kept)
 
     def _try(self, kept: Kept) -> str:
         """Writes; returns why it came to nothing, or an empty text."""

@@ -480,6 +480,27 @@ def test_a_reader_without_room_on_its_disk_reads_all_the_same(make_world, make_a
     assert (world.row(job_id).tee, world.row(job_id).state) == ("failed", "switched")
 
 
+NO_THREAD = """
+import sys, threading
+from app.client import Client
+with Client(sys.argv[1], sys.argv[2]) as client:
+    with client.read(sys.argv[3]) as blocks:
+        size = sum(map(len, blocks))
+        threading.stack_size(2**44)
+    print(size, client.tees.has_room, *client.tees.outcomes)
+"""
+
+
+def test_a_reader_that_can_start_no_thread_reads_all_the_same(make_world, make_api):
+    settings = {"tee_limit": 10**8, "tee_lease_s": 30}
+    world, api = make_world(settings=settings), make_api(**settings)
+    planned(world)
+    with serving(api) as address:
+        command = [sys.executable, "-c", NO_THREAD, address, api.tokens[Role.OPERATOR], world.key("a")]
+        told = subprocess.run(command, cwd=PROJECT_ROOT, check=True, timeout=60, capture_output=True, text=True).stdout
+    assert told == f"{len(BODY)} True can't start new thread\n"
+
+
 def test_scans_and_scrubs_in_between_take_a_tee_for_what_it_is(teeing):
     """No owner's write at the destination, and nothing that nobody knows."""
     world, client = teeing
