@@ -18,11 +18,13 @@ from app.domain.model_life import Verdict, enter, judge
 from app.domain.states import ModelState
 from app.errors import ArtifactRefused, NotFound
 from app.queue import TaskName
-from ml import artifacts, dataset, drift, importances, judging, tiers
+from ml import artifacts, dataset, drift, importances, judging, recalibration, tiers
 from ml.dataset import Dataset, Part
 from ml.drift import Recent
 from ml.evaluation import Outcome
 from ml.features import NAMES
+from ml.history import Floats
+from ml.recalibration import Known
 from ml.serving import Calibration, Packed
 from ml.tiers import Trained
 from workers import features, general_models, voters
@@ -81,7 +83,7 @@ def learn_tiers(job: JobContext) -> Json:
     test = rows.parts[Part.TEST]
     found = None
     if packed is not None:
-        found = judging.compare(Outcome(test.y, test.object), trained.p, packed.score(test.X).p_hot, SEED)
+        found = judging.compare(Outcome(test.y, test.object), trained.p, _in_service(packed, rows), SEED)
     end = accesses.microseconds(until)
     seen = drift.recent(observed.history, observed.catalogue, end, rows.horizon, end, SEED)
     learned = Learned(
@@ -177,6 +179,13 @@ def _own_file(session: Session, champion: ModelVersion | None) -> Packed | None:
     except (ArtifactRefused, NotFound) as error:
         log.warning("the champion cannot be compared", detail=error.detail)
         return None
+
+
+def _in_service(packed: Packed, rows: Dataset) -> Floats:
+    """What the champion said of the test part, its calibration renewed as the newcomer's is."""
+    parts = (rows.parts[Part.CALIBRATE], rows.parts[Part.TEST])
+    past, test = (Known(packed.raw(part.X), part.y, part.object, part.cut) for part in parts)
+    return recalibration.rolled(packed.calibration, past, test, rows.horizon)
 
 
 def _values(trained: Trained, rows: Dataset, seen: Recent) -> Json:

@@ -17,6 +17,8 @@ from app.domain.states import ModelState
 SHADOWED = frozenset({"tier"})
 """The models of which a version scores beside the champion before it may replace it."""
 MEASURES: Mapping[str, str] = {"log_loss": "log loss", "auc": "AUC", "pr_auc": "PR-AUC"}
+MARGIN = 0.002
+"""A loss that is surely smaller than this in each measure is no reason to keep what is older."""
 LEAST_OF_EACH = 10
 """Outcomes of both kinds that a judgement needs: read, and not read."""
 PATIENCE = 3
@@ -34,8 +36,8 @@ class Verdict:
 
 
 def judge(found: Comparison) -> Verdict:
-    """Passes unless a measure's whole interval says that the newcomer is worse than the champion."""
-    worse = [name for name in MEASURES if found[name]["interval"][1] < 0]
+    """Passes unless a measure's whole interval says that the newcomer is worse than the champion by the margin."""
+    worse = [name for name in MEASURES if found[name]["interval"][1] < -MARGIN]
     told = ", ".join(_told(name, found[name]) for name in worse or MEASURES)
     if worse:
         return Verdict(False, f"worse than the champion on {found['n']} later rows: {told}")

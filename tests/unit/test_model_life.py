@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.model_life import (
     LEAST_OF_EACH,
+    MARGIN,
     ShadowStep,
     ShadowTime,
     Verdict,
@@ -58,6 +59,11 @@ def test_surely_worse_in_one_measure_does_not_pass_however_good_the_others(measu
     )
     assert not verdict.passes
     assert "worse than the champion on 100 later rows" in verdict.reason
+
+
+def test_a_loss_within_the_margin_is_none():
+    assert judge(compared(log_loss=(-MARGIN, -MARGIN / 2))).passes
+    assert not judge(compared(log_loss=(-MARGIN * 3, -MARGIN * 1.1))).passes
 
 
 def test_where_a_new_version_goes():
