@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from app.errors import NotFound
 from app.transport import Json, Transport, given
 
 
@@ -87,6 +88,30 @@ class Operations:
     def predict_batch(self, name: str = "tier", *, prefix: str | None = None, rows: list[Json] | None = None) -> Json:
         """Starts to score all objects, those of a prefix, or rows; the job, whose result tells how many pages."""
         return self._api.start(f"/models/{part(name)}:predict-batch", given({"prefix": prefix, "rows": rows}))
+
+    def train_over_events(self, name: str, events: bytes, **recipe: Any) -> Json:
+        """Starts to train a model of this name; the job.
+
+        events: gzipped NDJSON; recipe: algorithm, features and params, both split by commas, target, time, seed, …
+        """
+        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+        return self._api.start_with(f"/models/{part(name)}:train", events, headers, given(recipe))
+
+    def delete_model(self, name: str, version: int | None = None) -> None:
+        """Deletes a model over own events, or a version of it that does not serve."""
+        self._api.change("DELETE", f"/models/{part(name)}" + (f"/versions/{version}" if version else ""))
+
+    def model_file(self, name: str, version: int, form: str = "onnx") -> bytes:
+        """A version's file. form: onnx, or packed for arrays as npz."""
+        path = f"/models/{part(name)}/versions/{version}/artifact"
+        return self._api.send("GET", path, params={"format": form}).content
+
+    def serving_version(self, name: str) -> int:
+        """The version that serves. Raises NotFound where none does."""
+        champion = self._api.get(f"/models/{part(name)}").get("champion")
+        if champion is None:
+            raise NotFound(f"no version of model {name} serves")
+        return int(champion["version"])
 
     def batch_page(self, name: str, job_id: int, number: int) -> bytes:
         """A page of a batch's results as NDJSON."""

@@ -106,6 +106,11 @@ class Transport:
         headers = {"Idempotency-Key": key or str(uuid.uuid4())} | ({"If-Match": etag} if etag else {})
         return _body(self.send("POST", path, json=body or {}, headers=headers))
 
+    def start_with(self, path: str, content: bytes, headers: Mapping[str, str], query: Json) -> Json:
+        """As `start`, of a body that is no JSON."""
+        named = {**headers, "Idempotency-Key": str(uuid.uuid4())}
+        return _body(self.send("POST", path, content=content, headers=named, params=query))
+
     def send(self, method: str, path: str, **request: Any) -> httpx.Response:
         """Sends until it is answered or nothing speaks for another try; `request` is what httpx takes."""
         repeatable = method in IDEMPOTENT or "Idempotency-Key" in request.get("headers", {})

@@ -13,10 +13,22 @@ def _metric(name: str) -> Cell:
     return shown
 
 
+MEASURES = ("rmse", "accuracy", "inertia")
+"""Of models over users' own events: what is shown of each."""
+
+
+def _own_measure(item: Json) -> str | None:
+    metrics = item.get("metrics") or {}
+    return next((f"{name} {metrics[name]:.4g}" for name in MEASURES if name in metrics), None)
+
+
 def _baselines(item: Json) -> str:
-    """Each with its AUC; what has none is of placement, and told in dollars by site."""
+    """Each with its AUC or its own measure; what has none is of placement, and told in dollars by site."""
     told = []
     for name, metrics in (item.get("baselines") or {}).items():
+        if isinstance(metrics, dict) and (measure := next((m for m in MEASURES if m in metrics), None)):
+            told.append(f"{name} {measure} {metrics[measure]:.4g}")
+            continue
         if isinstance(metrics, dict) and "auc" not in metrics:
             learned = (item.get("metrics") or {}).get(name, {}).get("learned")
             beside = [f"{other} {money(usd)}" for other, usd in metrics.items()]
@@ -57,6 +69,7 @@ COLUMNS: Columns = {
     "ALGORITHM": _algorithm,
     "AUC": _metric("auc"),
     "PR AUC": _metric("pr_auc"),
+    "MEASURE": _own_measure,
     "BASELINES": _baselines,
     "TRAINED": when_of("created_at"),
 }
@@ -65,6 +78,7 @@ VERSIONS: Columns = {
     "STATE": "state",
     "ALGORITHM": _algorithm,
     "AUC": _metric("auc"),
+    "MEASURE": _own_measure,
     "TRAINED": when_of("created_at"),
     "SERVED FROM": when_of("promoted_at"),
     "REASON": "reason",
@@ -76,6 +90,7 @@ EVALUATIONS: Columns = {
     "AUC": _metric("auc"),
     "PR AUC": _metric("pr_auc"),
     "LOG LOSS": _metric("log_loss"),
+    "MEASURE": _own_measure,
     "ECE": _metric("ece"),
     "BASELINES": _baselines,
     "GAIN IN LOG LOSS": _gain("log_loss"),
@@ -111,5 +126,6 @@ IMPORTANCES: Columns = {
     "FEATURE": "feature",
     "AUC LOST": "auc_lost",
     "LOG LOSS ADDED": "log_loss_added",
+    "LOSS ADDED": "loss_added",
     "ITS OWN SHARE": "built_in",
 }

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from app.cli import general_models
 from app.cli.arguments import NewFile
 from app.cli.evaluate import evaluate
 from app.cli.model_columns import COLUMNS, DRIFT, EVALUATIONS, FIELDS, IMPORTANCES, VERSIONS
@@ -107,11 +108,19 @@ def drift(name: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("name", default="tier")
+@general_models.recipe_options
 @wait_options
-def train(name: str, wait: bool, timeout: float | None, as_json: bool) -> None:
-    """Train a new version; it serves only when it beats its baselines on later data, and its champion as shadow."""
+def train(name: str, wait: bool, timeout: float | None, as_json: bool, **recipe: Any) -> None:
+    """Train a new version; it serves only when it beats its baselines on later data, and its champion as shadow.
+
+    With --events a model of your own name is trained over your own events.
+    """
+    if recipe["events"] is None and any(value not in (None, ()) for value in recipe.values()):
+        raise click.UsageError("say --events too: only models over your own events are trained with these options")
     with connect() as client:
-        finish(client, client.train(name), wait=wait, timeout=timeout, as_json=as_json)
+        own = recipe["events"] is not None
+        job = general_models.train_over_events(client, name, recipe) if own else client.train(name)
+        finish(client, job, wait=wait, timeout=timeout, as_json=as_json)
 
 
 def _change(name: str, version: int, verb: str, effect: str, options: Json) -> None:
@@ -189,6 +198,10 @@ def predict_batch(name: str, prefix: str | None, file: BinaryIO | None, output: 
                 out.write(client.batch_page(name, job["id"], number))
     click.echo(f"{result['lines']} lines by {name} {result['version']}", err=True)
     return ExitCode.OK
+
+
+for _command in (general_models.predict, general_models.delete, general_models.export):
+    models.add_command(_command)
 
 
 def rows_of(file: BinaryIO) -> list[Json]:
