@@ -15,7 +15,7 @@ from app.api.objects import prediction, show
 from app.api.router import Router
 from app.api.schemas import In, JobOut, Json, Key, KeyQuery, Name
 from app.api.submit import Started
-from app.db import objects, placement, policies, predictions, prices, sites
+from app.db import objects, peaks, placement, policies, predictions, prices, sites
 from app.db.placement import Selection
 from app.db.session import session_scope
 from app.domain.placement_problem import DEFAULT_HORIZON_DAYS, Problem
@@ -74,12 +74,13 @@ def get_placement(query: KeyQuery) -> Json:
 def get_explanation(query: Explain) -> Json:
     """Why an object lies where it lies: every candidate set with its cost and what rules it out.
 
-    `left_out` says why plans leave it out for now, null where they do not.
+    `left_out` says why plans leave it out for now, null where they do not; `peaks` what plans have for its peaks.
     """
     with session_scope() as session:
         problem = problem_of(session, query.key, rf=query.rf, sla_ms=query.sla_ms, horizon_days=query.horizon_days)
         left_out = placement.why_moving(session, problem.items[0].id)
-    return computed.explanation(problem) | {"left_out": left_out}
+        coming = peaks.coming(session, problem.items[0].id, clock.now())
+    return computed.explanation(problem) | {"left_out": left_out, "peaks": coming}
 
 
 @router.post("/what-if", Role.OPERATOR, body=WhatIf, answer=JobOut, status=202, starts_work=True)

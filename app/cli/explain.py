@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from app.cli.arguments import Finite
-from app.cli.output import Cell, Columns, Json, json_option, money, money_of, print_json, print_rows, safe, size
+from app.cli.output import Cell, Columns, Json, json_option, money, money_of, print_json, print_rows, safe, size, when
 from app.cli.session import connect
 
 SPLIT = ("storage", "requests", "retrieval", "egress", "sla_penalty", "move", "early_deletion")
@@ -132,6 +132,9 @@ def _story(found: Json) -> list[str]:
         where = "" if flip is None else f"; equal at {flip:.3g} reads a month"
         more = "more" if found["margin_usd"] >= 0 else "less"
         lines.append(f"  runner-up  {safe(found['runner_up'])}, {money(abs(found['margin_usd']))} {more}{where}")
+    for peak in found["peaks"]:
+        where = f"{safe(peak['storage_class'])} at {safe(peak['site'])} ({peak['state']}, plan {peak['plan_id']})"
+        lines.append(f"  peak       {when(peak['begins'])} to {when(peak['ends'])}: {where}; {safe(peak['reason'])}")
     for site, prices in found["prices"].items():
         lines.append(f"  prices     {safe(site)}: {safe(prices['book'])} as of {safe(prices['as_of'])}")
     return lines

@@ -259,6 +259,10 @@ def _show(client: Client, plan_id: int, *, as_json: bool, detailed_exitcode: boo
             click.echo(f"  ! {safe(left)}")
         if unlearned := found["solver"].get("vote", {}).get("unlearned"):
             click.echo(f"  ! the voters have not learned: {safe(unlearned)}")
+        for site in found["solver"].get("alarms", []):
+            click.echo(
+                f"  ! {safe(site)}: colder classes are read far more than expected: nothing is demoted there today"
+            )
         click.echo(f"\n{_totals(found)}")
         for name, cost in (found.get("baselines") or {}).items():
             if isinstance(cost, int | float):

@@ -7,19 +7,20 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Text, and_, cast, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db import alerts
 from app.db.accesses import floor_hour
 from app.db.demand import DAY_S
-from app.db.tables import AccessHour, Migration, Move, Object, Plan
+from app.db.tables import AccessHour, Json, Migration, Move, Object, Plan, Site
 from app.domain.migrations import COPIED, EARLY
 from app.domain.moves import Rush
 from app.domain.peaks import HOURS, LEAST_READS, LEAST_WEEKS, TIMES, WEEK, WEEKS, Hour
 from app.domain.states import MigrationState, MoveKind, PlanState
 
 ALERT = "prewarm_late"
+OPEN = (PlanState.READY, PlanState.APPROVED, PlanState.APPLYING, PlanState.APPLIED)
 TOLD_FOR = timedelta(days=1)
 """How long a copy that came too late is told of."""
 
@@ -95,17 +96,52 @@ def rushes(session: Session, now: datetime, names: Mapping[int, str]) -> list[Ru
 
     names: of the sites by id.
     """
-    open_ones = (PlanState.READY, PlanState.APPROVED, PlanState.APPLYING, PlanState.APPLIED)
     there = or_(Migration.id.is_(None), Migration.state.in_(EARLY | COPIED))
     reads = Move.explanation["reads_a_month"].as_float()
     rows = session.execute(
         select(Move.to_site_id, Move.ready_by, Move.useful_until, reads)
         .join(Plan)
         .outerjoin(Migration, Migration.move_id == Move.id)
-        .where(Plan.state.in_(open_ones), Move.kind == MoveKind.COPY, Move.ready_by.is_not(None), there)
+        .where(Plan.state.in_(OPEN), Move.kind == MoveKind.COPY, Move.ready_by.is_not(None), there)
         .where(Move.useful_until > now)
     )
     return [Rush(names[site_id], begins, ends, month / 30 / DAY_S) for site_id, begins, ends, month in rows if site_id]
+
+
+def coming(session: Session, object_id: int, now: datetime) -> list[Json]:
+    """The copies and classes that plans have for peaks of an object that are not over, the first one first.
+
+    Dollars a month as if each peak came every week; state: the migration's, else the plan's.
+    """
+    rows = session.execute(
+        select(Move, Site.name, func.coalesce(cast(Migration.state, Text), cast(Plan.state, Text)))
+        .select_from(Move)
+        .join(Plan)
+        .join(Site, Site.id == Move.to_site_id)
+        .outerjoin(Migration, Migration.move_id == Move.id)
+        .where(Move.object_id == object_id, Move.ready_by.is_not(None), Move.useful_until > now)
+        .where(Plan.state.in_(OPEN), or_(Migration.id.is_(None), Migration.state.in_(EARLY | COPIED)))
+        .order_by(Move.ready_by, Move.id)
+    )
+    return [
+        {
+            "plan_id": move.plan_id,
+            "kind": move.kind,
+            "site": site,
+            "storage_class": move.to_class,
+            "not_before": _iso(move.not_before),
+            "begins": _iso(move.ready_by),
+            "ends": _iso(move.useful_until),
+            "state": state,
+            "usd_a_month": float(move.monthly_delta),
+            "reason": move.reason,
+        }
+        for move, site, state in rows
+    ]
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 def results(session: Session) -> dict[str, int]:

@@ -86,6 +86,12 @@ def test_a_copy_is_there_before_the_peak_and_gone_after_it(world, api):
     assert (result["objects"], result["applied"], result["peaks"]) == (1, True, 1)
     assert plan_of(result) == [("a", "copy", GCP), ("a", "remove", None)]
     job_id = migrate_job()
+    (shown,) = api.get(f"/v1/explanation?key={world.key('a')}").json["peaks"]
+    assert (shown["site"], shown["state"], shown["kind"]) == (GCP, "queued", "copy")
+    assert [datetime.fromisoformat(shown[name]) for name in ("begins", "ends")] == [peak, peak + 2 * HOUR]
+    assert shown["usd_a_month"] < 0
+    assert "until it ends saves" in shown["reason"]
+    assert api.get(f"/v1/explanation?key={world.key('calm')}").json["peaks"] == []
     world.work(job_id)
     assert world.states("a") == {AWS: "serving", GCP: "serving"}, "begun at once: it is less than an hour away"
     assert [row[:2] for row in migrations(world)] == [("copy", "done"), ("remove", "queued")]
