@@ -1,13 +1,16 @@
-"""Types of arguments that click does not have: numbers that are finite, and files that can be written."""
+"""Arguments that click does not have: numbers that are finite, files that can be written, files of rows."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
+
+from app.errors import Invalid
 
 
 class Finite(click.FloatRange):
@@ -34,3 +37,14 @@ class NewFile(click.Path):
         if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
             self.fail(f"{path.parent} is no folder that can be written to.", param, ctx)
         return path
+
+
+def rows_of(file: BinaryIO) -> list[dict[str, Any]]:
+    """Rows of a file, one JSON object a line. Raises Invalid with the line's number."""
+    rows = []
+    for number, line in enumerate(file, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise Invalid(f"line {number} is not JSON: {error}") from error
+    return rows

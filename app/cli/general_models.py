@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from app.cli.arguments import NewFile
+from app.cli.arguments import NewFile, rows_of
 from app.cli.output import Columns, Json, json_option, print_json, print_rows, safe
 from app.cli.session import agreed, connect, yes_options
 from app.client import Client
@@ -78,7 +78,6 @@ def _packed(file: BinaryIO) -> bytes:
 @json_option
 def predict(name: str, file: BinaryIO, as_json: bool) -> None:
     """Tell what a model over own events says of the rows of a file, up to 1,000; more by predict-batch."""
-    from app.cli.models import rows_of
 
     with connect() as client:
         reply = client.predict(rows_of(file), name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,12 +10,12 @@ from typing import Any, BinaryIO
 import click
 
 from app.cli import general_models
-from app.cli.arguments import NewFile
+from app.cli.arguments import NewFile, rows_of
 from app.cli.evaluate import evaluate
 from app.cli.model_columns import COLUMNS, DRIFT, EVALUATIONS, FIELDS, IMPORTANCES, VERSIONS
 from app.cli.output import Json, json_option, print_item, print_json, print_rows, safe
 from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
-from app.errors import ExitCode, Invalid
+from app.errors import ExitCode
 
 
 def reason_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,17 +201,6 @@ def predict_batch(name: str, prefix: str | None, file: BinaryIO | None, output: 
 
 for _command in (general_models.predict, general_models.delete, general_models.export):
     models.add_command(_command)
-
-
-def rows_of(file: BinaryIO) -> list[Json]:
-    """Rows of a file, one JSON object a line. Raises Invalid with the line's number."""
-    rows = []
-    for number, line in enumerate(file, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise Invalid(f"line {number} is not JSON: {error}") from error
-    return rows
 
 
 def _serving(model: Json) -> int:

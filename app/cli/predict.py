@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import click
 
-from app.cli.models import rows_of
+from app.cli.arguments import rows_of
 from app.cli.output import Columns, json_option, print_rows, safe
 from app.cli.session import connect
 
