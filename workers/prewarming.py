@@ -45,7 +45,7 @@ def prewarming(job: JobContext) -> Json:
         usual = store.other_reads(session, world, Selection(keys=()))
         rushes = peaks.rushes(session, now, world.names)
     check_found(selection, total)
-    decisions: list[Decision] = []
+    ways: list[list[Decision]] = []
     looked, coming, after = 0, 0, 0
     while True:
         with session_scope() as session:
@@ -54,12 +54,12 @@ def prewarming(job: JobContext) -> Json:
         job.progress(looked, 0, "objects")
         due = {thing.key: _due(thing, known.get(thing.object_id, set()), world) for thing in busy}
         coming += sum(len(found) for found in due.values())
-        decisions += _decide(world, selection, {key: found[0] for key, found in due.items() if found})
+        ways += _decide(world, selection, {key: found[0] for key, found in due.items() if found})
         looked += len(busy)
         if len(busy) < BLOCK:
             break
         after = busy[-1].object_id
-    fitting = roomy(decisions, world.options, usual, rushes)
+    fitting = roomy(ways, world.options, usual, rushes)
     return _save(job, world, fitting, {"looked_at": looked, "peaks": coming})
 
 
@@ -75,14 +75,14 @@ def _due(thing: Busy, known: set[datetime], world: World) -> list[Peak]:
     return [peak for peak in coming if begins(peak, thing.size) < world.now + AHEAD and peak.begins not in known]
 
 
-def _decide(world: World, selection: Selection, due: dict[str, Peak]) -> list[Decision]:
+def _decide(world: World, selection: Selection, due: dict[str, Peak]) -> list[list[Decision]]:
     if not due:
         return []
     with session_scope() as session:
         block = store.block(session, world, replace(selection, prefix=None, keys=tuple(due)), 0, len(due))
     grace = timedelta(seconds=get_settings().grace_s)
     found = (prewarm(world.options, item, due[item.key], world.now, grace) for item in block.items)
-    return [decision for decision in found if decision]
+    return [ways for ways in found if ways]
 
 
 def _save(job: JobContext, world: World, decisions: list[Decision], result: Json) -> Json:

@@ -107,23 +107,26 @@ def _used(decision: Decision) -> dict[Use, float]:
 
 
 def roomy(
-    decisions: Iterable[Decision], sites: Sequence[SiteOption], usual: Mapping[str, float], rushes: Iterable[Rush]
+    ways: Iterable[Sequence[Decision]], sites: Sequence[SiteOption], usual: Mapping[str, float], rushes: Iterable[Rush]
 ) -> list[Decision]:
     """Of changes for peaks those that fit the sites' capacities and request rates, what saves most first.
 
+    ways: those that each peak may be met by, the best one first; of each the first that fits is taken.
     usual: reads a second by site without any peak; rushes: what other copies for peaks bring.
     """
     room = {site.name: _room(site) for site in sites if site.capacity_bytes is not None}
     limits = ((site.name, site.max_request_rate) for site in sites)
     rates = {name: most - usual.get(name, 0.0) for name, most in limits if most is not None}
     result, known = [], [rush for rush in rushes if rush.site in rates]
-    for decision in sorted(decisions, key=lambda entry: entry.cost.total - entry.today_cost.total):
-        wanted, more = arriving(decision), [rush for rush in rushes_of(decision) if rush.site in rates]
-        fits = all(size <= room.get(name, size) for name, size in wanted.items())
-        if fits and all(_meanwhile(known, rush) <= rates[rush.site] for rush in more):
-            room = {name: left - wanted[name] for name, left in room.items()}
-            known += more
-            result.append(decision)
+    for each in sorted(ways, key=lambda way: way[0].cost.total - way[0].today_cost.total):
+        for decision in each:
+            wanted, more = arriving(decision), [rush for rush in rushes_of(decision) if rush.site in rates]
+            fits = all(size <= room.get(name, size) for name, size in wanted.items())
+            if fits and all(_meanwhile(known, rush) <= rates[rush.site] for rush in more):
+                room = {name: left - wanted[name] for name, left in room.items()}
+                known += more
+                result.append(decision)
+                break
     return result
 
 

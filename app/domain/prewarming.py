@@ -63,31 +63,31 @@ class _Option:
 
 def prewarm(
     sites: Sequence[SiteOption], item: Item, peak: Peak, now: datetime, grace: timedelta = timedelta(0)
-) -> Decision | None:
-    """The temporary copy or class that saves most in the peak; None where none clears the gate or comes in time.
+) -> list[Decision]:
+    """Temporary copies and classes that clear the gate and come in time, the one that saves most in the peak first.
 
     grace: how long a copy still stands after its peak.
     """
     start = begins(peak, item.size)
     if start < now and now + (peak.begins - start) - LEAD > peak.begins:
-        return None
+        return []
     busy = replace(item, demand=peak.demand)
     costs = price(Problem(tuple(sites), (busy,), peak.hours / 24))
     shape = structures(costs)[0]
     if not item.held or breaches(costs, 0, shape):
-        return None
+        return []
     standing = today(costs, 0, shape)
     reads = serving(costs.problem, costs.pairs, peak.hours / 24)
     now_reads = _reads(reads, standing.primary)
     days = (peak.ends - start) / timedelta(days=1), (peak.ends + grace - start) / timedelta(days=1)
-    best: tuple[float, _Option, float] | None = None
+    found: list[tuple[float, Decision]] = []
     for option in _options(costs, standing, reads, days):
         saving = now_reads.serve - option.serve.serve
         chance = saving_probability(busy, -option.extra, saving, peak.hours / 24)
         clears = saving >= item.rules.payback * option.extra and chance >= item.rules.confidence
-        if clears and (best is None or saving - option.extra > best[0]):
-            best = (saving - option.extra, option, chance)
-    return None if best is None else _decision(costs, standing, peak, start, now_reads, best[1], best[2])
+        if clears:
+            found.append((saving - option.extra, _decision(costs, standing, peak, start, now_reads, option, chance)))
+    return [decision for _, decision in sorted(found, key=lambda entry: -entry[0])]
 
 
 def _options(

@@ -196,6 +196,7 @@ def test_a_copy_stays_for_a_second_peak_that_comes_before_another_could_be_made(
 
 @pytest.mark.parametrize(("room", "planned"), [(0, 0), (1, 1), (2, 2)])
 def test_a_copy_for_a_peak_keeps_to_the_sites_capacity(world, room, planned):
+    world.policy("residency", {"default": {"sites": [AWS, GCP]}})
     for name, reads in (("a", 500), ("calm", 900)):
         read_weekly(world, name, next_hour(2), reads=reads)
     with session_scope() as session:
@@ -259,6 +260,7 @@ def test_what_a_peak_brings_is_no_move_that_ordinary_changes_wait_for(world):
 
 def test_copies_for_peaks_keep_to_the_sites_request_rate(world, api):
     """Five hundred reads an hour each, and room for six hundred at the same time."""
+    world.policy("residency", {"default": {"sites": [AWS, GCP]}})
     for name in ("a", "calm"):
         read_weekly(world, name, next_hour(2))
     world.set_site(GCP, max_request_rate=600 / 3600)
@@ -304,3 +306,9 @@ def test_a_copy_whose_removal_was_cancelled_goes_by_the_next_plan(world):
         session.execute(delete(AccessHour))
     job = jobrun.run(plan_task, TaskName.PLAN, {"keys": [world.key("a")]})
     assert ("a", "remove", None) in plan_of(job.result), "nobody reads it there"
+
+
+def test_a_copy_for_a_peak_that_does_not_fit_goes_to_the_next_best_site(world):
+    read_weekly(world, "a", next_hour(2))
+    world.set_site(GCP, max_request_rate=0.0)
+    assert plan_of(prewarmed())[0] == ("a", "copy", "azure-we")

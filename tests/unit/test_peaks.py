@@ -100,6 +100,11 @@ def test_peaks_that_follow_one_another_are_one_with_the_reads_of_both():
     ]  # fmt: skip
 
 
+def best(*given):
+    """The way that saves most; None where there is none."""
+    return next(iter(prewarm(*given)), None)
+
+
 def peak_of(region, reads=200, size=GB):
     return found(weekly(MONDAY, reads=reads, region=region, size=size))[0]
 
@@ -107,7 +112,7 @@ def peak_of(region, reads=200, size=GB):
 def test_a_copy_near_the_readers_is_made_before_the_peak_and_removed_after_it():
     at_gcp = item(size=GB)
     peak = peak_of("europe-west1")
-    decision = prewarm((AWS, AZURE, GCP), at_gcp, peak, NOW)
+    decision = best((AWS, AZURE, GCP), at_gcp, peak, NOW)
     copy, remove = decision.moves
     assert (copy.kind, copy.from_site, copy.to_site, copy.to_class) == (MoveKind.COPY, "aws-eu", "gcp-eu", "STANDARD")
     assert (remove.kind, remove.from_site) == (MoveKind.REMOVE, "gcp-eu")
@@ -120,16 +125,16 @@ def test_a_copy_near_the_readers_is_made_before_the_peak_and_removed_after_it():
 
 
 def test_a_peak_that_does_not_pay_its_copy_changes_nothing():
-    assert prewarm((AWS, AZURE, GCP), item(size=GB), peak_of("europe-west1", size=GB // 1000), NOW) is None
+    assert best((AWS, AZURE, GCP), item(size=GB), peak_of("europe-west1", size=GB // 1000), NOW) is None
 
 
 def test_readers_who_go_to_the_address_gain_nothing_from_a_copy_elsewhere():
-    assert prewarm((AWS, AZURE, GCP), item(size=GB, rules=DIRECT), peak_of("europe-west1"), NOW) is None
+    assert best((AWS, AZURE, GCP), item(size=GB, rules=DIRECT), peak_of("europe-west1"), NOW) is None
 
 
 def test_a_class_without_retrieval_fees_for_the_time_of_the_peak_and_back():
     cold = item(size=GB, rules=DIRECT, held=(Held("aws-eu", "GLACIER_IR", 200.0, True),))
-    decision = prewarm((AWS,), cold, peak_of("eu-west-1"), NOW)
+    decision = best((AWS,), cold, peak_of("eu-west-1"), NOW)
     there, back = decision.moves
     assert (there.kind, there.to_class, back.kind, back.to_class) == (
         MoveKind.CLASS, "STANDARD", MoveKind.CLASS, "GLACIER_IR",
@@ -140,14 +145,14 @@ def test_a_class_without_retrieval_fees_for_the_time_of_the_peak_and_back():
 
 def test_residency_and_diversity_hold_for_a_copy_of_an_hour_too():
     kept = replace(ROUTED, sites=frozenset({"aws-eu", "azure-we"}))
-    decision = prewarm((AWS, AZURE, GCP), item(size=GB, rules=kept), peak_of("europe-west1"), NOW)
+    decision = best((AWS, AZURE, GCP), item(size=GB, rules=kept), peak_of("europe-west1"), NOW)
     assert decision is None or decision.moves[0].to_site == "azure-we"
 
 
 def test_what_cannot_be_there_in_time_is_not_begun():
     peak = peak_of("europe-west1")
-    assert prewarm((AWS, AZURE, GCP), item(size=GB), peak, peak.begins - timedelta(minutes=30)) is not None
-    assert prewarm((AWS, AZURE, GCP), item(size=5000 * GB), peak, peak.begins - timedelta(hours=3)) is None
+    assert best((AWS, AZURE, GCP), item(size=GB), peak, peak.begins - timedelta(minutes=30)) is not None
+    assert best((AWS, AZURE, GCP), item(size=5000 * GB), peak, peak.begins - timedelta(hours=3)) is None
 
 
 def test_local_hours_stay_peaks_when_the_clocks_change():
@@ -188,18 +193,18 @@ def test_hours_of_a_zone_with_half_hours_and_of_a_now_in_another_zone_are_those_
 
 def test_a_copy_is_paid_until_its_grace_is_over():
     peak, grace = peak_of("europe-west1"), timedelta(days=30)
-    at_once, later = (prewarm((AWS, AZURE, GCP), item(size=GB), peak, NOW, wait) for wait in (timedelta(0), grace))
+    at_once, later = (best((AWS, AZURE, GCP), item(size=GB), peak, NOW, wait) for wait in (timedelta(0), grace))
     assert later.cost.storage - at_once.cost.storage == pytest.approx(0.02 * 30 / 30.4375, rel=0.02)
     assert later.moves[1].times == at_once.moves[1].times, "it is removed at the same time"
     cold = item(size=GB, rules=DIRECT, held=(Held("aws-eu", "GLACIER_IR", 200.0, True),))
-    there, back = (prewarm((AWS,), cold, peak_of("eu-west-1"), NOW, wait).cost for wait in (timedelta(0), grace))
+    there, back = (best((AWS,), cold, peak_of("eu-west-1"), NOW, wait).cost for wait in (timedelta(0), grace))
     assert there == back, "a class in place leaves nothing for its grace"
 
 
 def busy_copy(key, reads, hour=0):
     busy = replace(item(size=GB), key=key)
     (peak,) = found(weekly(MONDAY + hour * HOUR, hours=1, reads=reads, region="europe-west1"))
-    return prewarm((AWS, AZURE, GCP), busy, peak, NOW)
+    return best((AWS, AZURE, GCP), busy, peak, NOW)
 
 
 def test_copies_for_peaks_keep_to_a_sites_request_rate_what_saves_most_first():
@@ -210,7 +215,7 @@ def test_copies_for_peaks_keep_to_a_sites_request_rate_what_saves_most_first():
     assert {copy.moves[0].to_site for copy in copies} == {"gcp-eu"}
 
     def kept(site, usual, rushes=()):
-        return sorted(copy.item.key for copy in roomy(copies, (AWS, site), usual, rushes))
+        return sorted(copy.item.key for copy in roomy([[copy] for copy in copies], (AWS, site), usual, rushes))
 
     assert kept(GCP, usual) == ["large", "next", "small"], "it has no limit"
     assert kept(gcp, {}) == ["large", "next", "small"], "800 at the same time"
@@ -221,6 +226,19 @@ def test_copies_for_peaks_keep_to_a_sites_request_rate_what_saves_most_first():
 
 def test_a_class_for_a_peak_brings_its_site_no_reads():
     cold = item(size=GB, rules=DIRECT, held=(Held("aws-eu", "GLACIER_IR", 200.0, True),))
-    decision = prewarm((AWS,), cold, peak_of("eu-west-1"), NOW)
+    decision = best((AWS,), cold, peak_of("eu-west-1"), NOW)
     full = replace(AWS, max_request_rate=0.01)
-    assert roomy([decision], (full,), {"aws-eu": 1.0}, ()) == [decision]
+    assert roomy([[decision]], (full,), {"aws-eu": 1.0}, ()) == [decision]
+
+
+def test_what_does_not_fit_at_the_best_site_goes_to_the_next_best():
+    peak = peak_of("europe-west1")
+    near = replace(GCP, name="gcp-2", latency_ms=70, capacity_bytes=0)
+    ways = prewarm((AWS, AZURE, GCP, near), item(size=GB), peak, NOW)
+    assert {way.moves[0].to_site for way in ways} >= {"gcp-eu", "gcp-2"}
+    assert [way.cost.total for way in ways] == sorted(way.cost.total for way in ways)
+    first = ways[0].moves[0].to_site
+    slow = [replace(site, max_request_rate=0.0) if site.name == first else site for site in (AWS, AZURE, GCP, near)]
+    (taken,) = roomy([ways], slow, {}, ())
+    assert taken.moves[0].to_site not in (first, "gcp-2"), "that one is full"
+    assert taken is next(way for way in ways if way.moves[0].to_site not in (first, "gcp-2"))
