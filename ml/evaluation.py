@@ -17,6 +17,7 @@ Metrics = dict[str, float | int | list[float]]
 
 BINS = 10
 RESAMPLES = 200
+GAINS = ("auc", "pr_auc", "log_loss")
 LEVEL = 0.9  # of bootstrap intervals
 
 
@@ -77,9 +78,8 @@ def calibration_error(y: Bools, p: Floats, seed: int) -> tuple[float, float]:
 
 
 def log_loss(y: Bools, p: Floats) -> float:
-    """Mean negative log likelihood of what happened; probabilities are cut at one in a million."""
-    clipped = np.clip(p, 1e-6, 1 - 1e-6)
-    return float(-np.mean(np.where(y, np.log(clipped), np.log1p(-clipped))))
+    """Mean negative log likelihood of what happened."""
+    return float(np.mean(_surprise(y, p)))
 
 
 def evaluate(outcome: Outcome, score: Floats, p: Floats, seed: int) -> Metrics:
@@ -104,16 +104,22 @@ def evaluate(outcome: Outcome, score: Floats, p: Floats, seed: int) -> Metrics:
     }
 
 
-def intervals(outcome: Outcome, scores: dict[str, Floats], seed: int, reference: str) -> dict[str, Metrics]:
-    """Bootstrap intervals of each score's areas and of their gain over the reference, paired on the same resamples."""
+def intervals(
+    outcome: Outcome, scores: dict[str, Floats], p: dict[str, Floats], seed: int, reference: str
+) -> dict[str, Metrics]:
+    """Bootstrap intervals of each model's areas, and of what it gains on the reference, paired on the same resamples.
+
+    scores rank, p are probabilities; a gain is above 0 where the model is better, in log loss too.
+    """
     rankings = {name: Ranking(outcome.y, score) for name, score in scores.items()}
+    surprise = {name: _surprise(outcome.y, some) for name, some in p.items()}
     objects, row_object = np.unique(outcome.object, return_inverse=True)
     rng = np.random.default_rng(seed)
-    draws: dict[str, list[tuple[float, float]]] = {name: [] for name in scores}
+    draws: dict[str, list[tuple[float, float, float]]] = {name: [] for name in scores}
     for _ in range(RESAMPLES // 2):
         weight = rng.multinomial(len(objects), np.full(len(objects), 1 / len(objects))).astype(float)[row_object]
         for name, ranking in rankings.items():
-            draws[name].append(ranking.areas(weight))
+            draws[name].append((*ranking.areas(weight), -float(np.average(surprise[name], weights=weight))))
     sampled = {name: np.array(values) for name, values in draws.items()}
     return {name: _interval(values, values - sampled[reference]) for name, values in sampled.items()}
 
@@ -122,9 +128,11 @@ def _interval(values: Floats, gain: Floats) -> Metrics:
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.nanpercentile(values, [tail, 100 - tail], axis=0)
     gain_low, gain_high = np.nanpercentile(gain, [tail, 100 - tail], axis=0)
-    return {
-        "auc_interval": [float(low[0]), float(high[0])],
-        "pr_auc_interval": [float(low[1]), float(high[1])],
-        "auc_gain_interval": [float(gain_low[0]), float(gain_high[0])],
-        "pr_auc_gain_interval": [float(gain_low[1]), float(gain_high[1])],
-    }
+    found: Metrics = {f"{area}_interval": [float(low[n]), float(high[n])] for n, area in enumerate(GAINS[:2])}
+    return found | {f"{name}_gain_interval": [float(gain_low[n]), float(gain_high[n])] for n, name in enumerate(GAINS)}
+
+
+def _surprise(y: Bools, p: Floats) -> Floats:
+    """Negative log likelihood of each row; probabilities are cut at one in a million."""
+    clipped = np.clip(p, 1e-6, 1 - 1e-6)
+    return np.asarray(-np.where(y, np.log(clipped), np.log1p(-clipped)))

@@ -102,9 +102,10 @@ def train(dataset: Dataset, seed: int, champion: Packed | None = None, progress:
     test = dataset.parts[Part.TEST]
     outcome = evaluation.Outcome(test.y, test.object)
     scores = {name: each.score for name, each in contestants.items()}
+    p = {name: each.p for name, each in contestants.items()}
     metrics = {name: evaluation.evaluate(outcome, each.score, each.p, seed) for name, each in contestants.items()}
     best = max(BASELINES, key=lambda name: _rank(metrics[name]))
-    for name, gains in evaluation.intervals(outcome, scores, seed, best).items():
+    for name, gains in evaluation.intervals(outcome, scores, p, seed, best).items():
         metrics[name] |= gains
     candidates = sorted(
         (name for name in contestants if name not in BASELINES), key=lambda n: contestants[n].validation
@@ -134,11 +135,9 @@ def _rank(metrics: Metrics) -> float:
 
 
 def _holds(metrics: Metrics, baselines: list[Metrics]) -> bool:
-    """Whether both areas are at or above every baseline's; or within the best's interval with the least log loss."""
+    """Whether both areas are at or above every baseline's, or nothing is worse than the best's beyond chance."""
     level = all(metrics[area] >= other[area] for other in baselines for area in AREAS)  # type: ignore[operator]
-    within = all(metrics[f"{area}_gain_interval"][1] >= 0 for area in AREAS)  # type: ignore[index]
-    sure = all(metrics["log_loss"] <= other["log_loss"] for other in baselines)  # type: ignore[operator]
-    return level or (within and sure)
+    return level or all(metrics[f"{name}_gain_interval"][1] >= 0 for name in evaluation.GAINS)  # type: ignore[index,operator]
 
 
 def _measure(outcome: evaluation.Outcome, packed: Packed, test: Rows, seed: int) -> Metrics:

@@ -45,18 +45,36 @@ def recalibrated(model: Packed, npz: bytes) -> Packed:
     return model.recalibrated(Calibration.from_bytes(npz))
 
 
-def predictions(model: Packed, rows: list[dict[str, float]]) -> list[Json]:
-    """The model's opinion of each row; a feature that a row lacks counts as 0."""
+MOST_REASONED = 100
+"""Rows of a request up to which each is told with its reasons."""
+
+
+def predictions(model: Packed, rows: list[dict[str, float]], reference: Json) -> list[Json]:
+    """The model's opinion of each row, of up to 100 with its reasons; a feature that a row lacks counts as 0.
+
+    reference: of the version that serves.
+    """
     import numpy as np
 
+    from ml import reasons
     from ml.serving import TIERS, tier_of
 
-    scores = model.score(np.array([[row.get(name, 0.0) for name in model.names] for row in rows], np.float32))
+    X = np.array([[row.get(name, 0.0) for name in model.names] for row in rows], np.float32)
+    scores = model.score(X)
     columns = zip(scores.p_raw, scores.p_hot, scores.p_low, scores.p_high, tier_of(scores.p_hot), strict=True)
-    return [
+    told = [
         {"p_raw": float(raw), "p_hot": float(p), "p_low": float(low), "p_high": float(high), "tier": TIERS[tier]}
         for raw, p, low, high, tier in columns
     ]
+    if len(rows) <= MOST_REASONED:
+        for prediction, found in zip(told, reasons.top(model, X, reasons.typical(reference)), strict=True):
+            prediction["reasons"] = [vars(reason) for reason in found]
+    return told
+
+
+def why(model: Packed, values: list[float], reference: Json) -> list[Json]:
+    """The reasons of one object's prediction. values: its features in the order of the model's names."""
+    return predictions(model, [dict(zip(model.names, values, strict=True))], reference)[0]["reasons"]  # type: ignore[no-any-return]
 
 
 def general(npz: bytes) -> General:

@@ -197,7 +197,7 @@ def predict(name: str, body: PredictIn) -> Json:
     return {
         "model": name,
         "version": found.version.version,
-        "predictions": computed.predictions(found.opened, rows),
+        "predictions": computed.predictions(found.opened, rows, found.version.reference),
         "counted_as_zero": missing,
         **({"refused": found.refused, "serves": found.form} if found.refused else {}),
     }

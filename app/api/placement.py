@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app import clock
-from app.api import computed, submit
+from app.api import computed, models, submit
 from app.api.objects import prediction, show
 from app.api.router import Router
 from app.api.schemas import In, JobOut, Json, Key, KeyQuery, Name
@@ -23,7 +23,7 @@ from app.domain.policies import MAX_RF
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
 from app.domain.what_if import MOST_TIMES, Scenario, read, words
-from app.errors import Conflict, FieldError, Invalid
+from app.errors import ArtifactRefused, Conflict, FieldError, Invalid, NotFound
 
 router = Router("placement")
 MAX_KEYS = 10_000
@@ -74,13 +74,25 @@ def get_placement(query: KeyQuery) -> Json:
 def get_explanation(query: Explain) -> Json:
     """Why an object lies where it lies: every candidate set with its cost and what rules it out.
 
-    `left_out` says why plans leave it out for now, null where they do not; `peaks` what plans have for its peaks.
+    `left_out` says why plans leave it out for now, null where they do not; `peaks` what plans have for its peaks;
+    `prediction` has the features that set the object apart, each with what it adds to the log-odds of being read.
     """
     with session_scope() as session:
         problem = problem_of(session, query.key, rf=query.rf, sla_ms=query.sla_ms, horizon_days=query.horizon_days)
-        left_out = placement.why_moving(session, problem.items[0].id)
-        coming = peaks.coming(session, problem.items[0].id, clock.now())
-    return computed.explanation(problem) | {"left_out": left_out, "peaks": coming}
+        number = problem.items[0].id
+        left_out, coming = placement.why_moving(session, number), peaks.coming(session, number, clock.now())
+        newest, values = prediction(predictions.of(session, number)), predictions.made_from(session, number)
+    told = newest | {"reasons": _reasons(values)} if newest and values else newest
+    return computed.explanation(problem) | {"left_out": left_out, "peaks": coming, "prediction": told}
+
+
+def _reasons(values: list[float]) -> list[Json] | None:
+    """What sets the object apart for the model that serves; None where none can be asked."""
+    try:
+        found = models.serving.of("tier")
+    except (NotFound, ArtifactRefused):
+        return None
+    return computed.why(found.opened, values, found.version.reference)
 
 
 @router.post("/what-if", Role.OPERATOR, body=WhatIf, answer=JobOut, status=202, starts_work=True)

@@ -122,6 +122,7 @@ def _story(found: Json) -> list[str]:
     spread = demand["reads_a_month_quantiles"]
     often = f"{demand['reads_a_month']:.3g} reads a month, likely {spread['p10']:.3g} to {spread['p90']:.3g}"
     lines.append(f"  demand     {often}{hot}")
+    lines += [f"  because    {line}" for line in _reasons(found["prediction"])]
     lines += _votes(found["vote"])
     lines += [f"  gate       {safe(reason)}" for reason in found["gate"]]
     lines += [f"  breached   {safe(rule)}" for rule in found["breaches"]]
@@ -138,6 +139,16 @@ def _story(found: Json) -> list[str]:
     for site, prices in found["prices"].items():
         lines.append(f"  prices     {safe(site)}: {safe(prices['book'])} as of {safe(prices['as_of'])}")
     return lines
+
+
+def _reasons(prediction: Json | None) -> list[str]:
+    """What sets the object apart for the model that serves, a line a feature."""
+    told = (prediction or {}).get("reasons") or []
+    return [
+        f"{safe(each['feature'])} is {each['value']:.3g}, usually {each['typical']:.3g}:"
+        f" {'hotter' if each['effect'] > 0 else 'colder'} by {abs(each['effect']):.2f} log-odds"
+        for each in told
+    ]
 
 
 def _votes(vote: Json | None) -> list[str]:

@@ -14,7 +14,7 @@ from ml.history import DAY
 from ml.tiers import Progress, Trained
 
 MEASURED = ("auc", "pr_auc", "brier", "log_loss", "ece", "ece_raw", "n", "positives", "base_rate")
-INTERVALS = ("auc_interval", "pr_auc_interval", "auc_gain_interval", "pr_auc_gain_interval")
+INTERVALS = ("auc_interval", "pr_auc_interval", "auc_gain_interval", "pr_auc_gain_interval", "log_loss_gain_interval")
 
 
 def evaluate(trace: Trace, horizon: int, seed: int, progress: Progress) -> dict[str, Any]:
