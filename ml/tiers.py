@@ -137,7 +137,7 @@ def _rank(metrics: Metrics) -> float:
 def _holds(metrics: Metrics, baselines: list[Metrics]) -> bool:
     """Whether both areas are at or above every baseline's, or nothing is worse than the best's beyond chance."""
     level = all(metrics[area] >= other[area] for other in baselines for area in AREAS)  # type: ignore[operator]
-    return level or all(metrics[f"{name}_gain_interval"][1] >= 0 for name in evaluation.GAINS)  # type: ignore[index,operator]
+    return level or all(metrics[f"{name}_gain_interval"][1] >= 0 for name in evaluation.GAINS)  # type: ignore[index]
 
 
 def _measure(outcome: evaluation.Outcome, packed: Packed, test: Rows, seed: int) -> Metrics:
