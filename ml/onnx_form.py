@@ -59,6 +59,13 @@ def export(model: General) -> bytes:
     return _file(nodes, constants, len(model.names), outputs)
 
 
+def export_trees(trees: Trees, features: int) -> bytes:
+    """Trees alone: input `X`, float32 (rows × features), output `mean` over the trees, float32 (rows × values)."""
+    values = trees.value.reshape(len(trees.left), -1).shape[1]
+    nodes = [_node("TreeEnsembleRegressor", ["X"], ["mean"], *_trees(trees), domain=ML)]
+    return _file(nodes, [], features, [_value("mean", FLOAT, values)])
+
+
 def _trees(trees: Trees) -> Iterable[bytes]:
     """The ensemble's attributes: of each node its tree, its number there, and where it leads."""
     ends = np.append(trees.roots[1:], len(trees.left))
@@ -68,7 +75,8 @@ def _trees(trees: Trees) -> Iterable[bytes]:
     number = np.arange(len(trees.left)) - first
     leaf = trees.left == np.arange(len(trees.left))
     left = np.where(leaf, 0, trees.left - first)
-    classes = trees.value.shape[1]
+    value = trees.value.reshape(len(leaf), -1)
+    classes = value.shape[1]
     at = np.flatnonzero(leaf)
     yield _ints("nodes_treeids", tree)
     yield _ints("nodes_nodeids", number)
@@ -80,7 +88,7 @@ def _trees(trees: Trees) -> Iterable[bytes]:
     yield _ints("target_treeids", np.repeat(tree[at], classes))
     yield _ints("target_nodeids", np.repeat(number[at], classes))
     yield _ints("target_ids", np.tile(np.arange(classes), len(at)))
-    yield _floats("target_weights", trees.value[at].ravel())
+    yield _floats("target_weights", value[at].ravel())
     yield _int("n_targets", classes)
     yield _text_attribute("aggregate_function", "AVERAGE")
 

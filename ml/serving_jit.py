@@ -126,8 +126,12 @@ def _ended(nodes, a, b, c, d) -> Any:  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _add(value, node, out, row) -> None:  # type: ignore[no-untyped-def]
     leaf = U(node.leaf) - U(LEAF)
-    for output in range(out.shape[1]):
-        out[row, output] += value[leaf, output]
+    to = U(row)
+    if out.shape[1] == 1:
+        out[to, U(0)] += value[leaf, U(0)]
+    else:
+        for output in range(out.shape[1]):
+            out[to, U(output)] += value[leaf, U(output)]
 
 
 @njit(cache=True, nogil=True)
