@@ -141,7 +141,7 @@ def renewed(session: Session, found: Serving[T], open_file: Callable[[T, bytes],
 
 def _options(session: Session, champion: ModelVersion) -> Iterator[tuple[ModelVersion, str]]:
     yield champion, PACKED
-    for version in models.served_before(session, champion.name, EARLIER):
+    for version in models.earlier(session, champion, EARLIER):
         yield version, PACKED
     yield champion, BASELINE
 

@@ -5,6 +5,7 @@ Every change of a life goes through this module, under one lock a name: docs/con
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -57,12 +58,12 @@ def living(session: Session, name: str) -> list[ModelVersion]:
     return list(session.scalars(query.order_by(ModelVersion.version.desc())))
 
 
-def served_before(session: Session, name: str, most: int) -> list[ModelVersion]:
-    """Versions that have served and were retired, the last to serve first."""
-    query = select(ModelVersion).where(
-        ModelVersion.name == name, ModelVersion.state == ModelState.RETIRED, ModelVersion.promoted_at.is_not(None)
-    )
-    return list(session.scalars(query.order_by(ModelVersion.promoted_at.desc()).limit(most)))
+def earlier(session: Session, champion: ModelVersion, most: int | None = None) -> Iterator[ModelVersion]:
+    """The champions before this one, as rollbacks lead to them. most: so many at most."""
+    row, told = champion, 0
+    while row.replaced is not None and told != most:
+        row, told = get(session, row.name, row.replaced), told + 1
+        yield row
 
 
 # -- Changes of a life
@@ -77,9 +78,18 @@ def promote(
     _check(version, ModelState.CHAMPION)
     if before is not None:
         _set(session, before, ModelState.RETIRED, f"version {version.version} serves instead")
+        _cut_out(session, version, before)
     version.replaced = before.version if before else None
     _serve(session, version, reason)
     _audit(session, "model.promote", version, actor, request_id, {"reason": reason, "replaced": version.replaced})
+
+
+def _cut_out(session: Session, version: ModelVersion, champion: ModelVersion) -> None:
+    """One that has served before leaves its old place among the champions, so that rollbacks never go in a circle."""
+    for row in (champion, *earlier(session, champion)):
+        if row.replaced == version.version:
+            row.replaced = version.replaced
+            return
 
 
 def roll_back(

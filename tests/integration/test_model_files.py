@@ -78,6 +78,14 @@ def test_the_last_good_champion_serves_in_place_of_a_tampered_one(two: None, mak
     assert states() == {1: "retired", 2: "champion"}, "nothing is retired by it"
 
 
+def test_a_version_that_was_rolled_back_does_not_stand_in(two: None):
+    version(by_feature("access_total"), serve="worse than it looked")
+    with session_scope() as session:
+        models.roll_back(session, "tier", "worse than it looked")
+    tamper("body", 2)
+    assert perform(predict).result["model_version"] == 1
+
+
 def test_the_baseline_serves_where_no_champion_is_good(two: None, make_api: Callable[..., Api]):
     tamper("body", 1)
     tamper("sha", 2)

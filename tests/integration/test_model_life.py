@@ -76,6 +76,19 @@ def test_a_rollback_leads_back_one_champion_at_a_time(session: Session):
     assert models.roll_back(session, "tier", "no") is first
 
 
+def test_rollbacks_never_go_in_a_circle(session: Session):
+    columns = {"algorithm": "x", "features": ["a"]}
+    first, second, third = rows = [models.add(session, "tier", **columns) for _ in range(3)]
+    for row in (*rows, first, third):
+        models.promote(session, row, "this one")
+    assert list(models.earlier(session, third)) == [first, second]
+    assert list(models.earlier(session, third, 1)) == [first]
+    assert models.roll_back(session, "tier", "why") is first
+    assert models.roll_back(session, "tier", "why") is second
+    with pytest.raises(Conflict):
+        models.roll_back(session, "tier", "why")
+
+
 def test_the_table_of_transitions_holds_for_rows(session: Session):
     columns = {"algorithm": "x", "features": ["a"]}
     first, second, third = (models.add(session, "tier", **columns) for _ in range(3))
