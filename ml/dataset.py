@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import NotEnoughData
-from ml.features import FeatureBuilder, Matrix
+from ml.features import NAMES, FeatureBuilder, Matrix
 from ml.history import DAY, HOUR, Catalogue, History, Ints
 
 TRAIN_SHARE, KNOWN_SHARE = 0.55, 0.70  # of the span: train before the first, calibrate between, test after the second
 SHORT_SPAN = 14 * DAY
 STEP_BY_DAY = 6 * HOUR  # between two cuts of a day's horizon, so that hours of the day are seen
 LEAST_POSITIVES = 10
+PAIRS_AT_ONCE = 100_000
+"""Pairs whose features are made at once: 60 MiB."""
 
 
 class Part(StrEnum):
@@ -40,8 +42,10 @@ class Limits:
     train: int = 20_000
     calibrate: int = 15_000
     test: int = 40_000
-    pairs: int = 400_000
-    """Most (object, cut) pairs whose features are made; above it a seeded draw of the objects stands for all."""
+    pairs: int = 1_000_000
+    """Most (object, cut) pairs that are drawn from; above it some cuts, and then some objects, stand for all."""
+    cuts: int = 240
+    """Cuts that are kept at least: rows of one object depend on each other, so objects tell more than times do."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,9 @@ def build(
     cuts = np.arange(-(-history.begin // step) * step + step, end - horizon + 1, step)
     rng = np.random.default_rng(seed)
     builder = FeatureBuilder(history, catalogue)
-    owner, cut = _pairs(builder, cuts, limits.pairs, rng)
-    rows = builder.rows(owner, cut)
+    owner, cut = _pairs(builder, _thinned(cuts, history.objects, limits, rng), limits.pairs, rng)
     y = builder.reads_between(owner, cut, cut + horizon) > 0
-    parts = {}
+    drawn = {}
     for part, (since, until) in _bounds(history.begin, end).items():
         chosen = np.flatnonzero((cut >= since) & (cut + horizon <= until))
         most: int = getattr(limits, part.value)
@@ -114,7 +117,13 @@ def build(
                 f"of {len(chosen)} rows to {part} on, {positives} were read within {horizon // HOUR} h: "
                 f"{LEAST_POSITIVES} that were and {LEAST_POSITIVES} that were not are needed"
             )
-        parts[part] = Rows(rows.X[chosen], y[chosen], owner[chosen], cut[chosen])
+        drawn[part] = chosen
+    kept = np.sort(np.concatenate(list(drawn.values())))
+    X = _features(builder, owner, cut, kept)
+    parts = {
+        part: Rows(X[np.searchsorted(kept, chosen)], y[chosen], owner[chosen], cut[chosen])
+        for part, chosen in drawn.items()
+    }
     return Dataset(parts, horizon, (_moment(history.begin), _moment(end)))
 
 
@@ -132,6 +141,29 @@ def _moment(microseconds: int) -> datetime:
 def _bounds(begin: int, end: int) -> dict[Part, tuple[int, int]]:
     trained, known = (begin + int(share * (end - begin)) for share in (TRAIN_SHARE, KNOWN_SHARE))
     return {Part.TRAIN: (begin, trained), Part.CALIBRATE: (trained, known), Part.TEST: (known, end)}
+
+
+def _thinned(cuts: Ints, objects: int, limits: Limits, rng: np.random.Generator) -> Ints:
+    """Where all pairs would be too many, one cut of each of as many stretches of time: drawn, to meet all hours."""
+    most = max(limits.cuts, limits.pairs // max(objects, 1))
+    if objects * len(cuts) <= limits.pairs or len(cuts) <= most:
+        return cuts
+    return np.array([rng.choice(some) for some in np.array_split(cuts, most)])
+
+
+def _features(builder: FeatureBuilder, owner: Ints, cut: Ints, kept: Ints) -> Matrix:
+    """Features of the pairs that are kept, some cuts at a time: a cut is never parted, since prefixes tell of all."""
+    begins = np.flatnonzero(np.diff(cut, prepend=-1))
+    ends = np.append(begins[1:], len(cut))
+    X = np.empty((len(kept), len(NAMES)), np.float32)
+    start = 0
+    while start < len(begins):
+        stop = max(start + 1, int(np.searchsorted(ends, begins[start] + PAIRS_AT_ONCE, side="right")))
+        since, until = int(begins[start]), int(ends[stop - 1])
+        here = slice(*np.searchsorted(kept, (since, until)))
+        X[here] = builder.rows(owner[since:until], cut[since:until]).X[kept[here] - since]
+        start = stop
+    return X
 
 
 def _pairs(builder: FeatureBuilder, cuts: Ints, most: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
