@@ -35,7 +35,7 @@ def pack_forest(model: Any, columns: Sequence[int]) -> Trees:
 
 
 def pack_boosted(model: Any, columns: Sequence[int]) -> Trees:
-    """A fitted binary HistGradientBoostingClassifier without categories that read these columns."""
+    """A fitted HistGradientBoosting estimator of one output, without categories, that read these columns."""
     trees = []
     for stage in model._predictors:
         nodes = stage[0].nodes
