@@ -14,7 +14,7 @@ from app.db import accesses, model_files, models, observations, opinions
 from app.db.model_files import BASELINE, PACKED, SKOPS, Serving
 from app.db.session import session_scope
 from app.db.tables import Json, ModelVersion
-from app.domain.model_life import Verdict, enter, judge
+from app.domain.model_life import SHADOWED, Verdict, enter, judge
 from app.domain.states import ModelState
 from app.errors import ArtifactRefused, NotFound
 from app.queue import TaskName
@@ -136,7 +136,9 @@ def _verdict(learned: Learned, served: int | None) -> Verdict | None:
 
 def _place(session: Session, added: ModelVersion, gate: Verdict | None) -> None:
     learned = added.reason
-    state, reason = enter(gate, has_shadow=models.shadow(session, added.name) is not None)
+    state, reason = enter(
+        gate, shadowed=added.name in SHADOWED, has_shadow=models.shadow(session, added.name) is not None
+    )
     told = f"{reason}; {learned}"
     if state is ModelState.CHAMPION:
         models.promote(session, added, told)

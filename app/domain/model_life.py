@@ -16,7 +16,7 @@ from app.domain.states import ModelState
 
 SHADOWED = frozenset({"tier"})
 """The models of which a version scores beside the champion before it may replace it."""
-MEASURES: Mapping[str, str] = {"log_loss": "log loss", "auc": "AUC", "pr_auc": "PR-AUC"}
+WORDS: Mapping[str, str] = {"log_loss": "log loss", "auc": "AUC", "pr_auc": "PR-AUC"}
 MARGIN = 0.002
 """A loss that is surely smaller than this in each measure is no reason to keep what is older."""
 LEAST_OF_EACH = 10
@@ -37,8 +37,9 @@ class Verdict:
 
 def judge(found: Comparison) -> Verdict:
     """Passes unless a measure's whole interval says that the newcomer is worse than the champion by the margin."""
-    worse = [name for name in MEASURES if found[name]["interval"][1] < -MARGIN]
-    told = ", ".join(_told(name, found[name]) for name in worse or MEASURES)
+    measures = [name for name, gain in found.items() if isinstance(gain, Mapping)]
+    worse = [name for name in measures if found[name]["interval"][1] < -MARGIN]
+    told = ", ".join(_told(name, found[name]) for name in worse or measures)
     if worse:
         return Verdict(False, f"worse than the champion on {found['n']} later rows: {told}")
     return Verdict(True, f"no worse than the champion on {found['n']} later rows: {told}")
@@ -46,15 +47,20 @@ def judge(found: Comparison) -> Verdict:
 
 def _told(name: str, gain: Mapping[str, Any]) -> str:
     low, high = gain["interval"]
-    return f"{MEASURES[name]} {gain['gain']:+.4f} ({low:+.4f} to {high:+.4f})"
+    return f"{WORDS.get(name, name)} {gain['gain']:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
-def enter(gate: Verdict | None, *, has_shadow: bool) -> tuple[ModelState, str]:
-    """Where a trained version goes. gate: None where nothing that can be compared serves."""
+def enter(gate: Verdict | None, *, shadowed: bool, has_shadow: bool) -> tuple[ModelState, str]:
+    """Where a trained version goes. gate: None where nothing that can be compared serves.
+
+    shadowed: whether versions of this model are judged as shadows; else the gate alone decides.
+    """
     if gate is None:
         return ModelState.CHAMPION, "nothing served before it"
     if not gate.passes:
         return ModelState.RETIRED, gate.reason
+    if not shadowed:
+        return ModelState.CHAMPION, gate.reason
     if has_shadow:
         return ModelState.CANDIDATE, f"waits until the shadow is judged; {gate.reason}"
     return ModelState.SHADOW, gate.reason

@@ -61,6 +61,12 @@ def test_surely_worse_in_one_measure_does_not_pass_however_good_the_others(measu
     assert "worse than the champion on 100 later rows" in verdict.reason
 
 
+def test_a_model_may_be_judged_by_measures_of_its_own():
+    found = {"n": 50, "coverage": {"gain": -0.1, "interval": [-0.2, -0.05]}}
+    assert "coverage -0.1000" in judge(found).reason
+    assert not judge(found).passes
+
+
 def test_a_loss_within_the_margin_is_none():
     assert judge(compared(log_loss=(-MARGIN, -MARGIN / 2))).passes
     assert not judge(compared(log_loss=(-MARGIN * 3, -MARGIN * 1.1))).passes
@@ -68,10 +74,12 @@ def test_a_loss_within_the_margin_is_none():
 
 def test_where_a_new_version_goes():
     passed, failed = Verdict(True, "no worse"), Verdict(False, "worse")
-    assert enter(None, has_shadow=False)[0] is ModelState.CHAMPION
-    assert enter(failed, has_shadow=False) == (ModelState.RETIRED, "worse")
-    assert enter(passed, has_shadow=False) == (ModelState.SHADOW, "no worse")
-    assert enter(passed, has_shadow=True)[0] is ModelState.CANDIDATE
+    assert enter(None, shadowed=True, has_shadow=False)[0] is ModelState.CHAMPION
+    assert enter(failed, shadowed=True, has_shadow=False) == (ModelState.RETIRED, "worse")
+    assert enter(passed, shadowed=True, has_shadow=False) == (ModelState.SHADOW, "no worse")
+    assert enter(passed, shadowed=True, has_shadow=True)[0] is ModelState.CANDIDATE
+    assert enter(passed, shadowed=False, has_shadow=False) == (ModelState.CHAMPION, "no worse")
+    assert enter(failed, shadowed=False, has_shadow=False)[0] is ModelState.RETIRED
 
 
 @pytest.mark.parametrize(
