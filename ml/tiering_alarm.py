@@ -23,6 +23,8 @@ LATELY_DAYS = 7
 TIMES = 2.0
 ERRORS = 1.5
 """Reads of these days have cost over so many times what was expected, and so many standard errors on top."""
+HABIT_DAYS = 92
+"""And over so many times what as many days on end had cost in these before: ends of months and quarters recur."""
 HASTE = 0.25
 """What reads must have cost, of what coming back costs, on a day with an alarm."""
 HASTY = rules((STAY, NEVER, NEVER, 0, HASTE))
@@ -35,14 +37,24 @@ class Reads(NamedTuple):
     full: Floats
     requests: Floats
 
+    def usd(self, ladder: Ladder, c: Ints) -> Floats:
+        """[n] $ that they cost in colder classes beyond the first. c [n]: the class of each object."""
+        cold = (c != 0) & (c != ladder.managed)
+        full, get = ladder.full[c, np.arange(len(c))], ladder.get[c] - ladder.get[0]
+        return np.asarray((self.full * full + self.requests * get) * cold)
 
-def rings(ladder: Ladder, c: Ints, read: Reads, expected: Reads) -> bool:
-    """Whether reads of objects in colder classes have cost too much. c [n]: the class in which they were read."""
-    cold = (c != 0) & (c != ladder.managed)
-    full, get = ladder.full[c, np.arange(len(c))] * cold, (ladder.get[c] - ladder.get[0]) * cold
-    paid = read.full * full + read.requests * get
-    wanted = float((expected.full * full + expected.requests * get).sum())
-    return bool(paid.sum() - ERRORS * np.sqrt((paid**2).sum()) > TIMES * wanted)
+
+def at_least(paid: Floats) -> float:
+    """$ that reads have surely cost; paid [n]: of each object."""
+    return float(paid.sum() - ERRORS * np.sqrt((paid**2).sum()))
+
+
+def dearest(daily: Floats, squares: Floats, length: int) -> float:
+    """The most that reads have surely cost in so many days on end. daily, squares [days]: of all objects summed."""
+    if not 0 < length <= len(daily):
+        return 0.0
+    runs = [np.convolve(of, np.ones(length), "valid") for of in (daily, squares)]
+    return float((runs[0] - ERRORS * np.sqrt(np.maximum(runs[1], 0.0))).max())
 
 
 def alarmed(known: Learned, grid: Grid, ladder: Ladder, size_gb: Floats, first: int) -> Learned:
@@ -63,7 +75,13 @@ def rings_on(known: Learned, grid: Grid, ladder: Ladder, where: Bytes, first: in
     here = np.logical_and.accumulate((where[:, begin:t] == c[:, None])[:, ::-1], axis=1)[:, ::-1]
     days, rates = here.sum(axis=1), known.signals.rates
     read = Reads((grid.share[:, begin:t] * here).sum(axis=1), (grid.reads[:, begin:t] * here).sum(axis=1))
-    return rings(ladder, c, read, Reads(rates.full[0, :, begin] * days, rates.reads[0, :, begin] * days))
+    paid, expected = read.usd(ladder, c), Reads(rates.full[0, :, begin] * days, rates.reads[0, :, begin] * days)
+    if at_least(paid) <= TIMES * expected.usd(ladder, c).sum():
+        return False
+    earlier = range(max(0, begin - HABIT_DAYS), begin)
+    costs = [Reads(grid.share[:, day], grid.reads[:, day]).usd(ladder, c) for day in earlier]
+    daily, squares = np.array([usd.sum() for usd in costs]), np.array([(usd**2).sum() for usd in costs])
+    return at_least(paid) > TIMES * dearest(daily, squares, int((days * (c != 0)).max()))
 
 
 def rings_today(ladder: Ladder, past: Past, means: Means, c: Ints, since: Ints) -> bool:
@@ -72,7 +90,19 @@ def rings_today(ladder: Ladder, past: Past, means: Means, c: Ints, since: Ints) 
     days, rates = np.minimum(since, past.today - begin), now(past.before(begin), means).rates
     some = past.day >= past.today - days[past.object]
     full, requests = (np.bincount(past.object[some], of[some], n).astype(float) for of in (past.share, past.reads))
-    return rings(ladder, c, Reads(full, requests), Reads(rates.full[0, :, 0] * days, rates.reads[0, :, 0] * days))
+    paid, expected = (
+        Reads(full, requests).usd(ladder, c),
+        Reads(rates.full[0, :, 0] * days, rates.reads[0, :, 0] * days),
+    )
+    if at_least(paid) <= TIMES * expected.usd(ladder, c).sum():
+        return False
+    first = max(0, begin - HABIT_DAYS)
+    some = (past.day >= first) & (past.day < begin)
+    row = past.object[some]
+    each = Reads(np.ones(n), np.zeros(n)).usd(ladder, c)[row], Reads(np.zeros(n), np.ones(n)).usd(ladder, c)[row]
+    spent = past.share[some] * each[0] + past.reads[some] * each[1]
+    daily, squares = (np.bincount(past.day[some] - first, of, begin - first) for of in (spent, spent**2))
+    return at_least(paid) > TIMES * dearest(daily.astype(float), squares.astype(float), int((days * (c != 0)).max()))
 
 
 def hasty(panel: Panel) -> Panel:
