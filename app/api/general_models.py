@@ -114,8 +114,15 @@ class Cache:
 cache = Cache()
 
 
+def is_own(query: TrainQuery) -> bool:
+    """Whether the request says that it trains on the sender's events."""
+    return events.is_lines() or bool(query.model_fields_set)
+
+
 def train(name: str, query: TrainQuery) -> Response:
     """Starts a training: of JSON with the events in it, or of NDJSON with the recipe in the query."""
+    if name in RESERVED:
+        raise Conflict(f"Foretide trains {name} itself; choose another name")
     if events.is_lines():
         document = parse(RecipeIn, _of_query(query))
         upload = events.of_lines()

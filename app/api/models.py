@@ -172,7 +172,7 @@ def train(name: str, query: TrainQuery) -> Response:
 
     A name of your own is trained over your own events: in the body as JSON, or as NDJSON with the rest in the query.
     """
-    if name not in RESERVED:
+    if name not in RESERVED or general_models.is_own(query):
         return general_models.train(name, query)
 
     def begin(session: Session) -> Started:

@@ -15,6 +15,7 @@ from app.cli.evaluate import evaluate
 from app.cli.model_columns import COLUMNS, DRIFT, EVALUATIONS, FIELDS, IMPORTANCES, VERSIONS
 from app.cli.output import Json, json_option, print_item, print_json, print_rows, safe
 from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
+from app.domain.general_models import RESERVED
 from app.errors import ExitCode
 
 
@@ -116,8 +117,10 @@ def train(name: str, wait: bool, timeout: float | None, as_json: bool, **recipe:
     """
     if recipe["events"] is None and any(value not in (None, ()) for value in recipe.values()):
         raise click.UsageError("say --events too: only models over your own events are trained with these options")
+    own = recipe["events"] is not None
+    if own and name in RESERVED:
+        raise click.UsageError(f"{name} is a model that Foretide trains itself: say a name of your own")
     with connect() as client:
-        own = recipe["events"] is not None
         job = general_models.train_over_events(client, name, recipe) if own else client.train(name)
         finish(client, job, wait=wait, timeout=timeout, as_json=as_json)
 

@@ -149,6 +149,7 @@ def test_a_model_over_own_events_is_trained_asked_exported_and_deleted(foretide:
     own = ("models", "train", "slowness", "--events", str(events), "--features", "cpu", "--target", "slow", "--no-wait")
     foretide(*own, raises=SystemExit)  # no algorithm
     foretide("models", "train", "slowness", "--features", "cpu", raises=SystemExit)
+    foretide("models", "train", "--events", str(events), raises=SystemExit)  # no name of its own
     started = foretide(*own, "--algorithm", "random_forest", "--param", "n_estimators=9", "--seed", "3", "--json")
     train_task(json.loads(started.stdout)["id"])
     (listed,) = rows(foretide("models", "list"))

@@ -167,7 +167,8 @@ def test_what_a_recipe_may_not_be(api: Api, changed: dict[str, Any], status: int
 
 
 def test_names_of_foretides_own_roles_and_sizes(api: Api):
-    assert api.post("/v1/models/demand:train", {**RECIPE, "events": events(20)}).status_code == 404
+    mistaken = api.post("/v1/models/tier:train?algorithm=kmeans&features=a", data=b'{"a":1}', headers=NDJSON)
+    assert (mistaken.status_code, "choose another name" in mistaken.get_json()["detail"]) == (409, True)
     assert api.post("/v1/models/latency:train", {}).status_code == 404
     assert api.post("/v1/models/latency:train", {**RECIPE, "events": events(9)}, role=Role.VIEWER).status_code == 403
     assert api.post("/v1/models/latency:predict", {"rows": [{"cpu": 1}] * 1001}).status_code == 413
@@ -251,7 +252,12 @@ def test_source_003s_own_routes(api: Api):
     wrong = api.post("/pipeline/ml/predict", {**rows, "features": [[1.0, 2.0], [1.0]]})
     assert wrong.get_json()["errors"][0]["pointer"] == "/features/1"
     assert api.post("/pipeline/ml/predict", {**rows, "model_name": "none"}).status_code == 404
-    assert api.post("/pipeline/ml/train", {**sent, "model_name": "tier", "events": events(5)}).status_code == 409
+    assert (
+        api.post(
+            "/pipeline/ml/train", {**sent, "model_name": "tier", "target_key": "latency", "events": events(5)}
+        ).status_code
+        == 409
+    )
 
 
 def test_a_million_events_are_learned_in_bounded_memory_with_progress(api: Api):
