@@ -75,11 +75,8 @@ def learn_tiers(job: JobContext) -> Json:
         observed = observations.observe_hours(session, until, (0, part))
         champion = models.champion(session, NAME)
         packed = _own_file(session, champion)
-    job.progress(1, 4, "steps")
     rows = dataset.build(observed.history, observed.catalogue, accesses.microseconds(until), SEED)
-    job.progress(2, 4, "steps")
-    trained = tiers.train(rows, SEED, packed)
-    job.progress(3, 4, "steps")
+    trained = tiers.train(rows, SEED, packed, job.progress)
     test = rows.parts[Part.TEST]
     found = None
     if packed is not None:
@@ -93,7 +90,7 @@ def learn_tiers(job: JobContext) -> Json:
         found=found,
         mends=champion.version if champion and not packed else None,
     )
-    job.progress(4, 4, "steps")
+    job.check()
     return keep(job, NAME, learned)
 
 
