@@ -25,7 +25,8 @@ LEAST_HELD_OUT = 5
 MOST_CLASSES = 100
 MOST_A_TREE = 200_000
 """A tree learns from so many rows at most, drawn anew for each."""
-TREES_AT_ONCE = 5
+TREES_AT_ONCE, MANY = 5, 50_000
+"""Of more rows trees are grown one by one, so that nobody waits long for word or for an end."""
 MOST_TOLD = 10_000
 """Of so many events at most, clusters and outliers are told one by one."""
 
@@ -186,7 +187,8 @@ def _forest(Z: Floats, y: Floats | None, wanted: Wanted, tell: Tell, *, classes:
     drawn = MOST_A_TREE if len(Z) > MOST_A_TREE else None
     forest = kind(0, **growth, max_samples=drawn, warm_start=True, n_jobs=1, random_state=wanted.seed)
     X = Z.astype(np.float32)
-    for grown in range(TREES_AT_ONCE, total + TREES_AT_ONCE, TREES_AT_ONCE):
+    step = TREES_AT_ONCE if len(Z) <= MANY else 1
+    for grown in range(step, total + step, step):
         forest.set_params(n_estimators=min(grown, total)).fit(X, y)
         tell(min(grown, total), total)
     return forest
