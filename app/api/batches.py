@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.api import events, general_models, security, submit
 from app.api.events import NDJSON
-from app.api.models import Feature, check_names, serving
+from app.api.models import SCORED, Feature, check_names, serving
 from app.api.router import Router, parse
 from app.api.schemas import MAX_KEY_BYTES, In, JobOut, Json
 from app.api.submit import Started
@@ -23,7 +23,6 @@ from app.errors import FieldError, Invalid, NotFound
 from app.settings import get_settings
 
 router = Router("batches")
-SCORED = "tier"
 
 
 class BatchIn(In):

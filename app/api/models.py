@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 router = Router("models")
 TRAINED = ("tier", "placement")
 """The models that there is a task for."""
+SCORED = "tier"
+"""The one of them that scores rows of features."""
 MAX_ROWS = 1000
 EVALUATION = ("version", "state", "algorithm", "is_baseline", "data", "rows", "metrics", "baselines", "gate", "reason")
 Feature = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False, strict=True)]
@@ -190,6 +192,8 @@ def predict(name: str, body: PredictIn) -> Json:
         raise TooLarge(f"at most {MAX_ROWS} rows are taken at once; foretide models predict-batch takes more")
     if name not in RESERVED:
         return general_models.predict(name, body.rows)
+    if name != SCORED:
+        raise NotFound(f"model {name} scores no rows of features; {SCORED} does")
     rows = parse(TierRowsIn, {"rows": body.rows}).rows  # type: ignore[attr-defined]  # what parse was given
     found = serving.of(name)
     check_names(rows, found.opened.names)

@@ -105,6 +105,14 @@ def test_nothing_serves_where_nothing_is_good(two: None, make_api: Callable[...,
     assert (reply.status_code, reply.json["type"].rpartition("/")[2]) == (422, "artifact-refused")
 
 
+def test_a_model_that_scores_no_rows_says_so_and_raises_no_alert(two: None, make_api: Callable[..., Api]):
+    with session_scope() as session:
+        voters = models.add(session, "placement", algorithm="votes", features=["idle days"])
+        models.promote(session, voters, "first")
+    reply = make_api().post("/v1/models/placement:predict", ROW)
+    assert (reply.status_code, refused()) == (404, {})
+
+
 def test_the_alert_ends_when_the_champion_is_good_again(two: None):
     with session_scope() as session:
         kept = session.execute(text("select model_version_id, format, sha256 from model_artifact")).all()
