@@ -107,7 +107,7 @@ def test_comparisons_say_who_is_better_and_are_paired():
     for name in judging.MEASURES:
         assert better[name]["interval"][0] > 0 > worse[name]["interval"][1]
         assert better[name]["gain"] == pytest.approx(-worse[name]["gain"])
-    whole = evaluate(outcome, p, 0)
+    whole = evaluate(outcome, p, p, 0)
     assert better["auc"]["value"] == pytest.approx(whole["auc"])
     assert better["log_loss"]["value"] == pytest.approx(whole["log_loss"])
     same = judging.compare(outcome, p, p, 0)

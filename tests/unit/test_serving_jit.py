@@ -80,7 +80,7 @@ def test_regression_of_large_numbers_is_exact():
 
 
 def _packed_regression(model: RandomForestRegressor) -> Trees:
-    
+
     trees = [each.tree_ for each in model.estimators_]
     parts = [Tree(t.children_left, t.children_right, t.feature, t.threshold, t.value[:, 0, 0]) for t in trees]
     return flatten(parts, COLUMNS, 0.0)
