@@ -100,3 +100,10 @@ def onnx(npz: bytes) -> bytes:
     from ml.onnx_form import export
 
     return export(general(npz))
+
+
+def tier_onnx(npz: bytes) -> bytes:
+    """A model of tiers as an ONNX file. Raises ArtifactRefused."""
+    from ml.onnx_packed import export_packed
+
+    return export_packed(packed(npz))

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ml.serving_models import General
 
 router = Router("general-models")
+TIER = "tier"
 
 
 def _printable(text: str) -> str:
@@ -201,12 +202,13 @@ def predict(name: str, rows: list[Json]) -> Json:
     media="application/octet-stream",
 )
 def get_artifact(name: str, number: int, query: ArtifactQuery) -> Response:
-    """The file of a user's model: ONNX, or packed arrays."""
-    _check_free(name)
+    """The file of a user's model or one of tiers: ONNX, or packed arrays."""
+    if name in RESERVED and name != TIER:
+        raise NotFound(f"model {name} has no file that others can use; {TIER} and users' own models have")
     with session_scope() as session:
         body = model_files.read(session, models.get(session, name, number), PACKED)
     if query.format == "onnx":
-        body = computed.onnx(body)
+        body = computed.tier_onnx(body) if name == TIER else computed.onnx(body)
     ending = "onnx" if query.format == "onnx" else "npz"
     headers = {"Content-Disposition": f'attachment; filename="{name}-{number}.{ending}"'}
     return Response(body, headers=headers, content_type="application/octet-stream")

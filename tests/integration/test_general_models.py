@@ -15,7 +15,9 @@ from app.db import jobs
 from app.db.session import session_scope
 from app.db.tables import Job
 from app.domain.roles import Role
+from ml.features import NAMES
 from tests.integration.conftest import Api
+from tests.learning import version
 from workers.batches import predict_batch
 from workers.models import train
 
@@ -146,6 +148,20 @@ def test_export_and_deletion(api: Api):
     assert api("DELETE", "/v1/models/latency").status_code == 404
     assert api("DELETE", "/v1/models/tier").status_code == 409
     assert [a["action"] for a in api.get("/v1/audit").get_json()["items"]].count("model.delete") == 2
+
+
+def test_a_model_of_tiers_is_exported_too(api: Api):
+    import onnxruntime
+
+    number = version(serve="nothing served before it")
+    body = api.get(f"/v1/models/tier/versions/{number}/artifact", role=Role.VIEWER)
+    session = onnxruntime.InferenceSession(body.data)
+    X = np.ones((1, session.get_inputs()[0].shape[1]), np.float32)
+    rows = [dict.fromkeys(NAMES, 1.0)]
+    told = api.post("/v1/models/tier:predict", {"rows": rows}).get_json()["predictions"][0]
+    raw, p = session.run(["p_raw", "p_hot"], {"X": X})
+    assert (raw[0, 0], p[0, 0]) == pytest.approx((told["p_raw"], told["p_hot"]), abs=1e-5)
+    assert api.get("/v1/models/placement/versions/1/artifact").status_code == 404
 
 
 @pytest.mark.parametrize(
