@@ -19,10 +19,11 @@ from app.db.session import session_scope
 from app.domain.general_models import RESERVED
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
-from app.errors import FieldError, Invalid, NotFound
+from app.errors import FieldError, Invalid, NotFound, TooLarge
 from app.settings import get_settings
 
 router = Router("batches")
+MAX_ROWS = 10_000
 
 
 class BatchIn(In):
@@ -52,6 +53,8 @@ def predict_batch(name: str) -> Response:
     if name not in RESERVED and events.is_lines():
         return general_models.predict_batch(name, None)
     request.max_content_length = get_settings().ingest_max_bytes
+    if request.get_data().count(b"{") > MAX_ROWS + 1:  # told before millions of small objects are made of it
+        raise TooLarge(f"at most {MAX_ROWS} rows are taken at once")
     if name not in RESERVED:
         sent = parse(RowsIn, security.json_body())
         return general_models.predict_batch(name, sent.rows)  # type: ignore[attr-defined]  # what parse was given

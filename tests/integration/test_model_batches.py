@@ -110,6 +110,8 @@ def test_what_cannot_be_scored_is_told(api: Api):
     assert api.post("/v1/models/placement:predict-batch", {}).status_code == 404
     big = {"rows": [dict.fromkeys(NAMES, 1.5)] * 20_000}
     assert api.post(path, big).status_code == 413
+    assert api.post(path, {"rows": [{"log_size": 1}] * 10_001}).status_code == 413
+    assert api.post(path, {"rows": [{"log_size": 1}] * 10_000}).status_code == 202
     assert api.post(path, {}, role=Role.VIEWER).status_code == 403
 
 
