@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app.db import audit, models
@@ -19,7 +19,10 @@ def names(session: Session) -> list[str]:
 
 
 def remove(session: Session, name: str, number: int | None, *, actor: str, request_id: str | None) -> None:
-    """Deletes a version with its files, or with None all of a name. Raises NotFound, Conflict for one that serves."""
+    """Deletes a version with its files, or with None all of a name. Raises NotFound, Conflict for one that serves.
+
+    Those that served after a version that is deleted lead back to the one that served before it.
+    """
     models.lock(session, name)
     found = [models.get(session, name, number)] if number else models.versions(session, name, 1)
     if not found:
@@ -27,6 +30,19 @@ def remove(session: Session, name: str, number: int | None, *, actor: str, reque
     if number and found[0].state == ModelState.CHAMPION:
         raise Conflict(f"version {number} serves; roll back or promote another, or delete the whole model")
     gone = delete(ModelVersion).where(ModelVersion.name == name)
-    session.execute(gone.where(ModelVersion.version == number) if number else gone)
+    if number:
+        gone = gone.where(ModelVersion.version == number)
+        _cut_out(session, found[0])
+    session.execute(gone)
     told = f"model {name} {number}" if number else f"model {name}"
     audit.append(session, actor, "model.delete", told, {"version": number}, request_id)
+
+
+def _cut_out(session: Session, version: ModelVersion) -> None:
+    """Rollbacks pass by the version; others take over its changes, so that what was read before stays outdated."""
+    own = ModelVersion.name == version.name, ModelVersion.id != version.id
+    after = update(ModelVersion).where(*own, ModelVersion.replaced == version.version)
+    session.execute(after.values(replaced=version.replaced))
+    newest = select(ModelVersion.id).where(*own).order_by(ModelVersion.version.desc()).limit(1).scalar_subquery()
+    counted = ModelVersion.revision + version.revision + 1
+    session.execute(update(ModelVersion).where(ModelVersion.id == newest).values(revision=counted))

@@ -150,6 +150,21 @@ def test_export_and_deletion(api: Api):
     assert [a["action"] for a in api.get("/v1/audit").get_json()["items"]].count("model.delete") == 2
 
 
+def test_what_is_deleted_leaves_the_others_their_life(api: Api):
+    for _ in range(3):
+        learned(api)
+    read = api.get("/v1/models/latency").headers["ETag"]
+    assert api("DELETE", "/v1/models/latency/versions/2").status_code == 204
+    path, why = "/v1/models/latency:rollback", {"reason": "it was better"}
+    assert api.post(path, why, headers={"If-Match": read}).status_code == 412
+    assert learned(api)["version"] == 4
+    for back in (3, 1):
+        tag = api.get("/v1/models/latency").headers["ETag"]
+        assert api.post(path, why, headers={"If-Match": tag}).get_json()["version"] == back
+    assert api("DELETE", "/v1/models/latency/versions/4").status_code == 204
+    assert api.post(path, why, headers={"If-Match": read}).status_code == 409
+
+
 def test_a_model_of_tiers_is_exported_too(api: Api):
     import onnxruntime
 
