@@ -17,7 +17,7 @@ from ml import packing_models
 from ml.general_measures import importances_of, measure
 from ml.general_rows import Table
 from ml.serving import Floats, Ints
-from ml.serving_models import Body, General, Label
+from ml.serving_models import Body, General, Label, label_text
 
 HELD_OUT = 0.2
 LEAST_HELD_OUT = 5
@@ -25,6 +25,8 @@ LEAST_HELD_OUT = 5
 MOST_CLASSES = 100
 MOST_A_TREE = 200_000
 """A tree learns from so many rows at most, drawn anew for each."""
+MOST_NUMBERS = 6_000_000
+"""A forest holds so many at most, 50 MB: whoever asks it has it in memory. Its leaves are as many as that allows."""
 TREES_AT_ONCE, MANY = 5, 50_000
 """Of more rows trees are grown one by one, so that nobody waits long for word or for an end."""
 MOST_TOLD = 10_000
@@ -110,6 +112,9 @@ def _target(target: tuple[Label, ...], wanted: Wanted) -> tuple[str, tuple[Label
     if wanted.algorithm != "random_forest":
         raise Invalid(f"the targets are classes, which {wanted.algorithm} cannot tell; random_forest can")
     labels = sorted(set(target), key=lambda label: (type(label).__name__, label))
+    written = [label_text(label) for label in labels]
+    if twice := [text for text in written if written.count(text) > 1]:
+        raise Invalid(f"the target {twice[0]} is there as text and as another type; write it in one way")
     if len(labels) < 2:
         raise NotEnoughData(f"every event has the same target, {labels[0]!r}: there is nothing to tell apart")
     if len(labels) > MOST_CLASSES:
@@ -151,7 +156,7 @@ def _prepared(X: Floats, wanted: Wanted) -> tuple[Floats, Floats, Floats]:
 def _fit(Z: Floats, y: Floats | None, classes: int, wanted: Wanted, tell: Tell) -> tuple[Any, Body]:
     params = wanted.params
     if wanted.algorithm == "random_forest":
-        forest = _forest(Z, y, wanted, tell, classes=classes > 0)
+        forest = _forest(Z, y, wanted, tell, classes)
         return forest, packing_models.pack_forest(forest, classes)
     tell(0, 1)
     found: tuple[Any, Body]
@@ -177,7 +182,7 @@ def _fit(Z: Floats, y: Floats | None, classes: int, wanted: Wanted, tell: Tell) 
     return found
 
 
-def _forest(Z: Floats, y: Floats | None, wanted: Wanted, tell: Tell, *, classes: bool) -> Any:
+def _forest(Z: Floats, y: Floats | None, wanted: Wanted, tell: Tell, classes: int) -> Any:
     """Grown some trees at a time, so that others see how far it is and can stop it."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
@@ -185,13 +190,24 @@ def _forest(Z: Floats, y: Floats | None, wanted: Wanted, tell: Tell, *, classes:
     total = int(wanted.params["n_estimators"])
     growth = {name: int(wanted.params[name]) for name in ("max_depth", "min_samples_leaf")}
     drawn = MOST_A_TREE if len(Z) > MOST_A_TREE else None
-    forest = kind(0, **growth, max_samples=drawn, warm_start=True, n_jobs=1, random_state=wanted.seed)
+    leaves = _most_leaves(drawn or len(Z), growth, total, classes)
+    forest = kind(
+        0, **growth, max_leaf_nodes=leaves, max_samples=drawn, warm_start=True, n_jobs=1, random_state=wanted.seed
+    )
     X = Z.astype(np.float32)
     step = TREES_AT_ONCE if len(Z) <= MANY else 1
     for grown in range(step, total + step, step):
         forest.set_params(n_estimators=min(grown, total)).fit(X, y)
         tell(min(grown, total), total)
     return forest
+
+
+def _most_leaves(rows: int, growth: Mapping[str, int], trees: int, classes: int) -> int | None:
+    """Of a tree, where all together could hold too many numbers; else None. The leaves that tell most are kept."""
+    a_node = 2 + max(classes, 1)
+    most = max(2, MOST_NUMBERS // (2 * trees * a_node))
+    possible = min(rows // growth["min_samples_leaf"], 2 ** growth["max_depth"])
+    return most if possible > most else None
 
 
 def _check_distinct(Z: Floats, clusters: int) -> None:

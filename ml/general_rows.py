@@ -21,6 +21,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REPORTED = 20
 """So many events that are no good are named; all are counted."""
 LONGEST_LABEL = 200
+EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
+"""The first and the last second of the years 1 to 9999, since 1970: what a date can tell."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,11 @@ def _moment(value: Any) -> int:
             raise ValueError("the time is not ISO 8601") from None
         if found.tzinfo is None:
             raise ValueError("the time has no zone; end it with Z or an offset")
-        return (found - EPOCH) // timedelta(microseconds=1)
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e11:
-        return round(value * 1e6)
-    raise ValueError("the time is ISO 8601 text or seconds since 1970")
+        at = (found - EPOCH) // timedelta(microseconds=1)
+    elif not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError("the time is ISO 8601 text or seconds since 1970")
+    else:
+        at = round(min(max(value, 2 * EARLIEST), 2 * LATEST) * 1e6)
+    if not EARLIEST * 1_000_000 <= at <= LATEST * 1_000_000:
+        raise ValueError("the time is not within the years 1 to 9999")
+    return at

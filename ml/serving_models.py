@@ -115,7 +115,8 @@ class General:
             case Straight(weight, intercept):
                 return Predicted(np.asarray(Z @ weight + intercept), nothing)
             case Centers(centers):
-                distance = np.sqrt(((Z[:, None, :] - centers) ** 2).sum(axis=2))
+                each = (((Z - center) ** 2).sum(axis=1) for center in centers)  # at once they would fill the memory
+                distance = np.sqrt(np.column_stack(tuple(each)))
                 return Predicted(distance.argmin(axis=1).astype(float), distance.min(axis=1)[:, None])
             case Isolation(trees, norm, offset):
                 share = sums(trees, Z.astype(np.float32))[:, 0] / norm if norm else np.ones(len(Z))
@@ -133,7 +134,7 @@ class General:
         if isinstance(self.body, Straight) or not found.detail.shape[1]:
             return [{"prediction": value} for value in values]
         if isinstance(self.body, Forest):
-            names = [label if isinstance(label, str) else json.dumps(label) for label in self.labels]
+            names = [label_text(label) for label in self.labels]
             return [
                 {"prediction": self.labels[int(value)], "probabilities": dict(zip(names, p, strict=True))}
                 for value, p in zip(values, found.detail.tolist(), strict=True)
@@ -159,6 +160,11 @@ class General:
             names, labels = (tuple(json.loads(arrays[name].item())) for name in ("names", "labels"))
             filled = (arrays["fill"], arrays["mean"], arrays["scale"])
             return cls(algorithm, names, labels, *filled, _body(form, arrays))
+
+
+def label_text(label: Label) -> str:
+    """A class as it stands for its probability."""
+    return label if isinstance(label, str) else json.dumps(label)
 
 
 class BadCell(ValueError):

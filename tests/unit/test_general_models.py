@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ml import general, packing_models
 from ml.general import Trained, Wanted
 from ml.general_rows import Reader
 from ml.serving_jit import Compiled
-from ml.serving_models import BadCell, Body, General, to_number
+from ml.serving_models import BadCell, Body, Centers, Forest, General, to_number
 
 KINDS = ("classes", "numbers", "linear", "kmeans", "isolation")
 
@@ -186,6 +187,39 @@ def test_bad_events_are_left_out_and_named():
     ]  # fmt: skip
     assert (reader.count, reader.left_out, len(table.X)) == (8, 6, 2)
     assert table.times.tolist() == [5_000_000, 1767225600000000]
+
+
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-01:00", -1e11, 253_402_300_800, 1e300, -(10**400), True]
+)
+def test_times_that_no_date_can_tell_are_no_good(at: Any):
+    reader = Reader(("a",), None, "at")
+    reader.add([{"a": 1, "at": at}])
+    assert [error.pointer for error in reader.errors] == ["/events/0/at"]
+
+
+def test_distances_from_many_centers_are_told_in_little_memory():
+    centers = np.random.default_rng(1).normal(0, 1, (200, 200))
+    model = packed("kmeans", Centers(centers), None, 200)
+    tracemalloc.start()
+    found = model.predict(centers.repeat(5, axis=0))
+    most = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    assert found.value.tolist() == np.arange(200).repeat(5).tolist()
+    assert most < 30, f"{most:.0f} MiB"
+
+
+def test_forests_hold_no_more_than_whoever_asks_them_can():
+    rows = [{"a": n, "b": n * n % 71, "c": f"c{n * 37 % 100}"} for n in range(2000)]
+    params = {"n_estimators": 500, "max_depth": 30}
+    body = trained(rows, target="c", params=params).model.body
+    assert isinstance(body, Forest)
+    assert general.MOST_NUMBERS / 2 < body.trees.value.shape[0] * (2 + 100) <= general.MOST_NUMBERS
+
+
+def test_classes_of_one_writing_are_told_apart_from_each_other():
+    with pytest.raises(Invalid, match="true is there as text"):
+        trained([{"a": n, "b": 1, "c": "true" if n % 2 else True} for n in range(40)], target="c")
 
 
 def test_missing_values_follow_the_rule():
