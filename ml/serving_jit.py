@@ -19,8 +19,11 @@ from ml.serving import Floats, Matrix, Trees
 NODE = np.dtype([("threshold", "f4"), ("feature", "u4"), ("left", "u4"), ("leaf", "u4")])
 LEAF = 1 << 31
 """Stands in the number of a leaf, so that eight nodes are known to be leaves by one comparison."""
-BLOCK = 512
-"""Rows that go down a tree before the next one is looked at."""
+BLOCK_BYTES, LEAST_BLOCK = 2**21, 512
+"""Bytes of the rows that go down a tree before the next one is looked at, and the least number of them.
+
+So few that they stay in the shared cache, so many that a large tree is brought near seldom.
+"""
 STRIDE = 4
 """Steps between two looks at whether all eight paths have ended."""
 LANES = 8
@@ -58,7 +61,7 @@ class Compiled:
         if len(x) == 1:
             _one_row(self.nodes, self.roots, self.depths, self.value, x.ravel(), out)
             return out
-        if threads == 1 or len(x) < threads * BLOCK:
+        if threads == 1 or len(x) < threads * LEAST_BLOCK:
             self._block(x, out)
             return out
         edges = np.linspace(0, len(x), threads + 1).astype(int).tolist()
@@ -67,7 +70,8 @@ class Compiled:
         return out
 
     def _block(self, x: Matrix, out: Floats) -> None:
-        _rows(self.nodes, self.roots, self.depths, self.value, x.ravel(), x.shape[1], out)
+        block = max(LEAST_BLOCK, BLOCK_BYTES // (4 * x.shape[1]))
+        _rows(self.nodes, self.roots, self.depths, self.value, x.ravel(), x.shape[1], block, out)
 
 
 def _depths(trees: Trees) -> npt.NDArray[np.int64]:
@@ -158,11 +162,11 @@ def _one_row(nodes, roots, depths, value, x, out) -> None:  # type: ignore[no-un
 
 
 @njit(cache=True, nogil=True)
-def _rows(nodes, roots, depths, value, x, features, out) -> None:  # type: ignore[no-untyped-def]
+def _rows(nodes, roots, depths, value, x, features, block, out) -> None:  # type: ignore[no-untyped-def]
     """Blocks of rows down one tree after the other, eight rows side by side."""
     rows, width = len(out), U(features)
-    for start in range(0, rows, BLOCK):
-        end = min(rows, start + BLOCK)
+    for start in range(0, rows, block):
+        end = min(rows, start + block)
         for tree in range(len(roots)):
             root, depth = roots[tree], depths[tree]
             row = start
