@@ -5,7 +5,9 @@ A row's counts are known once its horizon is over, cut + horizon ≤ now: nothin
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +64,12 @@ class Observer:
         self._builder = FeatureBuilder(history, catalogue)
         self._reads, self._bytes = (np.concatenate(([0], np.cumsum(c))) for c in (history.reads, history.bytes_read))
 
+    def looking(self, horizon: int) -> Self:
+        """The same for another horizon, over the same running totals."""
+        other = copy(self)
+        other.horizon = horizon
+        return other
+
     @property
     def days(self) -> float:
         """The horizon in days."""
@@ -94,16 +102,19 @@ class Observer:
         owner, cut = np.concatenate(owners), np.repeat(cuts, [len(some) for some in owners])
         return self._rows(owner, cut, Expected(*(np.concatenate(part) for part in zip(*said, strict=True))))
 
-    def now(self, as_of: int, expected: Expected) -> Rows:
-        """One row of every object as of now, whose counts are not known yet: they are 0."""
-        owner = np.arange(self.history.objects)
-        return self._rows(owner, np.full(len(owner), as_of), expected)
+    def now(self, as_of: int, expected: Expected, X: Matrix) -> Rows:
+        """One row of every object as of a time after the history, whose counts are not known: they are 0.
 
-    def _rows(self, owner: Ints, cut: Ints, expected: Expected) -> Rows:
-        """expected: one element a row."""
+        X: ml.features.snapshot of it.
+        """
+        owner = np.arange(self.history.objects)
+        return self._rows(owner, np.full(len(owner), as_of), expected, X)
+
+    def _rows(self, owner: Ints, cut: Ints, expected: Expected, known: Matrix | None = None) -> Rows:
+        """expected: one element a row. known: the features, where they were made already."""
         builder, days = self._builder, self.days
         X = np.empty((len(owner), len(COLUMNS)), np.float32)
-        X[:, : len(NAMES)] = builder.rows(owner, cut, np.zeros(len(owner))).X
+        X[:, : len(NAMES)] = builder.rows(owner, cut, np.zeros(len(owner))).X if known is None else known
         before = builder.reads_between(owner, cut - self.horizon, cut).astype(float)
         for place, values in enumerate((expected.reads, expected.cohort, expected.days, before), len(NAMES)):
             X[:, place] = values

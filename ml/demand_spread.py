@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betainc, gammaln
 
 from ml.history import DAY, Floats, Ints
 
@@ -166,13 +165,15 @@ def _risen(low: Floats, high: Floats, share: Floats) -> Floats:
     return np.asarray(found)
 
 
-def cdf(count: Floats, mean: Floats, dispersion: float) -> Floats:
+def cdf(count: Floats, mean: Floats, dispersion: float | Floats) -> Floats:
     """The negative binomial's distribution function; 0 below 0."""
+    from scipy.special import betainc  # the workers' parent loads none of it
+
     size = 1 / dispersion
     return np.where(count < 0, 0.0, betainc(size, np.maximum(count, 0) + 1, size / (size + mean)))
 
 
-def quantile(level: float, mean: Floats, dispersion: float) -> Floats:
+def quantile(level: float, mean: Floats, dispersion: float | Floats) -> Floats:
     """The least counts of a negative binomial that are not passed with that probability."""
     level = min(level, 1 - 1e-9)
     low, high = np.full(len(mean), -1.0), np.ceil(mean + 20)
@@ -187,6 +188,8 @@ def quantile(level: float, mean: Floats, dispersion: float) -> Floats:
 
 def _log_likelihood(reads: Floats, mean: Floats, dispersion: float) -> Floats:
     """Less what does not depend on the dispersion."""
+    from scipy.special import gammaln
+
     size = 1 / dispersion
     ways = gammaln(reads + size) - gammaln(size)
     return np.asarray(ways + size * np.log(size / (size + mean)) + reads * np.log(mean / (size + mean)))

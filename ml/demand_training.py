@@ -51,6 +51,8 @@ class Judged:
     """On all that is known; of the champion's parts."""
     known: Known
     """What the champion said before it knew: its spread comes from these rows and from later ones."""
+    end: int
+    """Until when accesses were known, microseconds."""
     estimators: dict[str, Any]
 
 
@@ -87,7 +89,7 @@ def judge(observer: Observer, end: int, seed: int, limits: Limits | None = None,
     last, estimators = _fit(rows, limits, rng, seed)
     say(5, 5, "fitted on all that is known")
     needed = {name: one for name, one in estimators.items() if name in demand_models.PARTS[champion]}
-    return Judged(document, champion, last.only(champion), trials[champion].known(), needed)
+    return Judged(document, champion, last.only(champion), trials[champion].known(), end, needed)
 
 
 def _silent(done: int, total: int, what: str) -> None:

@@ -27,7 +27,7 @@ from ml.history import Floats
 from ml.recalibration import Known
 from ml.serving import Calibration, Packed
 from ml.tiers import Trained
-from workers import features, general_models, voters
+from workers import demand, features, general_models, voters
 from workers.base import JobContext, job_task
 
 log = structlog.get_logger()
@@ -216,5 +216,9 @@ def _files(trained: Trained) -> dict[str, bytes]:
     return files
 
 
-LEARNERS: Mapping[str, Callable[[JobContext], Json]] = {NAME: learn_tiers, opinions.NAME: voters.learn}
+LEARNERS: Mapping[str, Callable[[JobContext], Json]] = {
+    NAME: learn_tiers,
+    demand.NAME: demand.learn,
+    opinions.NAME: voters.learn,
+}
 """How each model is trained."""

@@ -6,18 +6,19 @@ import numpy as np
 
 from app.db import features as stored_features
 from app.db import prediction_batches
+from app.db.model_files import Serving
 from app.db.prediction_batches import Predicted
 from app.db.session import session_scope
 from app.db.tables import Json
 from app.errors import ArtifactRefused
 from app.queue import TaskName
-from ml import demand
-from ml.serving import TIERS, Scores, tier_of
-from workers import features, models, shadow
+from ml.demand_forecast import Forecaster
+from ml.serving import TIERS, Floats, Scores, tier_of
+from workers import demand, features, models, shadow
 from workers.base import JobContext, job_task
+from workers.features import Vectors
 
 AT_ONCE = 50_000
-DAYS = 30
 
 
 @job_task(TaskName.PREDICT)
@@ -25,6 +26,7 @@ def predict(job: JobContext) -> Json:
     """Writes the predictions that changed, with the features that they were made from."""
     with session_scope() as session:
         serving = models.load_serving(session)
+        forecaster = demand.load_serving(session)
     if serving is None:
         return {"objects": 0, "written": 0, "reason": "no model serves yet"}
     if isinstance(serving, ArtifactRefused):
@@ -34,11 +36,14 @@ def predict(job: JobContext) -> Json:
     observed = vectors.observed
     scores = packed.score(vectors.X)
     tiers = tier_of(scores.p_hot)
-    reads, sizes = demand.expect(observed.history, observed.catalogue, vectors.as_of).within(DAYS)
+    expected = _expected(forecaster, vectors)
+    demand_version = forecaster.version if isinstance(forecaster, Serving) else None
     written = 0
     for start in range(0, len(observed.ids), AT_ONCE):
         block = slice(start, start + AT_ONCE)
-        part = Predicted(observed.ids[block], _part(scores, block), reads[block], sizes[block])
+        columns = {name: values[block] for name, values in expected.items()}
+        demand_id = demand_version.id if demand_version else None
+        part = Predicted(observed.ids[block], _part(scores, block), columns, demand_id)
         with job.saving() as session:
             changed = prediction_batches.save(session, part, tiers[block], version.id, vectors.as_of)
             rows = np.searchsorted(observed.ids, np.sort(changed))
@@ -46,10 +51,30 @@ def predict(job: JobContext) -> Json:
         written += len(changed)
         job.progress(min(start + AT_ONCE, len(observed.ids)), len(observed.ids), "objects")
     counts = dict(zip(TIERS, np.bincount(tiers, minlength=len(TIERS)).tolist(), strict=True))
-    told = {"refused": serving.refused, "serves": serving.form} if serving.refused else {}
+    told: Json = {"refused": serving.refused, "serves": serving.form} if serving.refused else {}
+    told |= {"demand_version": demand_version.version if demand_version else None}
+    if refused := _refused(forecaster):
+        told |= {"demand_refused": refused}
     judged = shadow.attend(job, serving, vectors, scores.p_hot)
     told |= {"shadow": judged} if judged else {}
     return {"objects": len(observed.ids), "written": written, "model_version": version.version, "tiers": counts, **told}
+
+
+def _expected(forecaster: Serving[Forecaster] | ArtifactRefused | None, vectors: Vectors) -> dict[str, Floats]:
+    """Reads and bytes of each object by their columns; Gamma–Poisson says them where no version can."""
+    opened = forecaster.opened if isinstance(forecaster, Serving) else Forecaster(())
+    observed = vectors.observed
+    found = opened.forecast(observed.history, observed.catalogue, vectors.as_of, vectors.X, observed.ids)
+    columns = {f"reads_{days}d": ahead.reads for days, ahead in found.items()}
+    columns |= {f"bytes_{days}d": ahead.bytes for days, ahead in found.items()}
+    longest = max(found)
+    return columns | {f"reads_{longest}d_low": found[longest].low, f"reads_{longest}d_high": found[longest].high}
+
+
+def _refused(forecaster: Serving[Forecaster] | ArtifactRefused | None) -> str:
+    if isinstance(forecaster, ArtifactRefused):
+        return forecaster.detail
+    return forecaster.refused if forecaster else ""
 
 
 def _part(scores: Scores, block: slice) -> Scores:

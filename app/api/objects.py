@@ -144,5 +144,7 @@ def prediction(row: Prediction | None) -> Json | None:
     """The newest prediction as it is shown; None before the first."""
     if row is None:
         return None
-    names = ("p_raw", "p_hot", "p_low", "p_high", "tier", "reads_30d", "bytes_30d", "as_of", "model_version_id")
-    return {name: getattr(row, name) for name in names}
+    names = ("p_raw", "p_hot", "p_low", "p_high", "tier", "as_of", "model_version_id")
+    demand = ("demand_version_id", "reads_1d", "reads_7d", "reads_30d", "bytes_1d", "bytes_7d", "bytes_30d")
+    spread = ("reads_30d_low", "reads_30d_high")
+    return {name: getattr(row, name) for name in (*names, *demand, *spread)}

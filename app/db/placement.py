@@ -15,7 +15,7 @@ from app.db.demand import DAY_S, Priors, cohort, histories
 from app.db.opinions import Voting
 from app.db.tables import AccessHour, Json, Migration, Object, Prediction, Replica, Site
 from app.db.tables_work import MIGRATION_ACTIVE
-from app.domain.demand import Demand, History, Prior, expect
+from app.domain.demand import Demand, Forecast, History, Prior, expect
 from app.domain.migrations import SWITCHED
 from app.domain.placement_problem import Held, Item, SiteOption
 from app.domain.policies import Policies
@@ -332,7 +332,12 @@ def _no_demotion(world: World, held: Sequence[Held], key: str) -> str:
 def _demand(history: History, prior: Prior, predicted: Prediction | None) -> Demand:
     if predicted is None:
         return expect(history, prior)
-    return replace(expect(history, prior, predicted.p_hot), p_band=(predicted.p_low, predicted.p_high))
+    demand = replace(expect(history, prior, predicted.p_hot), p_band=(predicted.p_low, predicted.p_high))
+    low, high = predicted.reads_30d_low, predicted.reads_30d_high
+    if predicted.demand_version_id is None or low is None or high is None:
+        return demand
+    forecast = Forecast(predicted.demand_version_id, 30, predicted.reads_30d, low, high)
+    return replace(demand, forecast=forecast, shape=forecast.shape or demand.shape)
 
 
 def _item(

@@ -178,6 +178,16 @@ class Prediction(Base):
     tier: Mapped[str]
     reads_30d: Mapped[float]
     bytes_30d: Mapped[float]
+    demand_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"))
+    """Of the reads and bytes; None where no version of the demand model serves and Gamma–Poisson says them."""
+    reads_1d: Mapped[float | None]
+    bytes_1d: Mapped[float | None]
+    reads_7d: Mapped[float | None]
+    bytes_7d: Mapped[float | None]
+    reads_30d_low: Mapped[float | None]
+    """With 10 % they are fewer."""
+    reads_30d_high: Mapped[float | None]
+    """With 10 % they are more."""
 
 
 class ObjectOpinion(Base):

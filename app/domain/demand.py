@@ -13,6 +13,10 @@ from dataclasses import dataclass, replace
 HALF_LIFE_DAYS = 60.0
 PRIOR_DAYS = 20.0
 COHORT_LEAST_OBJECT_DAYS = 200.0
+EIGHTY_PERCENT = 2.5631
+"""Standard deviations between the tenth and the ninetieth percentile."""
+LEAST_VARIANCE = 1e-3
+"""Relative to the mean: no rate is known better than this."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,28 @@ class RegionReads:
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """What a version of the demand model says of the days ahead."""
+
+    version_id: int
+    days: float
+    reads: float
+    low: float
+    """With 10 % there are fewer reads."""
+    high: float
+    """With 10 % there are more."""
+
+    @property
+    def shape(self) -> float | None:
+        """Of the Gamma of the rate whose counts spread so; None where they are too few to tell."""
+        if self.reads <= 0 or self.high < 1 or self.high <= self.low:
+            return None
+        deviation = (self.high - self.low) / EIGHTY_PERCENT / self.reads
+        chance = 1 / self.reads  # the variance of a count round a rate that is known
+        return 1 / max(deviation**2 - chance, LEAST_VARIANCE)
+
+
+@dataclass(frozen=True)
 class Demand:
     """Expected reads by region. `shape`: of the Gamma that all rates are scaled by together (mean 1): its spread."""
 
@@ -34,6 +60,8 @@ class Demand:
     p_hot: float | None = None
     p_band: tuple[float, float] | None = None
     """Between which p_hot lies with 90 %, as the model was calibrated."""
+    forecast: Forecast | None = None
+    """What it and its spread were made from; None where no version of the demand model serves."""
 
     @property
     def reads(self) -> float:

@@ -203,6 +203,7 @@ def _demand(item: Item) -> dict[str, Any]:
         "bytes_a_month": item.demand.bytes * MONTH_DAYS,
         "idle_days": item.demand.idle_days,
         "shape": item.demand.shape,
+        "forecast": None if item.demand.forecast is None else asdict(item.demand.forecast),
         "regions": {entry.region: entry.reads * MONTH_DAYS for entry in item.demand.regions},
     }
 

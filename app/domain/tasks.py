@@ -103,6 +103,7 @@ SCHEDULES: dict[str, Schedule] = {
     "optimize": Schedule(TaskName.RUN, "optimize_every_s", {"from": "plan", "to": "migrate"}),
     "prewarm": Schedule(TaskName.PREWARM, "prewarm_every_s"),
     "train": Schedule(TaskName.TRAIN, "train_every_s"),
+    "train-demand": Schedule(TaskName.TRAIN, "train_every_s", {"model": "demand"}),
     "drift": Schedule(TaskName.DRIFT, "drift_every_s"),
     "probe-sites": Schedule(TaskName.PROBE, "probe_every_s"),
     "tidy": Schedule(TaskName.TIDY, "tidy_every_s"),

@@ -15,6 +15,7 @@ branch_labels = None
 depends_on = None
 DOCUMENTS = ("rows", "importances", "reference", "gate")
 NUMBERS = ("parent", "replaced")
+DEMAND = ("reads_1d", "bytes_1d", "reads_7d", "bytes_7d", "reads_30d_low", "reads_30d_high")
 TIMES = ("shadow_since", "retired_at")
 
 
@@ -22,6 +23,7 @@ def upgrade() -> None:
     """From 0004."""
     _life()
     _batches()
+    _demand()
 
 
 def _life() -> None:
@@ -65,8 +67,17 @@ def _batches() -> None:
     op.create_index("ix_batch_page_created_at", "batch_page", ["created_at"])
 
 
+def _demand() -> None:
+    version = sa.ForeignKey("model_version.id")
+    op.add_column("prediction", sa.Column("demand_version_id", sa.BigInteger, version))
+    for name in DEMAND:
+        op.add_column("prediction", sa.Column(name, sa.Double))
+
+
 def downgrade() -> None:
     """To 0004."""
+    for name in ("demand_version_id", *DEMAND):
+        op.drop_column("prediction", name)
     for table in ("batch_page", "model_drift", "shadow_score"):
         op.drop_table(table)
     op.execute("update model_version set state = 'candidate' where state = 'shadow'")

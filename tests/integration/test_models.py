@@ -114,7 +114,8 @@ def test_only_what_changed_is_written(session: Session):
 
     def predicted(p: list[float]) -> prediction_batches.Predicted:
         values = np.array(p)
-        return prediction_batches.Predicted(ids, Scores(values, values, values, values), values * 10, values * 100)
+        demand = dict.fromkeys(prediction_batches.LEAST, values * 10)
+        return prediction_batches.Predicted(ids, Scores(values, values, values, values), demand, version.id)
 
     tiers = np.array([0, 1, 2])
     as_of = accesses.microseconds(NOW)
@@ -125,4 +126,5 @@ def test_only_what_changed_is_written(session: Session):
     kept = predictions.of(session, int(ids[0]))
     assert kept is not None
     assert (kept.as_of, kept.tier) == (NOW, "cold")
+    assert (kept.reads_1d, kept.reads_30d_high, kept.demand_version_id) == (1.0, 1.0, version.id)
     assert session.scalars(text("select tier from object order by id")).all() == ["cold", "warm", "hot"]

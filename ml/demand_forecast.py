@@ -1,0 +1,133 @@
+"""What is expected of every object now, and between which counts it lies: how a demand model serves (step: predict)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+
+from ml import demand_spread
+from ml.demand import PRIOR_DAYS, Expected, expect
+from ml.demand_models import Boosted
+from ml.demand_rows import Observer, Rows
+from ml.demand_spread import MOST_ROWS, Known
+from ml.demand_training import Judged
+from ml.features import Matrix
+from ml.history import DAY, Catalogue, Floats, History, Ints
+from ml.serving import pack, unpacked
+
+HORIZONS = (1, 7, 30)
+"""Days."""
+LATER_ROWS = 10_000
+"""Most rows of the time since the training whose counts came true and are looked at."""
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of every object: reads and bytes within a horizon, and reads that are passed downwards and upwards with 10 %."""
+
+    reads: Floats
+    bytes: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One horizon of a demand model."""
+
+    days: int
+    champion: str
+    fitted: Boosted
+    known: Known
+    """Of these rows the spread is made, and of later ones that came true since."""
+    end: int
+    """Until when accesses were known as it was trained, microseconds."""
+
+    @classmethod
+    def of(cls, days: int, judged: Judged, ids: Ints) -> Self:
+        """What is kept of a training. ids: of the objects by dense index."""
+        known = judged.known
+        if len(known) > MOST_ROWS:
+            known = known.where(np.sort(np.random.default_rng(SEED).choice(len(known), MOST_ROWS, replace=False)))
+        return cls(days, judged.champion, judged.fitted, _named(known, ids), judged.end)
+
+    def forecast(self, observer: Observer, rows: Rows, as_of: int, ids: Ints) -> Forecast:
+        """Of rows as of now, by the spread as of now. ids: of the objects by dense index."""
+        mean = self.fitted.means(rows, self.champion)
+        spread = demand_spread.fit(self._known(observer, as_of, ids), as_of, observer.horizon)
+        quantiles = spread.quantiles(mean, rows.before)
+        return Forecast(mean, mean * rows.bytes_a_read, quantiles[:, 0], quantiles[:, -1])
+
+    def _known(self, observer: Observer, as_of: int, ids: Ints) -> Known:
+        cuts = observer.cuts(self.end, as_of)
+        if not len(cuts):
+            return self.known
+        rows = observer.rows(cuts, LATER_ROWS, np.random.default_rng(SEED))
+        mean = self.fitted.means(rows, self.champion)
+        return self.known.joined(_named(Known(mean, rows.before, rows.reads, rows.object, rows.cut), ids))
+
+
+def _named(known: Known, ids: Ints) -> Known:
+    """By the objects' own ids: dense indexes change from one history to the next."""
+    return Known(known.mean, known.before, known.reads, ids[known.object], known.cut)
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """A demand model: what it learned by horizon. Of the others Gamma–Poisson is asked."""
+
+    learned: tuple[Learned, ...]
+
+    def forecast(self, history: History, catalogue: Catalogue, as_of: int, X: Matrix, ids: Ints) -> dict[int, Forecast]:
+        """By days of HORIZONS. X: ml.features.snapshot as of then, which must lie after the history."""
+        expected = expect(history, catalogue, as_of)
+        found = {days: plain(expected, days) for days in HORIZONS}
+        if not self.learned or not len(ids):
+            return found
+        observer = Observer(history, catalogue, DAY)
+        for one in self.learned:
+            ahead = observer.looking(one.days * DAY)
+            found[one.days] = one.forecast(ahead, ahead.now(as_of, expected, X), as_of, ids)
+        return found
+
+    def to_bytes(self) -> bytes:
+        """An npz of plain arrays."""
+        arrays = {}
+        for one in self.learned:
+            arrays[f"{one.days}.champion"] = np.array(one.champion)
+            arrays[f"{one.days}.end"] = np.array(one.end)
+            arrays[f"{one.days}.fitted"] = np.frombuffer(one.fitted.to_bytes(), np.uint8)
+            arrays |= {f"{one.days}.{field.name}": getattr(one.known, field.name) for field in fields(Known)}
+        return pack({"days": np.array([one.days for one in self.learned], np.int64), **arrays})
+
+    @classmethod
+    def from_bytes(cls, npz: bytes) -> Self:
+        """Check the signature first. Raises ArtifactRefused for other bytes, or a model of other features."""
+        with unpacked(npz, "a demand model") as arrays:
+            return cls(
+                tuple(
+                    Learned(
+                        days,
+                        arrays[f"{days}.champion"].item(),
+                        Boosted.from_bytes(arrays[f"{days}.fitted"].tobytes()),
+                        Known(**{field.name: arrays[f"{days}.{field.name}"] for field in fields(Known)}),
+                        arrays[f"{days}.end"].item(),
+                    )
+                    for days in arrays["days"].tolist()
+                )
+            )
+
+
+def plain(expected: Expected, days: int) -> Forecast:
+    """What Gamma–Poisson says: the rate is Gamma, with the shape of the reads that it was made from."""
+    reads, sizes = expected.within(days)
+    shape = np.maximum(expected.reads * (expected.days + PRIOR_DAYS), 1e-6)
+    low, high = (_beyond(level, reads, shape) for level in (0.1, 0.9))
+    return Forecast(reads, sizes, low, high)
+
+
+def _beyond(level: float, reads: Floats, shape: Floats) -> Floats:
+    return demand_spread.quantile(level, np.maximum(reads, 1e-9), 1 / shape)
