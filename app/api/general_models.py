@@ -91,8 +91,12 @@ class ArtifactQuery(In):
     format: Literal["onnx", "packed"] = Field("onnx", description="packed: arrays as npz.")
 
 
+KEPT = 4
+"""So many models are kept open, up to 50 MB each; others are opened by each request."""
+
+
 class Cache:
-    """What serves of each model, opened and checked once a version."""
+    """What serves of the models that were opened last, checked once a version."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -109,6 +113,8 @@ class Cache:
             self._kept.pop(name, None)
             if isinstance(found, Serving) and not found.refused:
                 self._kept[name] = ((found.version.id, found.version.created_at), found)
+            for oldest in list(self._kept)[:-KEPT]:
+                del self._kept[oldest]
         return found
 
 
@@ -117,7 +123,9 @@ cache = Cache()
 
 def is_own(query: TrainQuery) -> bool:
     """Whether the request says that it trains on the sender's events."""
-    return events.is_lines() or bool(query.model_fields_set)
+    return (
+        events.is_lines() or bool(query.model_fields_set) or (bool(request.get_data()) and security.json_body() != {})
+    )
 
 
 def train(name: str, query: TrainQuery) -> Response:
@@ -169,7 +177,9 @@ def _begin(kind: TaskName, args: Json, upload: Upload) -> Response:
 
 
 def serving(name: str) -> Serving[General]:
-    """What serves. Raises NotFound before the first, ArtifactRefused."""
+    """What serves. Raises NotFound before the first and for Foretide's own, ArtifactRefused."""
+    if name in RESERVED:
+        raise NotFound(f"model {name} is not one over users' own events; POST /v1/models/{TIER}:predict asks {TIER}")
     with session_scope() as session:
         found = cache.of(session, name)
     if found is None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from app.api.general_models import KEPT, cache
 from app.db import jobs
 from app.db.session import session_scope
 from app.db.tables import Job
@@ -200,6 +201,8 @@ def test_what_a_recipe_may_not_be(api: Api, changed: dict[str, Any], status: int
 def test_names_of_foretides_own_roles_and_sizes(api: Api):
     mistaken = api.post("/v1/models/tier:train?algorithm=kmeans&features=a", data=b'{"a":1}', headers=NDJSON)
     assert (mistaken.status_code, "choose another name" in mistaken.get_json()["detail"]) == (409, True)
+    assert api.post("/v1/models/tier:train", {**RECIPE, "events": events(9)}).status_code == 409
+    assert api.post("/v1/models/placement:train", data=b"x").status_code == 415
     assert api.post("/v1/models/latency:train", {}).status_code == 404
     assert api.post("/v1/models/latency:train", {**RECIPE, "events": events(9)}, role=Role.VIEWER).status_code == 403
     assert api.post("/v1/models/latency:predict", {"rows": [{"cpu": 1}] * 1001}).status_code == 413
@@ -253,6 +256,21 @@ def test_a_tampered_file_does_not_serve(api: Api):
         session.execute(text("update model_artifact set body = body || '\\x00'"))
     reply = api.post("/v1/models/latency:predict", {"rows": [{"cpu": 1, "memory": 1}]})
     assert (reply.status_code, reply.get_json()["type"]) == (422, "/problems/artifact-refused")
+
+
+def test_a_users_route_asks_no_model_of_foretides_own(api: Api):
+    version(serve="nothing served before it")
+    reply = api.post("/pipeline/ml/predict", {"model_name": "tier", "features": [[1.0]]}, role=Role.VIEWER)
+    assert (reply.status_code, api.get("/v1/alerts").get_json()["items"]) == (404, [])
+
+
+def test_more_models_than_are_kept_open_all_answer(api: Api):
+    names = [f"m{number}" for number in range(KEPT + 2)]
+    for name in names:
+        learned(api, name, algorithm="linear_regression")
+    for name in names + names[::-1]:
+        assert api.post(f"/v1/models/{name}:predict", {"rows": [{"cpu": 1, "memory": 1}]}).status_code == 200
+    assert (len(cache._kept), list(cache._kept)[-2:]) == (KEPT, ["m1", "m0"])
 
 
 def test_an_upload_sent_twice_with_one_key_starts_one_training(api: Api):
