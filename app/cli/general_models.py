@@ -117,7 +117,7 @@ def delete(name: str, version: int | None, yes: bool, dry_run: bool) -> None:
 @click.option("--format", "form", type=click.Choice(["onnx", "packed"]), default="onnx", show_default=True)
 @click.option("--output", type=NewFile(), required=True, help="The file to write.")
 def export(name: str, version: int | None, form: str, output: Path) -> None:
-    """Write a model over own events, by default the version that serves, as ONNX or as packed arrays."""
+    """Write a version of a model, by default the one that serves, as ONNX or as packed arrays."""
     with connect() as client:
         number = version or client.serving_version(name)
         output.write_bytes(client.model_file(name, number, form))
