@@ -65,7 +65,7 @@ class Serving:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: dict[str, tuple[tuple[int, str], model_files.Serving[Packed]]] = {}
+        self._kept: dict[str, tuple[tuple[object, ...], model_files.Serving[Packed]]] = {}
 
     def of(self, name: str) -> model_files.Serving[Packed]:
         """The version that serves and its form. Raises NotFound before the first, ArtifactRefused."""
@@ -82,10 +82,9 @@ class Serving:
         self, session: Session, name: str, champion: ModelVersion
     ) -> model_files.Serving[Packed] | ArtifactRefused | None:
         with self._lock:
-            kept, now = (
-                self._kept.get(name),
-                (champion.id, model_files.mark(session, champion, model_files.CALIBRATION)),
-            )
+            kept = self._kept.get(name)
+            forms = (model_files.PACKED, model_files.CALIBRATION)
+            now = (champion.id, *(model_files.mark(session, champion, form) for form in forms))
             if kept is not None and kept[0] == now:
                 return kept[1]
             found = model_files.serving(session, name, computed.packed)
