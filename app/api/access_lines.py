@@ -17,12 +17,13 @@ from app.errors import TooLarge
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+MAX_BYTES = 2**46  # 64 TiB: no object is larger, and sums of as many stay numbers that Postgres keeps
 SURELY_SHORT = MAX_KEY_BYTES // 4  # a character has at most four bytes
 _AT = re.compile(r" - at `\$([^`]*)`$")
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `([^`]*)`")
 
 Text = Annotated[str, Meta(max_length=256)]
-Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Size = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -32,7 +33,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     key: Annotated[str, Meta(min_length=1)]
     op: Literal["GET", "HEAD", "PUT", "DELETE"]
     site: Text | None = None
-    bytes: Natural | None = None
+    bytes: Size | None = None
     status: Annotated[int, Meta(ge=100, le=599)] | None = None
     event_id: Text | None = None
     region: Text | None = None

@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 READ = "a.op in ('GET', 'HEAD') and coalesce(a.status, 200) < 400"
 
+_MOST = 2**53
+"""Bytes of an hour; more would be no number that sums of hours could keep."""
 _CLAIM = text(
     "select id, ts_min, ts_max from access_batch where rolled_up_at is null order by id limit :limit"
     " for no key update skip locked"
@@ -21,17 +23,17 @@ _ROLL_UP = text(
     select a.object_id, date_trunc('hour', a.ts, 'UTC'), coalesce(a.region, ''),
         count(*) filter (where {READ}),
         count(*) filter (where a.op = 'PUT'),
-        coalesce(sum(a.bytes) filter (where a.op = 'GET' and {READ}), 0),
+        least(coalesce(sum(a.bytes) filter (where a.op = 'GET' and {READ}), 0), {_MOST}),
         count(*) filter (where a.partial_upload),
         max(a.ts)
     from access a where a.batch_id = any(:batches) and a.ts between :since and :until
     group by 1, 2, 3 order by 1, 2, 3
     on conflict (object_id, hour, region) do update set
         reads = h.reads + excluded.reads, writes = h.writes + excluded.writes,
-        bytes_read = h.bytes_read + excluded.bytes_read,
+        bytes_read = least(h.bytes_read + excluded.bytes_read, {_MOST}),
         partial_uploads = h.partial_uploads + excluded.partial_uploads,
         last_ts = greatest(h.last_ts, excluded.last_ts)
-    returning object_id"""  # noqa: S608 - only a constant of this module is put in
+    returning object_id"""  # noqa: S608 - only constants of this module are put in
 )
 
 

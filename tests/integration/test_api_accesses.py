@@ -64,6 +64,7 @@ WRONG = {
     "a time in the future": ({"ts": (datetime.now(UTC) + timedelta(hours=2)).isoformat()}, "/ts", "future"),
     "before the retention": ({"ts": (datetime.now(UTC) - timedelta(days=400)).isoformat()}, "/ts", "too_old"),
     "a negative size": ({"bytes": -1}, "/bytes", ">= 0"),
+    "a size that no object has": ({"bytes": 2**46 + 1}, "/bytes", "<= 70368744177664"),
     "a key of 1,025 bytes": ({"key": "é" * 512 + "a"}, "/key", "1024 bytes"),
     "an empty key": ({"key": ""}, "/key", "length >= 1"),
     "NUL": ({"key": "a\x00b"}, "/key", "NUL"),

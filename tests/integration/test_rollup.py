@@ -134,3 +134,10 @@ def test_features_are_saved_and_read_back(session: Session):
     assert rows[0].as_of == NOON
     assert rows[2].values == X[2].tolist()
     assert features.stored(session, np.array([10**9]), 0).tolist() == [0.0]
+
+
+def test_bytes_beyond_all_measure_hold_up_no_roll_up(session: Session):
+    for _ in range(2):
+        ingest.copy_block(session, block([{"ts": NOON, "bytes": 2**63 - 1}] * 3))
+        assert accesses.roll_up(session).batches == 1
+    assert [row[5] for row in hours(session)] == [2**53]
