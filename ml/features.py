@@ -28,6 +28,7 @@ class FeatureSpec:
 
 NEVER = 90 * DAY  # recency of an object without accesses
 OVERDUE_CAP = 10.0
+MOST_CODE = 2**62  # of an object and a time as one number
 WINDOWS = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
 HALF_LIVES = {"6h": 6 * HOUR, "1d": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
 
@@ -218,11 +219,18 @@ class _Rows:
         self.ts = ts
         self.zero = int(ts.min()) if len(ts) else 0
         self.stride = (int(ts.max()) - self.zero if len(ts) else 0) + 2
-        self.code = owner * self.stride + (ts - self.zero)
+        self.times: Ints | None = None
+        offset = ts - self.zero
+        if objects * self.stride > MOST_CODE:  # such as a million objects over a year: places stand for times
+            self.times, offset = np.unique(ts, return_inverse=True)
+            self.stride = len(self.times) + 1
+        self.code = owner * self.stride + offset
         self.start = np.searchsorted(owner, np.arange(objects + 1))
 
     def position(self, owner: Ints, t: Ints) -> Ints:
         """Index of the first row of each object at or after t: running totals up to it hold what was before t."""
+        if self.times is not None:
+            return np.searchsorted(self.code, owner * self.stride + np.searchsorted(self.times, t))
         offset = np.clip(t - self.zero, 0, self.stride - 1)
         return np.searchsorted(self.code, owner * self.stride + offset)
 

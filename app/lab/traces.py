@@ -32,6 +32,8 @@ OPS = ("GET", "HEAD", "PUT", "DELETE")
 REQUIRED = ("ts", "object", "bytes")
 REPORTED = 100  # rejected lines that are named one by one
 KEY_BYTES = 1024
+YEARS = (-62_135_596_800, 253_370_764_799)  # seconds since 1970
+MOST_BYTES, MOST_COUNT = 2**50, 10**9  # of a row: sums of as many stay numbers of 64 bits
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -191,10 +193,14 @@ def _load(connection: DuckDBPyConnection, path: Path, log: LogFormat | None) -> 
             when not coalesce(zoned, true) then 'ts has no time zone'
             when ts is null then 'ts is not a time'
             when not isfinite(ts) then 'ts is not a time'
+            when epoch(ts) not between {YEARS[0]} and {YEARS[1]} then 'ts is not within the years 1 to 9998'
             when op is null or op not in {OPS} then 'op is not one of {", ".join(OPS)}'
-            when not no_bytes and bytes < 0 then 'bytes is not a number of 0 or more'
-            when not no_size and size < 0 then 'size is not a number of 0 or more'
-            when not no_count and count < 1 then 'count is not a number of 1 or more'
+            when not no_bytes and bytes not between 0 and {MOST_BYTES}
+                then 'bytes is not a number from 0 to {MOST_BYTES}'
+            when not no_size and size not between 0 and {MOST_BYTES}
+                then 'size is not a number from 0 to {MOST_BYTES}'
+            when not no_count and count not between 1 and {MOST_COUNT}
+                then 'count is not a number from 1 to {MOST_COUNT}'
             end as problem from parsed"""  # noqa: S608 - only names and numbers of this module are put in
     )
 

@@ -131,3 +131,19 @@ def test_prefixes_and_file_types():
     assert prefix_of("a/b/c/d.txt") == "a/b"
     assert file_type("x/PHOTO.JPG") == file_type("y.png?size=2")
     assert file_type("noext") == 0
+
+
+def test_the_last_of_a_million_objects_over_months_has_the_features_of_a_first_one():
+    many, rows = 1_000_000, events(days=120)
+    cut = np.full(3, BEGIN + 100 * DAY)
+
+    def of(first: int) -> np.ndarray:
+        owner = np.arange(first, first + 3)
+        known = Catalogue(np.zeros(many), np.zeros(many, np.int64), np.zeros(many, np.int64), ("",))
+        past = History.of(**{**rows, "object": rows["object"] + first}, objects=many, begin=BEGIN)
+        builder = FeatureBuilder(past, known)
+        return np.column_stack((builder.rows(owner, cut).X, builder.reads_between(owner, cut, cut + DAY)))
+
+    few = FeatureBuilder(history(rows), Catalogue(np.zeros(4), np.zeros(4, np.int64), np.zeros(4, np.int64), ("",)))
+    assert np.array_equal(of(0)[:, : len(NAMES)], few.rows(np.arange(3), cut).X)
+    assert np.array_equal(of(0), of(many - 3))

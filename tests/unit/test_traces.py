@@ -47,6 +47,23 @@ def test_rows_come_sorted_with_sizes_and_regions(tmp_path: Path):
     assert trace.rejected == []
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("2026-11-02T00:00:00Z,a,GET,4611686018427387904,1,1", "bytes is not a number from 0 to 1125899906842624"),
+        ("2026-11-02T00:00:00Z,a,GET,1,4611686018427387904,1", "size is not a number from 0 to 1125899906842624"),
+        ("2026-11-02T00:00:00Z,a,GET,1,1,4611686018427387904", "count is not a number from 1 to 1000000000"),
+        ("2026-11-02T00:00:00Z,a,GET,1,1,0", "count is not a number from 1 to 1000000000"),
+        ("290000-01-01T00:00:00Z,a,GET,1,1,1", "ts is not within the years 1 to 9998"),
+        ("9999-12-31T00:00:00Z,a,GET,1,1,1", "ts is not within the years 1 to 9998"),
+    ],
+)
+def test_numbers_and_times_that_cannot_be_reckoned_with_are_refused(tmp_path: Path, line: str, said: str):
+    good = "2026-11-02T00:00:00Z,a,GET,1,1,1"
+    trace = read_trace(csv(tmp_path, good, line, head="ts,object,op,bytes,size,count\n"))
+    assert [(each.line, each.detail) for each in trace.rejected] == [(3, said)]
+
+
 def test_each_unusable_line_is_named(tmp_path: Path):
     trace = read_trace(
         csv(
