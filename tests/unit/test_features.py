@@ -135,15 +135,13 @@ def test_prefixes_and_file_types():
 
 def test_the_last_of_a_million_objects_over_months_has_the_features_of_a_first_one():
     many, rows = 1_000_000, events(days=120)
-    cut = np.full(3, BEGIN + 100 * DAY)
-
-    def of(first: int) -> np.ndarray:
-        owner = np.arange(first, first + 3)
-        known = Catalogue(np.zeros(many), np.zeros(many, np.int64), np.zeros(many, np.int64), ("",))
-        past = History.of(**{**rows, "object": rows["object"] + first}, objects=many, begin=BEGIN)
-        builder = FeatureBuilder(past, known)
-        return np.column_stack((builder.rows(owner, cut).X, builder.reads_between(owner, cut, cut + DAY)))
-
-    few = FeatureBuilder(history(rows), Catalogue(np.zeros(4), np.zeros(4, np.int64), np.zeros(4, np.int64), ("",)))
-    assert np.array_equal(of(0)[:, : len(NAMES)], few.rows(np.arange(3), cut).X)
-    assert np.array_equal(of(0), of(many - 3))
+    first, last, cut = np.arange(3), np.arange(many - 3, many), np.full(3, BEGIN + 100 * DAY)
+    both = {name: np.concatenate((values, values)) for name, values in rows.items()}
+    both["object"] = np.concatenate((rows["object"], rows["object"] + many - 3))
+    past = History.of(**both, objects=many, begin=BEGIN)
+    builder = FeatureBuilder(past, Catalogue(np.zeros(many), np.zeros(many, int), np.zeros(many, int), ("",)))
+    few = FeatureBuilder(history(rows), Catalogue(np.zeros(4), np.zeros(4, int), np.zeros(4, int), ("",)))
+    wanted = few.rows(first, cut).X
+    assert np.array_equal(builder.rows(first, cut).X, wanted)
+    assert np.array_equal(builder.rows(last, cut).X, wanted)
+    assert np.array_equal(builder.reads_between(last, cut, cut + DAY), few.reads_between(first, cut, cut + DAY))
