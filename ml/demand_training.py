@@ -65,6 +65,7 @@ def judge(observer: Observer, end: int, seed: int, limits: Limits | None = None,
     begin, horizon = observer.history.begin, observer.horizon
     trained, known_at = (begin + int(share * (end - begin)) for share in (TRAIN_SHARE, KNOWN_SHARE))
     rng = np.random.default_rng(seed)
+    say(0, 5, "making rows")
     rows = observer.rows(observer.cuts(begin + observer.step(), end), limits.pairs, rng)
     over = rows.cut + horizon
     parts = {
@@ -74,20 +75,19 @@ def judge(observer: Observer, end: int, seed: int, limits: Limits | None = None,
     }
     for name, part in parts.items():
         _check(part, name, horizon)
-    say(1, 5, "rows are made")
+    say(1, 5, "fitting on the first 55 %")
     choose, test = parts["choose"], parts["test"]
     first = _fit(parts["train"], limits, rng, seed)[0]
-    say(2, 5, "fitted on the first 55 %")
+    say(2, 5, "fitting on 70 %")
     second = _fit(rows.where(over <= known_at), limits, rng, seed)[0]
-    say(3, 5, "fitted on 70 %")
+    say(3, 5, "judging on the rest")
     trials = {name: _Trial(name, choose, first, test, second) for name in (*CANDIDATES, *BASELINES)}
     measured = {name: trial.judged(known_at, horizon, limits.renewals, seed) for name, trial in trials.items()}
     document = _document(trials, measured, test, seed)
     document |= {"rows": {name: len(part) for name, part in parts.items()}, "horizon_days": observer.days}
-    say(4, 5, "judged on the rest")
+    say(4, 5, "fitting on all that is known")
     champion = document["champion"]
     last, estimators = _fit(rows, limits, rng, seed)
-    say(5, 5, "fitted on all that is known")
     needed = {name: one for name, one in estimators.items() if name in demand_models.PARTS[champion]}
     return Judged(document, champion, last.only(champion), trials[champion].known(), end, needed)
 

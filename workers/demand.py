@@ -78,6 +78,7 @@ def _judged(job: JobContext, observed: Observed, end: int) -> tuple[dict[int, Ju
             judged[days] = demand_training.judge(observer.looking(days * DAY), end, SEED, say=say)
         except NotEnoughData as error:
             short[days] = error.detail
+    job.progress(STEPS * len(HORIZONS), STEPS * len(HORIZONS), "steps")
     return judged, short
 
 

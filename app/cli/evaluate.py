@@ -37,8 +37,20 @@ TIER: Columns = {
 }
 
 
+DEMAND: Columns = {
+    "MODEL": "name",
+    "KIND": "kind",
+    "QUANTILE LOSS": _with_interval("quantile_loss"),
+    "COVERAGE": _with_interval("coverage"),
+    "MAE": _with_interval("mae"),
+    "POISSON DEVIANCE": _with_interval("poisson_deviance"),
+    "MEAN READS": _with_interval("mean_reads"),
+}
+COLUMNS = {"tier": TIER, "demand": DEMAND}
+
+
 @click.command()
-@click.argument("model", type=click.Choice(["tier"]))
+@click.argument("model", type=click.Choice(["tier", "demand"]))
 @click.option("--trace", type=click.Path(path_type=Path), required=True, help="Parquet, CSV or an access log.")
 @click.option("--horizon", type=click.Choice(list(HORIZONS)), default="1d", show_default=True, help="How far ahead.")
 @click.option("--seed", type=click.IntRange(0), default=SEED, show_default=True, help="Of draws and resamples.")
@@ -49,7 +61,7 @@ def evaluate(model: str, trace: Path, horizon: str, seed: int, report: Path | No
 
     Nothing is sent anywhere and nothing is kept.
     """
-    from app.lab import tier_evaluation
+    from app.lab import demand_evaluation, tier_evaluation
     from app.lab.evaluation_page import page
     from app.lab.traces import read_trace
 
@@ -59,19 +71,24 @@ def evaluate(model: str, trace: Path, horizon: str, seed: int, report: Path | No
         click.echo(f"{found.rejected_total} lines left out; the first: line {first.line}: {first.detail}", err=True)
     if horizon == "1h" and found.history().daily:
         raise Invalid(f"{trace.name} tells days, not hours: choose a horizon of 1d, 7d or 30d")
-    told = tier_evaluation.evaluate(found, HORIZONS[horizon] * SECOND, seed, _progress)
+    judged = demand_evaluation.evaluate if model == "demand" else tier_evaluation.evaluate
+    told = judged(found, HORIZONS[horizon] * SECOND, seed, _progress)
     document = {"trace": trace.name, "model": model, "horizon": horizon, "objects": len(found.keys), **told}
     if report:
         report.write_text(page(document))
     if as_json:
         print_json(document)
     else:
-        print_rows(document["models"], TIER, as_json=False, nothing="There are no models.")
+        print_rows(document["models"], COLUMNS[model], as_json=False, nothing="There are no models.")
         click.echo(f"{document['champion']} serves: {document['reason']}")
-        click.echo(f"of {told['rows']['test']:,} later rows {told['base_rate']:.1%} were read within {horizon}")
+        click.echo(f"of {told['rows']['test']:,} later rows {_came(model, told['base_rate'])} within {horizon}")
     if report:
         click.echo(f"the report is in {report}", err=True)
     return ExitCode.OK
+
+
+def _came(model: str, rate: float) -> str:
+    return f"{rate:.1%} were read" if model == "tier" else f"had {rate:.3g} reads on average"
 
 
 def _progress(done: int, total: int, what: str) -> None:

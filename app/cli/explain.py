@@ -122,6 +122,9 @@ def _story(found: Json) -> list[str]:
     spread = demand["reads_a_month_quantiles"]
     often = f"{demand['reads_a_month']:.3g} reads a month, likely {spread['p10']:.3g} to {spread['p90']:.3g}"
     lines.append(f"  demand     {often}{hot}")
+    if said := demand["forecast"]:
+        told = f"{said['reads']:.3g} reads in {said['days']:g} days, with 80 % {said['low']:g} to {said['high']:g}"
+        lines.append(f"  forecast   {told} (demand {said['version']})")
     lines += [f"  because    {line}" for line in _reasons(found["prediction"])]
     lines += _votes(found["vote"])
     lines += [f"  gate       {safe(reason)}" for reason in found["gate"]]

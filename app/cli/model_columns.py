@@ -13,8 +13,8 @@ def _metric(name: str) -> Cell:
     return shown
 
 
-MEASURES = ("rmse", "accuracy", "inertia")
-"""Of models over users' own events: what is shown of each."""
+MEASURES = ("rmse", "accuracy", "inertia", "quantile_loss")
+"""Of the demand model and of models over users' own events: what is shown of each."""
 
 
 def _own_measure(item: Json) -> str | None:

@@ -5,7 +5,7 @@ Every change of a life goes through this module, under one lock a name: docs/con
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -204,6 +204,12 @@ def get(session: Session, name: str, number: int) -> ModelVersion:
     if found is None:
         raise NotFound(f"model {name} has no version {number}")
     return found
+
+
+def numbers(session: Session, ids: Collection[int]) -> dict[int, int]:
+    """The numbers of versions by their ids."""
+    rows = session.execute(select(ModelVersion.id, ModelVersion.version).where(ModelVersion.id.in_(ids))) if ids else ()
+    return {row[0]: row[1] for row in rows}
 
 
 def names(session: Session) -> list[str]:

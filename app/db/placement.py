@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Double, case, cast, exists, false, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from app.db import opinions, policies, prices, savings, sites
+from app.db import models, opinions, policies, prices, savings, sites
 from app.db.demand import DAY_S, Priors, cohort, histories
 from app.db.opinions import Voting
 from app.db.tables import AccessHour, Json, Migration, Object, Prediction, Replica, Site
@@ -226,13 +226,15 @@ def rows(
     chosen = select(Object).where(*_selected(selection), Object.id > after_id).order_by(Object.id).limit(limit)
     objects = session.scalars(chosen).all()
     ids = [row.id for row in objects]
+    predicted = session.scalars(select(Prediction).where(Prediction.object_id.in_(ids))).all()
     return Rows(
         world=world,
         selection=selection,
         objects=objects,
         copies=_copies(session, ids),
         read=histories(session, world.now, objects),
-        predicted=session.scalars(select(Prediction).where(Prediction.object_id.in_(ids))).all(),
+        predicted=predicted,
+        versions=models.numbers(session, {row.demand_version_id for row in predicted if row.demand_version_id}),
         priors=None if selection.keys is None else _peers(session, world.now, objects),
         said={} if asked else opinions.load(session, world.voting, ids),
         last_id=ids[-1] if len(ids) == limit else None,
@@ -249,6 +251,8 @@ class Rows:
     copies: Mapping[int, Sequence[Replica]]
     read: Mapping[int, History]
     predicted: Sequence[Prediction]
+    versions: Mapping[int, int]
+    """The numbers of the demand model's versions, by id."""
     priors: Priors | None
     """None: the means of these objects themselves."""
     said: Mapping[int, Opinion]
@@ -264,7 +268,8 @@ class Rows:
             if problem:
                 unplanned.append((row.key, problem))
                 continue
-            item = _item(self.world, self.selection, row, held, self.read[row.id], predicted.get(row.id), priors)
+            demand = _demand(self.read[row.id], priors.of(row), predicted.get(row.id), self.versions)
+            item = _item(self.world, self.selection, row, held, demand)
             no_demotion = _no_demotion(self.world, held, row.key)
             items.append(replace(item, opinion=self.said.get(row.id), no_demotion=no_demotion))
         return Block(tuple(items), tuple(unplanned), self.last_id)
@@ -329,14 +334,15 @@ def _no_demotion(world: World, held: Sequence[Held], key: str) -> str:
     return next((world.no_demotions[name] for name in names if name in world.no_demotions), "")
 
 
-def _demand(history: History, prior: Prior, predicted: Prediction | None) -> Demand:
+def _demand(history: History, prior: Prior, predicted: Prediction | None, versions: Mapping[int, int]) -> Demand:
     if predicted is None:
         return expect(history, prior)
+    prior = Prior(predicted.reads_30d / 30, predicted.bytes_30d / 30)
     demand = replace(expect(history, prior, predicted.p_hot), p_band=(predicted.p_low, predicted.p_high))
     low, high = predicted.reads_30d_low, predicted.reads_30d_high
     if predicted.demand_version_id is None or low is None or high is None:
         return demand
-    forecast = Forecast(predicted.demand_version_id, 30, predicted.reads_30d, low, high)
+    forecast = Forecast(versions[predicted.demand_version_id], 30, predicted.reads_30d, low, high)
     return replace(demand, forecast=forecast, shape=forecast.shape or demand.shape)
 
 
@@ -345,11 +351,8 @@ def _item(
     selection: Selection,
     row: Object,
     held: tuple[Held, ...],
-    history: History,
-    predicted: Prediction | None,
-    priors: Priors,
+    demand: Demand,
 ) -> Item:
-    prior = priors.of(row) if predicted is None else Prior(predicted.reads_30d / 30, predicted.bytes_30d / 30)
     moved = None if row.moved_at is None else max(0.0, (world.now - row.moved_at).total_seconds() / DAY_S)
     return Item(
         id=row.id,
@@ -357,7 +360,7 @@ def _item(
         version=row.version,
         size=row.size or 0,
         held=held,
-        demand=_demand(history, prior, predicted),
+        demand=demand,
         rules=world.policies.rules(row.key, row.tags, rf=selection.rf, sla_ms=selection.sla_ms),
         days_since_move=moved,
         tags=row.tags,

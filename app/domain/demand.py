@@ -32,7 +32,7 @@ class RegionReads:
 class Forecast:
     """What a version of the demand model says of the days ahead."""
 
-    version_id: int
+    version: int
     days: float
     reads: float
     low: float

@@ -16,6 +16,7 @@ from app.errors import ExitCode
 from tests.needs import TRACES
 
 BASELINES = {"recency", "lifetime_count", "logit_four", "forest_six", "hist_gradient_boosting"}
+DEMAND_BASELINES = {"last_window", "rate_30d", "rate_lifetime", "prefix_mean"}
 MEASURED = {"name", "kind", "auc", "pr_auc", "brier", "log_loss", "ece"}
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -65,6 +66,22 @@ def test_a_daily_trace_is_judged_too(tmp_path: Path, rates: np.ndarray):
     assert found["objects"] == (rates > 0).any(axis=1).sum()
     assert found["base_rate"] == pytest.approx(found["models"][0]["base_rate"])
     assert sum(each["n"] for each in found["calibration"]) == found["models"][0]["n"]
+
+
+def test_the_demand_is_judged_beside_its_baselines(tmp_path: Path, rates: np.ndarray):
+    trace, report = daily(tmp_path / "daily.csv", 90, rates), tmp_path / "report.html"
+    asked = ["models", "evaluate", "demand", "--trace", str(trace), "--report", str(report)]
+    done = CliRunner().invoke(cli, asked)
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "reads on average within 1d" in done.stdout
+    found = json.loads(CliRunner().invoke(cli, [*asked[:-2], "--json"]).stdout)
+    rows = {row["name"]: row for row in found["models"]}
+    assert {name for name, row in rows.items() if row["kind"] == "baseline"} == DEMAND_BASELINES
+    champion = rows[found["champion"]]
+    assert 0.77 <= champion["coverage"] <= 0.83
+    assert champion["quantile_loss_gain_interval"][1] >= 0
+    assert all(row["n"] == found["rows"]["test"] and row["bytes_mae"] > 0 for row in rows.values())
+    assert "80 % coverage" in report.read_text()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app.domain.demand import Forecast
+from app.domain.placement import gamma_quantile
 from app.errors import ArtifactRefused, NotEnoughData
 from ml import demand, demand_measures, demand_models, demand_spread, demand_training
 from ml.demand_models import BASELINES, CANDIDATES, FEATURES, Boosted
@@ -156,3 +158,17 @@ def test_the_champion_is_no_worse_than_any_baseline_and_its_spread_comes_true(ju
 def test_too_short_a_history_is_told():
     with pytest.raises(NotEnoughData, match="rows and 10 that were"):
         demand_training.judge(Observer(history(), CATALOGUE, 40 * DAY), END, 1, LIMITS)
+
+
+def test_a_forecasts_spread_becomes_that_of_the_rate():
+    """A known rate's counts spread by chance alone; wider ones say how little of the rate is known."""
+    rng = np.random.default_rng(0)
+    for shape in (0.8, 3.0, 20.0):
+        counts = rng.poisson(rng.gamma(shape, 400 / shape, 200_000))
+        low, high = np.percentile(counts, [10, 90])
+        found = Forecast(1, 30, 400.0, float(low), float(high)).shape
+        assert found is not None
+        assert found == pytest.approx(shape, rel=0.5)
+        assert 400 * gamma_quantile(found, 0.9) == pytest.approx(high, rel=0.15)
+    assert Forecast(1, 30, 0.2, 0, 0).shape is None
+    assert (Forecast(1, 30, 400.0, 374, 426).shape or 0) > 300
