@@ -18,7 +18,6 @@ from app.domain.states import TeeState
 from app.errors import ChecksumMismatch, Permanent
 from app.s3 import objects
 from app.s3.client import connect
-from app.s3.evidence import Evidence
 from app.s3.objects import CHUNK, Head
 from app.s3.transfer import Copied
 from workers.migration_copy import Copy
@@ -49,6 +48,8 @@ def _note(work: Work, outcome: TeeState) -> Work:
 
 
 def _proven(copy: Copy, there: Head) -> Proven:
+    if added := there.carried.headers.keys() - copy.carried.headers.keys():
+        raise Permanent(f"the source has no {', '.join(sorted(added))}", reason="not_kept_as_sent")
     sha256 = copy.found.sha256 or _recorded(copy) or _read_back(copy, there)
     return copy.prove(Copied(sha256, (sha256,), max(1, copy.pin.size)))
 
@@ -60,14 +61,17 @@ def _recorded(copy: Copy) -> str | None:
 
 
 def _read_back(copy: Copy, there: Head) -> str:
-    """The SHA-256 of the bytes at the destination. Raises ChecksumMismatch unless the source's word is of the same."""
+    """The SHA-256 of the bytes at the destination. Raises ChecksumMismatch unless the source's ETag is their MD5.
+
+    A CRC32 would not do: bytes can be made to have a given one.
+    """
     destination = connect(copy.work.destination)
-    source_says, whole = Evidence(copy.found), hashlib.sha256()
+    md5, whole = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     buffer = memoryview(bytearray(CHUNK))
     with objects.reading(destination, copy.work.key, there.pin) as stream:
         while count := stream.readinto(buffer):
-            source_says.add(buffer[:count])
+            md5.update(buffer[:count])
             whole.update(buffer[:count])
-    if source_says.agrees(whole.hexdigest()) is not True:
+    if md5.hexdigest() != copy.pin.etag:
         raise ChecksumMismatch(f"{destination.name}: nothing shows that a reader wrote what the source holds")
     return whole.hexdigest()

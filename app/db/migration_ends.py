@@ -23,6 +23,9 @@ from app.domain.source_deletes import DeleteAction, DeleteVerdict, look_again_s
 from app.domain.states import MIGRATION_FINAL, MigrationState, ObjectState, ReplicaState
 from app.errors import LeaseLost, SourceChanged
 
+READERS_LATEST = timedelta(days=1)
+"""How long after a move was given up the write of a reader that had its copy may still end."""
+
 
 def intend_delete(session: Session, work: Work, verdict: DeleteVerdict) -> bool:
     """Writes down each condition under which the source is about to be deleted.
@@ -194,15 +197,16 @@ def is_over(session: Session, work: Work) -> bool:
 def nothing_left(session: Session, work: Work, removed: Pin | None) -> None:
     """An attempt that was given up has left nothing at its destination.
 
-    removed: what it had written there, kept so that a listing from before does not take it for an owner's write.
+    removed: what it had written there, kept so that a listing from before does not take it for an owner's write. Where
+    a reader had the copy, its write may arrive still: the replica stays unfinished for a while, so that scans look at
+    the mark of what stands there.
     """
     there = (Replica.object_id == work.object_id, Replica.site_id == work.destination_id)
     ours = (Replica.state == ReplicaState.STALE, Replica.verified_at.is_(None), Replica.is_origin.is_(False))
-    session.execute(
-        update(Replica)
-        .where(*there, *ours)
-        .values(state=ReplicaState.DELETED, pin=removed.as_json() if removed else {}, deleted_at=func.now())
-    )
+    gone = {"state": ReplicaState.DELETED, "pin": removed.as_json() if removed else {}, "deleted_at": func.now()}
+    if work.tee_fence is not None:
+        gone = {"pin": {}, "draining_until": func.now() + READERS_LATEST}
+    session.execute(update(Replica).where(*there, *ours).values(**gone))
 
 
 def _finish(session: Session, row: Migration, state: MigrationState, reason: str | None) -> None:

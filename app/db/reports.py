@@ -81,8 +81,10 @@ def _news(write: Write, held: Held) -> Replica | None:
         rows = [row for row in rows if row.site_id == write.site_id]
     if len(rows) != 1:
         return None
-    judge = {"PUT": write_is_news, "DELETE": delete_is_news}[write.op]
-    return rows[0] if judge(write.ts, ReplicaState(rows[0].state), Pin.from_json(rows[0].pin)) else None
+    state, pin = ReplicaState(rows[0].state), Pin.from_json(rows[0].pin)
+    put = write.op == "PUT"
+    told = write_is_news(write.ts, state, pin, rows[0].draining_until) if put else delete_is_news(write.ts, state, pin)
+    return rows[0] if told else None
 
 
 def _written(session: Session, found: Sequence[tuple[Object, Replica]]) -> None:

@@ -68,13 +68,16 @@ def judge(listed: Pin, known: Known | None) -> Finding:
     return Finding.CHANGED if listed.last_modified >= known.pin.last_modified else Finding.NOTHING
 
 
-def write_is_news(ts: datetime, state: ReplicaState, pin: Pin | None) -> bool:
+def write_is_news(ts: datetime, state: ReplicaState, pin: Pin | None, draining_until: datetime | None = None) -> bool:
     """Whether a reported PUT at a replica's site tells of a version that the catalogue does not have.
 
     Logs also hold Foretide's own copies and arrive late: a PUT no later than what was last seen there says nothing.
+    draining_until: of a copy that was given up, how long a reader that had it may still be writing.
     """
     if state in (ReplicaState.COPYING, ReplicaState.VERIFIED):
         return False  # Foretide's own write; an owner's makes its condition fail, and scans see it
+    if state is ReplicaState.STALE and pin is None and draining_until is not None:
+        return False  # perhaps a reader's; scans look at its mark
     return pin is None or ts > pin.last_modified + CLOCK_SLACK
 
 

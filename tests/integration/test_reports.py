@@ -42,7 +42,7 @@ def one_by_one(session, writes):
             continue
         (replica,) = held
         state, pin = ReplicaState(replica.state), Pin.from_json(replica.pin)
-        if write.op == "PUT" and write_is_news(write.ts, state, pin):
+        if write.op == "PUT" and write_is_news(write.ts, state, pin, replica.draining_until):
             changes.put_seen(session, write.object_id, replica.site_id, None)
         elif write.op == "DELETE" and delete_is_news(write.ts, state, pin):
             changes.delete_seen(session, write.object_id, replica.site_id, "delete_event")

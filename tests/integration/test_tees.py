@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import zlib
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -17,8 +18,9 @@ from werkzeug.serving import make_server
 
 from app import presign
 from app.client import Client
-from app.db import migrations
+from app.db import migrations, reports
 from app.db import sites as registered
+from app.db.ingest import Write
 from app.db.session import session_scope
 from app.db.tables import Migration, Replica, Site
 from app.domain.roles import Role
@@ -28,7 +30,8 @@ from app.settings import PROJECT_ROOT, get_settings
 from tests.faults.proxy import Proxy
 from tests.faults.rules import Fault, on
 from tests.integration.test_scrub import scrubbed
-from tests.s3servers import ALL
+from tests.integration.test_tidying import graces_are_over, tidied
+from tests.s3servers import ALL, MOTO
 
 AWS, AZURE, GCP = "aws-eu", "azure-we", "gcp-eu"
 BODY = bytes(range(256)) * 40_000
@@ -181,11 +184,12 @@ def offered(world, client, name="a"):
     return tuple(map(int, found.split("."))) if found else None
 
 
-def allowed(world, client, body, offer, etag=None):
+def allowed(world, client, body, offer, etag=None, headers=None):
     """Where a reader may write that says that it has read this body."""
     asked = {
         "fence": offer[1], "etag": etag or world.head(AWS, "a").pin.etag, "size": len(body),
-        "sha256": hashlib.sha256(body).hexdigest(), "headers": {"content-type": "binary/octet-stream"},
+        "sha256": hashlib.sha256(body).hexdigest(),
+        "headers": headers or {"content-type": "binary/octet-stream"},
     }  # fmt: skip
     return client._api.change("POST", f"/migrations/{offer[0]}:tee", asked)
 
@@ -207,6 +211,49 @@ def test_wrong_bytes_of_the_right_size_are_refused_and_copied_over(teeing, check
     world.finish(job_id)
     assert (world.row(job_id).tee, world.row(job_id).state) == ("refused", "done")
     assert world.read(GCP, "a") == BODY
+
+
+def with_crc32_of(body, other):
+    """`other` with four bytes at its end such that its CRC32 is that of `body`."""
+    ones = 0xFFFFFFFF
+    table = [zlib.crc32(bytes([byte]), ones) ^ ones for byte in range(256)]
+    state = zlib.crc32(body) ^ ones
+    for _ in range(4):
+        byte = [entry >> 24 for entry in table].index(state >> 24)
+        state = ((state ^ table[byte]) << 8 | byte) & ones
+    return other[:-4] + (state ^ zlib.crc32(other[:-4]) ^ ones).to_bytes(4, "little")
+
+
+def test_a_crc32_that_was_forged_shows_nothing(site_of, sites, make_world, make_api):
+    settings = {"tee_limit": 10**8, "tee_lease_s": 30}
+    source = site_of(MOTO)
+    world = make_world({GCP: sites[GCP], source.name: source}, settings=settings)
+    world.set_site(GCP, capabilities=world.capabilities(GCP) | {"checksum_sha256": False, "checksum_parts": False})
+    api = make_api(**settings)
+    job_id = planned(world, source=source.name, to=GCP, ChecksumAlgorithm="CRC32", ContentType="text/plain")
+    found = world.head(source.name, "a")
+    wrong = with_crc32_of(BODY, b"?" * len(BODY))
+    assert found.crc32 == zlib.crc32(wrong)
+    with serving(api) as address, Client(address, api.tokens[Role.OPERATOR]) as one:
+        to = allowed(world, one, wrong, offered(world, one), found.pin.etag, {"content-type": "text/plain"})
+        assert httpx.put(to["url"], content=wrong, headers=to["headers"]).status_code == 200
+    lapse(job_id)
+    world.work(job_id)
+    assert (world.row(job_id).tee, world.row(job_id).state) == ("refused", "switched")
+    assert world.read(GCP, "a") == BODY
+
+
+@pytest.mark.parametrize("name", ["content-encoding", "cache-control"])
+def test_headers_that_the_source_has_not_are_refused(teeing, name):
+    world, client = teeing
+    job_id = planned(world, ContentType="text/plain")
+    one = client()
+    to = allowed(world, one, BODY, offered(world, one), headers={"content-type": "text/plain", name: "x"})
+    assert httpx.put(to["url"], content=BODY, headers=to["headers"]).status_code == 200
+    lapse(job_id)
+    world.work(job_id)
+    assert (world.row(job_id).tee, world.row(job_id).state) == ("refused", "switched")
+    assert world.head(GCP, "a").carried.headers == {"content_type": "text/plain"}
 
 
 def test_right_bytes_under_wrong_headers_are_refused_and_copied_over(teeing):
@@ -530,6 +577,38 @@ def test_cancelling_a_move_that_a_reader_has_takes_its_copy_away(teeing):
     assert world.row(job_id).state == "cancelled"
     assert world.head(GCP, "a") is None
     assert world.read(AWS, "a") == BODY
+
+
+@pytest.mark.parametrize("wrote_before", [False, True])
+def test_a_write_that_ends_after_its_move_was_given_up_is_no_owners(teeing, wrote_before):
+    """Neither a listing nor a log takes it for the newest version; it is tidied away."""
+    world, client = teeing
+    job_id = planned(world)
+    one = client()
+    wrong = BODY[:-1] + b"?"
+    to = allowed(world, one, wrong, offered(world, one))
+    if wrote_before:
+        assert httpx.put(to["url"], content=wrong, headers=to["headers"]).status_code == 200
+    lapse(job_id)
+    with session_scope() as session:
+        migrations.cancel(session, world.row(job_id).id, "test")
+    world.finish(job_id)
+    assert world.row(job_id).state == "cancelled"
+    assert world.head(GCP, "a") is None
+    tidied(world)
+    assert httpx.put(to["url"], content=wrong, headers=to["headers"]).status_code == 200
+    there = world.replicas("a")[GCP]
+    log = Write(there.object_id, world.key("a"), "PUT", there.site_id, datetime.now(UTC) + timedelta(minutes=1))
+    with session_scope() as session:
+        assert reports.follow(session, [log]) == 0
+    found = world.scan(GCP)
+    assert (found["new"], found["changed"]) == (0, 0), found
+    assert world.states("a") == {AWS: "serving", GCP: "stale"}
+    graces_are_over()
+    assert tidied(world)["removed"] == 1
+    assert (world.head(GCP, "a"), world.read(AWS, "a")) == (None, BODY)
+    world.finish(world.move("a", AWS, GCP))
+    assert world.read(GCP, "a") == BODY
 
 
 @pytest.mark.parametrize(
