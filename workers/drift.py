@@ -62,6 +62,7 @@ def watch(job: JobContext) -> Json:
             bells.append(_act(session, job, champion, report, refused))
         told[name] = {"version": champion.version, "over": report["over"], "retrain": bells[-1] is not None}
         told[name]["recalibrated"] = curve is not None
+        told[name]["shadow_recalibrated"] = _renew_shadow(job, name, moment)
     ring_all(bells)
     return told
 
@@ -93,6 +94,21 @@ def _renewed(champion: ModelVersion, now: Recent, packed: Packed) -> Calibration
     curve = recalibration.renew(packed.calibration, known, int(known.cut.max()) + horizon, horizon)
     p = (np.interp(known.raw, each.x, each.p) for each in (curve, serves))
     return curve if np.abs(np.subtract(*p)).max() > NOTICED else None
+
+
+def _renew_shadow(job: JobContext, name: str, moment: datetime) -> bool:
+    """As the champion's, so that the two are compared alike. Whether it was renewed."""
+    with session_scope() as session:
+        shadow = models.shadow(session, name)
+    packed, _ = _packed(shadow) if shadow else (None, "")
+    curve = _renewed(shadow, _now(shadow, moment), packed) if shadow and packed else None
+    if shadow is None or curve is None:
+        return False
+    with job.saving() as session:
+        is_shadow = models.get(session, name, shadow.version).state == ModelState.SHADOW
+        if is_shadow:
+            model_files.put(session, shadow, CALIBRATION, curve.to_bytes())
+    return is_shadow
 
 
 def _now(champion: ModelVersion, moment: datetime) -> Recent:

@@ -25,7 +25,7 @@ from ml.history import HOUR
 from ml.serving import Floats, Packed
 from workers.base import JobContext
 from workers.features import Vectors
-from workers.models import SEED, open_packed
+from workers.models import SEED, open_packed, recalibrated
 
 log = structlog.get_logger()
 MOST_ROWS = 40_000
@@ -53,7 +53,8 @@ def _opened(session: Session, shadow: ModelVersion) -> Packed | None:
         log.warning("the shadow does not score", detail=refusal.detail)
         return None
     try:
-        return open_packed(model_files.read(session, shadow, PACKED))
+        packed = open_packed(model_files.read(session, shadow, PACKED))
+        return model_files.renewed(session, Serving(shadow, PACKED, packed), recalibrated).opened
     except ArtifactRefused as error:  # of other features than there are now
         models.retire(session, shadow, error.detail)
         return None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from app.db import alerts, ingest
+from app.db import alerts, ingest, model_files, models
 from app.db.ingest import Block
 from app.db.session import session_scope
 from app.db.tables import Job
@@ -19,7 +19,9 @@ from tests.learning import DAY, NOW, fill, perform, version
 from workers.accesses import roll_up
 from workers.drift import watch
 from workers.models import train
+from workers.predictions import predict
 
+TWIN = ("algorithm", "features", "metrics", "baselines", "data_from", "data_to", "reference")
 TRAINED = NOW - 5 * DAY
 
 
@@ -126,6 +128,24 @@ def test_probabilities_follow_what_has_happened_since(trained: None, make_api: C
     assert perform(watch).result["tier"]["recalibrated"] is False, "nothing has happened since"
     (files,) = [api.get("/v1/models/tier/versions/1").json["files"]]
     assert "calibration" in {file["format"] for file in files}
+
+
+def test_a_shadows_probabilities_follow_as_the_champions_do(trained: None, make_api: Callable[..., Api]):
+    with session_scope() as session:
+        champion = models.get(session, "tier", 1)
+        twin = models.add(session, "tier", **{name: getattr(champion, name) for name in TWIN})
+        for form in ("packed", "baseline"):
+            model_files.add(session, twin, form, model_files.read(session, champion, form))
+        models.put_in_shadow(session, twin, "the same again")
+    read_much()
+    perform(roll_up)
+    assert perform(watch).result["tier"]["shadow_recalibrated"] is True
+    done = perform(predict)
+    assert done.state == "succeeded", done.error
+    with session_scope() as session:
+        scores = session.execute(text("select p, p_champion from shadow_score")).all()
+    assert len(scores) > 10
+    assert max(abs(p - beside) for p, beside in scores) < 1e-9
 
 
 def test_a_refused_calibration_leaves_that_of_the_training(trained: None, make_api: Callable[..., Api]):
