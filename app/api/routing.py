@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import auth, presign
 from app.api.router import Router
-from app.api.schemas import In, Key, Out, Page
+from app.api.schemas import MAX_ID, In, Key, Out, Page
 from app.db import policies, routing, sites, tees
 from app.db.session import session_scope
 from app.db.tables import Site
@@ -57,7 +57,7 @@ class OutcomeIn(In):
 
     latency_ms: float = Field(ge=0)
     status: int = Field(ge=100, le=599)
-    bytes: int | None = Field(None, ge=0)
+    bytes: int | None = Field(None, ge=0, le=MAX_ID)
     quality_score: float | None = None
 
 
@@ -68,7 +68,7 @@ class SampleIn(In):
     ok: bool = True
     latency_ms: float | None = Field(None, ge=0)
     load: float | None = Field(None, ge=0)
-    in_flight: int | None = Field(None, ge=0)
+    in_flight: int | None = Field(None, ge=0, le=MAX_ID)
 
 
 class SamplesIn(In):

@@ -46,6 +46,16 @@ def test_a_field_has_the_json_type_that_is_asked_for(api: Api):
     assert api.put("/v1/mode", {"mode": "approve"}).status_code == 200, "a text names a state"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "pointer"),
+    [("/v1/routing/decisions/d/outcome", {"latency_ms": 1, "status": 200, "bytes": 2**63}, "/bytes"),
+     ("/v1/sites/s/samples", {"samples": [{"in_flight": 2**63}]}, "/samples/0/in_flight")],
+)  # fmt: skip
+def test_a_number_that_is_too_large_to_be_kept_is_named(api: Api, path: str, body: object, pointer: str):
+    refused = api.post(path, body)
+    assert (refused.status_code, [error["pointer"] for error in refused.json["errors"]]) == (422, [pointer])
+
+
 def test_a_submission_answers_with_the_job(api: Api):
     answer = start(api)
     assert answer.status_code == 202
