@@ -17,11 +17,13 @@ from app.domain.placement_milp import solve_milp
 from app.domain.placement_problem import Problem
 from app.domain.placement_rows import Row, Use
 from app.domain.placement_votes import voted
-from app.domain.plans import Baselines, Totals, baselines, infeasible
+from app.domain.plans import Baselines, Totals, baselines, infeasible, merged
 from app.domain.votes import Turnout
 
 CHECKED = 50
 """Of each block about so many objects are put to the program as well; of up to twice as many, all."""
+SHOWN = 20
+"""Objects that could not be planned, as a plan's document lists them."""
 SOLVER: Json = {
     "name": "closed form, checked by HiGHS by PuLP",
     "status": "optimal",
@@ -44,6 +46,9 @@ class Draft:
     baselines: Baselines = field(default_factory=Baselines)
     infeasible: list[Json] = field(default_factory=list)
     unplanned: list[tuple[str, str]] = field(default_factory=list)
+    """The first of the objects that could not be planned, each with why."""
+    left_out: int = 0
+    """How many there are of them."""
     solver: Json = field(default_factory=lambda: dict(SOLVER))
     votes: Turnout = field(default_factory=Turnout)
     traffic: Traffic = field(default_factory=Traffic)
@@ -51,6 +56,11 @@ class Draft:
     """How many objects are left out since a migration has them in hand, by why."""
     unlearned: str = ""
     """Why the voters did not learn although they should have."""
+
+    def leave_out(self, unplanned: Sequence[tuple[str, str]]) -> None:
+        """Counts objects that cannot be planned; the first ones are kept."""
+        self.left_out += len(unplanned)
+        self.unplanned += unplanned[: SHOWN - len(self.unplanned)]
 
 
 def decide_block(draft: Draft, problem: Problem) -> list[Decision]:
@@ -64,7 +74,7 @@ def decide_block(draft: Draft, problem: Problem) -> list[Decision]:
     draft.traffic.add(costs, decisions)
     draft.votes.add((decision.item.opinion, decision.ballot) for decision in decisions)
     draft.baselines += baselines(believing(costs, decisions), decisions)
-    draft.infeasible += infeasible(problem, decisions)
+    draft.infeasible = merged([*draft.infeasible, *infeasible(problem, decisions)])
     return decisions
 
 

@@ -28,8 +28,6 @@ from workers.drafts import Draft, decide_block, is_limited, within_budget
 
 BLOCK = 5000
 MAX_HORIZON_DAYS = 3650
-SHOWN = 20
-"""Objects that could not be planned, as a plan's document lists them."""
 
 
 @job_task(TaskName.PLAN)
@@ -117,7 +115,7 @@ def _blocks(job: JobContext, draft: Draft, selection: Selection, total: int, too
             block = rows.block()
             known = bench.look(draft.world.now, block.items) if bench and block.items else None
             items, said = bench.ask(draft.world, block.items, known) if bench and known else (block.items, {})
-            draft.unplanned += block.unplanned
+            draft.leave_out(block.unplanned)
             if items:
                 decide_block(draft, Problem(draft.world.options, items, draft.horizon_days))
             if not limited:
@@ -169,9 +167,9 @@ def _row(job: JobContext, draft: Draft, selection: Selection) -> Plan:
 
 
 def _unplanned(draft: Draft) -> Json:
-    listed = [{"key": key, "reason": reason} for key, reason in draft.unplanned[:SHOWN]]
+    listed = [{"key": key, "reason": reason} for key, reason in draft.unplanned]
     return {
-        "objects": len(draft.unplanned),
+        "objects": draft.left_out,
         "first": listed,
         "moving": draft.moving,
         "sites_without_prices": list(draft.world.unpriced),

@@ -45,7 +45,7 @@ def what_if(job: JobContext) -> Json:
             rows = store.rows(session, world, selection, after, BLOCK, asked=bench is not None)
         block = rows.block()
         known = bench.look(now, block.items) if bench and block.items else None
-        pair.today.unplanned += block.unplanned
+        pair.today.leave_out(block.unplanned)
         if block.items:
             pair.decide(block.items, known)
         after = block.last_id
@@ -89,8 +89,8 @@ class _Pair:
 
     def notes(self) -> list[str]:
         """What the answer does not say by itself: how voters learned, and how many objects are in neither plan."""
-        left = self.today.unplanned
-        said = [f"{len(left)} objects are left out, such as {left[0][0]}: {left[0][1]}"] if left else []
+        left, first = self.today.left_out, self.today.unplanned[:1]
+        said = [f"{left} objects are left out, such as {key}: {why}" for key, why in first]
         said += [f"{number} objects are left out: {why}" for why, number in self.today.moving.items()]
         return [LEARNED, *said] if self.supposing else said
 

@@ -132,6 +132,18 @@ def infeasible(problem: Problem, decisions: Iterable[Decision]) -> list[dict[str
     return [_group(placement_conflicts.explain(problem, some[0].item), some) for some in groups.values()]
 
 
+def merged(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups of several blocks: those with the same conflict and the same relaxations are one."""
+    found: dict[object, dict[str, Any]] = {}
+    for group in groups:
+        ways = tuple(entry["change"] for entry in group["relaxations"])
+        key = (tuple(group["rules"]), group["detail"], ways)
+        first = found.setdefault(key, {**group, "objects": 0, "keys": []})
+        first["objects"] += group["objects"]
+        first["keys"] = [*first["keys"], *group["keys"]][:KEYS_SHOWN]
+    return list(found.values())
+
+
 def _group(conflict: Conflict, decisions: Sequence[Decision]) -> dict[str, Any]:
     return {
         "rules": list(conflict.rules),
