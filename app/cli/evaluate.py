@@ -14,7 +14,7 @@ from app.errors import ExitCode, Invalid
 
 HORIZONS = {"1h": 3_600, "1d": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 SECOND = 1_000_000
-SEED = 1
+SEED, MOST_SEED = 1, 2**32 - 1
 
 
 def _with_interval(name: str) -> Any:
@@ -53,7 +53,9 @@ COLUMNS = {"tier": TIER, "demand": DEMAND}
 @click.argument("model", type=click.Choice(["tier", "demand"]))
 @click.option("--trace", type=click.Path(path_type=Path), required=True, help="Parquet, CSV or an access log.")
 @click.option("--horizon", type=click.Choice(list(HORIZONS)), default="1d", show_default=True, help="How far ahead.")
-@click.option("--seed", type=click.IntRange(0), default=SEED, show_default=True, help="Of draws and resamples.")
+@click.option(
+    "--seed", type=click.IntRange(0, MOST_SEED), default=SEED, show_default=True, help="Of draws and resamples."
+)
 @click.option("--report", type=NewFile(), help="Also write a page with pictures.")
 @json_option
 def evaluate(model: str, trace: Path, horizon: str, seed: int, report: Path | None, as_json: bool) -> int:

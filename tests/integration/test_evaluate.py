@@ -97,6 +97,20 @@ def test_what_cannot_be_judged_is_said_in_one_line(
     assert told in str(done.exception or done.output)
 
 
+def test_a_seed_that_learners_cannot_take_is_refused(tmp_path: Path, rates: np.ndarray):
+    asked = [
+        "models",
+        "evaluate",
+        "tier",
+        "--trace",
+        str(daily(tmp_path / "daily.csv", 20, rates)),
+        "--seed",
+        "4294967296",
+    ]
+    done = CliRunner().invoke(cli, asked)
+    assert (done.exit_code, "0<=x<=4294967295" in done.output) == (ExitCode.USAGE, True)
+
+
 def test_the_future_changes_nothing_of_what_was_learned(tmp_path: Path, rates: np.ndarray):
     """Whatever comes after the split, the same candidates are ranked in the same order, by the same past."""
     turned = rates.copy()
