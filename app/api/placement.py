@@ -110,7 +110,9 @@ def what_if(body: WhatIf) -> Response:
 
     def begin(session: Session) -> Started:
         rows = sites.listing(session)
-        scenario = read(asked, [site.name for site in rows], policies.load(session))
+        priced = prices.books(session, rows)
+        unpriced = [site.name for site in rows if site.name not in priced]
+        scenario = read(asked, priced, policies.load(session), unpriced)
         _check_prices(session, {site.name: site.id for site in rows}, scenario)
         return Started(submit.job(session, TaskName.WHAT_IF, asked))
 

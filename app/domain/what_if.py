@@ -82,19 +82,24 @@ class Scenario:
         return self._confined.setdefault(id(rules), replace(rules, sites=self.residency))
 
 
-def read(args: Mapping[str, Any], sites: Collection[str], policies: Policies) -> Scenario:
+def read(
+    args: Mapping[str, Any], sites: Collection[str], policies: Policies, unpriced: Collection[str] = ()
+) -> Scenario:
     """The scenario of a request: lost, residency, prices, reads_times, rf, sla_ms, policies; the last by name.
 
-    sites: the names that there are. Raises Invalid with a pointer for each field that is wrong.
+    sites: the names of those that plans know; unpriced: of those that they do not for want of prices. Raises Invalid
+    with a pointer for each field that is wrong.
     """
     errors: list[FieldError] = []
     for name in ("lost", "residency"):
         errors += [
-            FieldError(f"/{name}/{index}", f"there is no site {site}")
+            FieldError(f"/{name}/{index}", _unknown(site, unpriced))
             for index, site in enumerate(args.get(name) or ())
             if site not in sites
         ]
-    books = _books(args.get("prices") or {}, sites, errors)
+    given = args.get("prices") or {}
+    errors += [FieldError(f"/prices/{site}", _unknown(site, unpriced)) for site in given if site not in sites]
+    books = _books({site: book for site, book in given.items() if site in sites}, errors)
     documents = args.get("policies") or {}
     for name, document in documents.items():
         validate(name, document)
@@ -114,14 +119,18 @@ def read(args: Mapping[str, Any], sites: Collection[str], policies: Policies) ->
     )
 
 
-def _books(given: Mapping[str, Any], sites: Collection[str], errors: list[FieldError]) -> dict[str, PriceBook]:
+def _unknown(site: str, unpriced: Collection[str]) -> str:
+    if site in unpriced:
+        return f"{site} has no prices, so that no plan knows it: give it a price book first"
+    return f"there is no site {site}"
+
+
+def _books(given: Mapping[str, Any], errors: list[FieldError]) -> dict[str, PriceBook]:
     """A book for each site: a provider's shipped one by its name, or a document."""
     found: dict[str, PriceBook] = {}
     for site, wanted in given.items():
         pointer = f"/prices/{site}"
-        if site not in sites:
-            errors.append(FieldError(pointer, f"there is no site {site}"))
-        elif isinstance(wanted, str) and wanted not in SHIPPED:
+        if isinstance(wanted, str) and wanted not in SHIPPED:
             errors.append(FieldError(pointer, f"no price book is shipped for {wanted}, only for {', '.join(SHIPPED)}"))
         elif isinstance(wanted, str):
             found[site] = SHIPPED[wanted]

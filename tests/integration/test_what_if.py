@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from app.db import jobs, policies
 from app.db.session import session_scope
-from app.db.tables import Job, Migration, Object
+from app.db.tables import Job, Migration, Object, Site
 from app.domain import price_documents
 from app.domain.price_books import AWS
 from app.domain.roles import Role
@@ -125,6 +125,15 @@ def test_wrong_what_ifs_are_told_field_by_field(fleet: Api):
         refused = fleet.post("/v1/what-if", nothing)
         assert (refused.status_code, "nothing would be otherwise" in refused.json["detail"]) == (422, True), nothing
     assert fleet("POST", "/v1/what-if", json={"rf": 2}, role=Role.VIEWER).status_code == 403
+
+
+@pytest.mark.parametrize("body", [{"lost": ["bare"]}, {"residency": ["bare"]}, {"prices": {"bare": "aws"}}])
+def test_a_site_without_prices_is_told_before_work_is_started(fleet: Api, body):
+    with session_scope() as session:
+        session.execute(update(Site).where(Site.name == "gcp-eu").values(name="bare", provider="other"))
+    refused = fleet.post("/v1/what-if", body)
+    assert refused.status_code == 422
+    assert "bare has no prices" in refused.json["errors"][0]["detail"]
 
 
 def test_a_preview_tells_what_a_policy_would_touch_and_writes_nothing(fleet: Api):
