@@ -13,10 +13,10 @@ from app.db.peaks import Busy
 from app.db.placement import Selection, World
 from app.db.session import session_scope
 from app.db.tables import Json, Plan
-from app.domain.peaks import Peak, joined, next_peaks
+from app.domain.peaks import Peak
 from app.domain.placement_decisions import Decision
 from app.domain.placement_limits import roomy
-from app.domain.prewarming import PEAKS_A_MONTH, begins, prewarm, takes
+from app.domain.prewarming import PEAKS_A_MONTH, due, prewarm
 from app.domain.prices import to_usd
 from app.domain.states import Mode, PlanState
 from app.queue import TaskName
@@ -26,8 +26,6 @@ from workers.placement import check_found, read_scope
 
 AHEAD = timedelta(hours=6)
 """Copies that have to begin within this time are planned: time enough to approve them."""
-WITHIN = timedelta(days=7)
-"""How far off a peak may be whose copy takes so long that it has to begin now."""
 BLOCK = 1000
 
 
@@ -52,9 +50,9 @@ def prewarming(job: JobContext) -> Json:
             busy = peaks.busy(session, now, after, BLOCK, selection.prefix, selection.keys)
             known = peaks.planned(session, [thing.object_id for thing in busy])
         job.progress(looked, 0, "objects")
-        due = {thing.key: _due(thing, known.get(thing.object_id, set()), world) for thing in busy}
-        coming += sum(len(found) for found in due.values())
-        ways += _decide(world, selection, {key: found[0] for key, found in due.items() if found})
+        soon = {thing.key: _due(thing, known.get(thing.object_id, set()), world) for thing in busy}
+        coming += sum(len(found) for found in soon.values())
+        ways += _decide(world, selection, {key: found[0] for key, found in soon.items() if found})
         looked += len(busy)
         if len(busy) < BLOCK:
             break
@@ -64,15 +62,12 @@ def prewarming(job: JobContext) -> Json:
 
 
 def _due(thing: Busy, known: set[datetime], world: World) -> list[Peak]:
-    """The peaks for which a copy would have to begin soon, the first one first.
-
-    One that comes before the copy for the last one is gone, and another could be there, is a part of that.
-    """
+    """The peaks for which a copy would have to begin soon, the first one first, that are not known."""
     settings = get_settings()
-    gap = timedelta(seconds=settings.grace_s + settings.prewarm_every_s) + takes(thing.size)
+    gone = timedelta(seconds=settings.grace_s + settings.prewarm_every_s)
     zone = ZoneInfo(world.policies.rules(thing.key).time_zone)
-    coming = joined(next_peaks(thing.hours, thing.mean_an_hour, world.now, WITHIN, zone), gap)
-    return [peak for peak in coming if begins(peak, thing.size) < world.now + AHEAD and peak.begins not in known]
+    coming = due(thing.hours, thing.mean_an_hour, thing.size, world.now, AHEAD, gone, zone)
+    return [peak for peak in coming if peak.begins not in known]
 
 
 def _decide(world: World, selection: Selection, due: dict[str, Peak]) -> list[list[Decision]]:

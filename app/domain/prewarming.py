@@ -7,15 +7,15 @@ voluntary move.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import numpy as np
 
 from app.domain import pricing
 from app.domain.moves import PlannedMove, Times
-from app.domain.peaks import Peak, told
+from app.domain.peaks import Hour, Peak, joined, next_peaks, told
 from app.domain.placement import ReplicaSet, Split, breaches, saving_probability, structures, today
 from app.domain.placement_costs import Costs, price, serving
 from app.domain.placement_decisions import Decision, Verdict, usd
@@ -30,6 +30,8 @@ BYTES_PER_S = 5e6
 """How fast a copy is taken to go: slowly, since others go at the same time."""
 PEAKS_A_MONTH = MONTH_DAYS / 7
 """Each recurs weekly: what recurs daily is seven peaks."""
+WITHIN = timedelta(days=7)
+"""How far off a peak may be whose copy takes so long that it has to begin now."""
 LONGEST_KEPT_DAYS = 90.0
 """What a delete leaves in a versioned bucket without a rule for old versions is counted for so long."""
 
@@ -42,6 +44,19 @@ def begins(peak: Peak, size: int) -> datetime:
 def takes(size: int) -> timedelta:
     """How long before its peak the copy of so many bytes is begun."""
     return LEAD + timedelta(seconds=size / BYTES_PER_S)
+
+
+def due(
+    hours: Iterable[Hour], mean_an_hour: float, size: int, now: datetime, ahead: timedelta, gone: timedelta,
+    zone: tzinfo = UTC,
+) -> list[Peak]:  # fmt: skip
+    """The peaks for which a copy of so many bytes would have to begin within the time `ahead`, the first one first.
+
+    hours, mean_an_hour: as next_peaks takes them; gone: how long after its peak a copy is gone. A peak that comes
+    before that, and before another copy could be there, is a part of the one before.
+    """
+    coming = joined(next_peaks(hours, mean_an_hour, now, WITHIN, zone), gone + takes(size))
+    return [peak for peak in coming if begins(peak, size) < now + ahead]
 
 
 @dataclass(frozen=True)
