@@ -31,6 +31,8 @@ class PricedSite:
 
     book: PriceBook
     region: str
+    latency_ms: float | None = None
+    """In which it answers; None where nobody said."""
 
     @property
     def name(self) -> str:

@@ -29,6 +29,7 @@ from ml.tiering_types import (
     MOVE,
     NEVER,
     TIMEOUTS,
+    Bytes,
     Floats,
     Ints,
     Ladder,
@@ -67,6 +68,8 @@ class Outcome:
     """Moves that cost less than staying would have, and all moves that were judged."""
     spoke: str = ""
     """What decided at the end, in words."""
+    where: Bytes = field(default_factory=lambda: np.zeros((0, 0), np.int8))
+    """[object, column] classes; kept of `foretide` alone."""
 
     @property
     def cost(self) -> float:
@@ -200,7 +203,8 @@ class _Player:
         where = np.zeros((n, days), np.int8)
         play(self._grid, steps, signals, self._gb, rule, rule_at, by, first, last, usd, daily, moves, where)
         judged = paid_back(self._grid, steps, where, first, last) if name else (0, 0)  # unnamed: tried by _cheapest
-        return Outcome(name, usd, moves, daily[first:last][self._epoch.parts - 1 :: self._epoch.parts], judged, spoke)
+        by_day = daily[first:last][self._epoch.parts - 1 :: self._epoch.parts]
+        return Outcome(name, usd, moves, by_day, judged, spoke, where if name == "foretide" else where[:0])
 
     def _cheapest(self, grid: Rule, first: int, last: int) -> Rule:
         """The one of the rules that costs least over these days."""

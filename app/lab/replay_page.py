@@ -53,8 +53,26 @@ def page(document: Mapping[str, Any], daily: Mapping[str, Sequence[float]]) -> s
         f"{f'<p>Assumed:</p><ul>{assumed}</ul>' if assumed else ''}"
         f"<h2>What each policy costs</h2>{_table(document['policies'])}<ul>{notes}</ul>"
         f"<h2>What is paid for, percent of all-hot</h2>{_bars(document['policies'])}"
-        f"<h2>Cost over time</h2>{_lines(daily)}</body></html>"
+        f"<h2>Cost over time</h2>{_lines(daily)}"
+        f"<h2>Pre-warming for recurring peaks</h2>{_prewarming(document)}</body></html>"
     )
+
+
+def _prewarming(document: Mapping[str, Any]) -> str:
+    """Its figures; what they mean stands in the notes."""
+    found = document["prewarming"]
+    if found is None:
+        return f"<p>{escape(document['notes']['prewarming'])}</p>"
+    titles = ("", "Cost $", "SLA misses")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    rows = "".join(
+        f"<tr><td>{name}</td><td>{found[f'usd_{name}']:,.2f}</td><td>{found[f'sla_misses_{name}']:,}</td></tr>"
+        for name in ("with", "without")
+    )
+    told = (
+        f"{found['peaks']:,} peaks: {found['met']:,} met, {found['missed']:,} missed; {found['false']:,} copies false."
+    )
+    return f"<p>{told}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _prices(document: Mapping[str, Any]) -> str:

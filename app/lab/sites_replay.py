@@ -29,7 +29,7 @@ MARGIN = 2.0
 """How many times its switch cost a move to another site must save over the horizon."""
 SITE_NOTES = {
     **NOTES,
-    "sla_misses": "0: every class of the replay answers at once (archives are left out), and no latencies are known",
+    "sla_misses": "0: every class of the replay answers at once (archives are left out), and policies know no latency",
     "best_site": "all objects in the first class of the one site that is cheapest in hindsight",
     "foretide_direct": "classes change, objects stay at the first site",
     "paid_back": "not counted over several sites",
