@@ -267,3 +267,15 @@ def test_changes_name_the_version_they_were_made_from(server, client):
     assert server.asked[1][2]["If-Match"] == '"3"'
     client.set_prices("aws-eu", *client.price_document("aws-eu"))
     assert server.asked[3][2]["If-Match"] == '"3"'
+
+
+def test_presigned_urls_are_not_logged(server, client, caplog):
+    server.say(200, {"items": []})
+    with caplog.at_level("DEBUG"):
+        list(client.sites())
+        signed = f"{server.url}/bucket/key?X-Amz-Date=now&X-Amz-Signature=secret"
+        with client._api.fetch(signed) as answer:
+            answer.read()
+        client._api.write(signed, {}, iter([b"x"]), 1)
+    assert "/v1/sites" in caplog.text
+    assert "Signature" not in caplog.text
