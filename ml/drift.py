@@ -59,7 +59,7 @@ def compare(then: Reference, X: Matrix, object: Ints, limit: float) -> list[dict
     chance = 1 / max(then["objects"], 1) + 1 / max(objects, 1)
     for name, spread in then["features"].items():
         counts = np.array(spread["counts"]), _counts(X[:, NAMES.index(name)].astype(float), np.array(spread["edges"]))
-        before, now = (_shares(each) for each in counts)
+        before, now = (_shares(each, of) for each, of in zip(counts, (then["objects"], objects), strict=True))
         psi = float(((now - before) * np.log(now / before)).sum())
         most = max(limit, _chi_square(len(before) - 1) * chance)
         found.append(
@@ -148,9 +148,10 @@ def _counts(values: Floats, edges: Floats) -> Ints:
     return np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
 
 
-def _shares(counts: Ints) -> Floats:
-    """Of all; half a row is added to each bin, or the first value in an empty one would be infinite drift."""
-    return np.asarray((counts + HALF) / (counts.sum() + HALF * len(counts)))
+def _shares(counts: Ints, objects: int) -> Floats:
+    """Of all; half an object is added to each bin, or the first one in an empty bin would be endless drift."""
+    added = HALF * (counts.sum() / objects if objects else 1.0)
+    return np.asarray((counts + added) / (counts.sum() + added * len(counts)))
 
 
 def _chi_square(k: int) -> float:

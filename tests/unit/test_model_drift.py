@@ -47,6 +47,16 @@ def test_rows_of_few_objects_are_no_proof():
     assert (found["log_size"]["n"], found["log_size"]["objects"]) == (2_000, 10)
 
 
+def test_chance_passes_as_seldom_where_rows_of_an_object_are_alike():
+    over = 0
+    for seed in range(600):
+        then, now = (np.repeat(rows(80, 2 * seed + at), 28, axis=0) for at in (0, 1))
+        owner = np.repeat(np.arange(80), 28)
+        found = drift.compare(drift.reference(then, owner, WATCHED), now, owner, 0.0)
+        over += sum(row["over"] for row in found)
+    assert over <= 4, "of 1,800"
+
+
 def test_a_feature_that_has_moved_is_named_first_and_alone():
     reference = drift.reference(rows(5_000, 1), np.arange(5_000), WATCHED)
     found = drift.compare(reference, rows(2_000, 2, times=8), np.arange(2_000), 0.25)
