@@ -19,7 +19,7 @@ from app.db.session import session_scope
 from app.db.tables import Json, ModelVersion
 from app.domain.model_life import SHADOWED, retrain_is_due
 from app.domain.states import ModelState
-from app.errors import ArtifactRefused
+from app.errors import ArtifactRefused, NotFound
 from app.queue import TaskName
 from app.settings import get_settings
 from ml import drift, recalibration
@@ -129,7 +129,7 @@ def _packed(champion: ModelVersion) -> tuple[Packed | None, str]:
     try:
         with session_scope() as session:
             return open_packed(model_files.read(session, champion, PACKED)), ""
-    except ArtifactRefused as error:
+    except (ArtifactRefused, NotFound) as error:
         return None, error.detail
 
 

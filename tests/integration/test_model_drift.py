@@ -162,9 +162,10 @@ def test_a_refused_calibration_leaves_that_of_the_training(trained: None, make_a
     assert "with the calibration of its training" in told[0]
 
 
-def test_a_refused_champion_is_trained_anew(trained: None):
+@pytest.mark.parametrize("harm", ["update model_artifact set hmac = repeat('0', 64)", "delete from model_artifact"])
+def test_a_champion_whose_file_is_refused_or_gone_is_trained_anew(trained: None, harm: str):
     with session_scope() as session:
-        session.execute(text("update model_artifact set hmac = repeat('0', 64)"))
+        session.execute(text(harm))
         session.execute(text("update job set created_at = created_at - interval '1 day'"))
     assert perform(watch).result["tier"]["retrain"] is True
     (_, rung) = trainings()
