@@ -20,6 +20,8 @@ from app.domain.sites import SiteAddress
 from app.domain.states import JOB_FINAL, MigrationState, TeeState
 from app.errors import Conflict, ForetideError, NotFound
 
+WRITING = ", writing"
+"""What `claimed_by` ends with once the write was allowed, which it is once."""
 UNBEGUN = (MigrationState.QUEUED, MigrationState.WAITING)
 
 
@@ -127,14 +129,16 @@ class Write:
 def allow(session: Session, migration_id: int, fence: int, read: tuple[str, int], lease_s: float, actor: str) -> Write:
     """Lets the reader that has the lease write what it has read, and gives it that long from now.
 
-    read: ETag and size of what it was answered. Raises NotFound, or Conflict when the lease is over or the reader has
-    read something else than was pinned.
+    read: ETag and size of what it was answered. Raises NotFound, or Conflict when the lease is over or another's, was
+    prolonged already, or the reader has read something else than was pinned.
     """
     row = _leased(session, migration_id, fence)
+    if row.claimed_by != f"{READER}{actor}":
+        raise Conflict(f"the write of migration {migration_id} was allowed already, or offered to another reader")
     pin = Pin.from_json(row.pin)
     if pin is None or read != (pin.etag, pin.size):
         raise Conflict("what was read is not what the move has pinned")
-    row.lease_until = func.now() + timedelta(seconds=lease_s)
+    row.lease_until, row.claimed_by = func.now() + timedelta(seconds=lease_s), f"{READER}{actor}{WRITING}"
     session.flush()
     (work,) = migration_work.load(session, [Claim(migration_id, fence)])
     to_class = work.facts.to_class or "STANDARD"

@@ -384,6 +384,24 @@ def test_of_two_clients_at_once_one_is_offered_the_copy(teeing):
     assert (world.row(job_id).tee, world.row(job_id).state) == ("adopted", "switched")
 
 
+def test_a_write_is_allowed_once_and_to_the_reader_that_was_offered_it(teeing):
+    """Else the lease would never end."""
+    world, client = teeing
+    job_id = planned(world)
+    one, other = client(), client(Role.ADMIN)
+    offer = offered(world, one)
+    with pytest.raises(Conflict, match="another reader"):
+        allowed(world, other, BODY, offer)
+    allowed(world, one, BODY, offer)
+    until = world.row(job_id).lease_until
+    with pytest.raises(Conflict, match="already"):
+        allowed(world, one, BODY, offer)
+    assert world.row(job_id).lease_until == until
+    one._api.change("POST", f"/migrations/{offer[0]}:teed", {"fence": offer[1], "outcome": "failed"})
+    world.finish(job_id)
+    assert (world.row(job_id).tee, world.row(job_id).state) == ("failed", "done")
+
+
 def test_a_read_that_stops_early_gives_the_move_back_at_once(teeing):
     world, client = teeing
     job_id = planned(world)
