@@ -105,8 +105,9 @@ def copy_in_place(
     """Copies the object that was found onto itself in parts, with all that it carries; for those beyond 5 GB.
 
     target: names the class, and as `replaces` the ETag that was found. upload_id, done: an earlier claim's upload and
-    its parts. The site copies the bytes itself. Raises ConditionFailed or SourceChanged when the object is another now,
-    Blocked when the site does not copy parts.
+    its parts; carried: with the tags, as that upload was begun with. The site copies the bytes itself. Raises
+    ConditionFailed or SourceChanged when the object is another now or carries something else, Blocked when the site
+    does not copy parts.
     """
     if upload_id is None:
         upload_id = begin(bucket, target, carried, found.encrypting)
@@ -122,11 +123,19 @@ def copy_in_place(
         ledger.sent(parts[-1])
     _holds_all(bucket, target.key, upload_id, size)
     ledger.check()
-    now = objects.find(bucket, target.key)
-    if now is None or not now.pin.same_object(found.pin):
-        raise SourceChanged  # sites that ignore conditions may have copied parts of several objects
     at("parts_copied")
+    _is_as_it_was(bucket, target.key, found.pin, carried)
     complete(bucket, target, upload_id, [part.etag for part in parts])
+
+
+def _is_as_it_was(bucket: Bucket, key: str, pin: Pin, carried: Carried) -> None:
+    """Raises SourceChanged when it is another object, of which sites that ignore conditions may have copied parts.
+
+    Or one that carries something else by now: its tags, or metadata written with equal bytes, change no ETag.
+    """
+    now = objects.find(bucket, key)
+    if now is None or not now.pin.same_object(pin) or objects.with_tags(bucket, key, now) != carried:
+        raise SourceChanged
 
 
 def _copy_part(bucket: Bucket, key: str, pin: Pin, upload_id: str, number: int, span: tuple[int, int]) -> str:

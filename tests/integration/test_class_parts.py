@@ -8,6 +8,7 @@ from app.db import migrations
 from app.db.session import session_scope
 from app.domain.states import MoveKind
 from app.domain.tasks import TaskName
+from app.s3 import objects
 from tests import jobs
 from tests.faults.proxy import Proxy
 from tests.faults.rules import Fault, on
@@ -142,6 +143,34 @@ def test_an_owners_write_at_any_moment_stands_afterwards(world, proxy, moment, d
     assert once == []
     swept(world)
     assert (ended(world, job_id), is_as_it_was(world, NEWEST)) == (("done", None), True)
+
+
+def tag(world, **tags):
+    where = {"Bucket": world.buckets[AWS].bucket, "Key": world.key("a")}
+    told = [{"Key": name, "Value": value} for name, value in tags.items()]
+    world.buckets[AWS].client.put_object_tagging(**where, Tagging={"TagSet": told})
+
+
+@pytest.mark.parametrize("point", ["begun", "upload_begun", "part_sent", "parts_copied"])
+@pytest.mark.parametrize("dies", [False, True])
+def test_tags_that_are_put_while_parts_are_copied_stay(world, point, dies):
+    """They change no ETag, so that no condition notices them; an upload carries those that it was begun with."""
+    once, mortal = [point], Mortal(named=point if dies else None)
+
+    def at(passed):
+        if passed in once:
+            once.clear()
+            tag(world, a="new", more="too")
+        mortal.at(passed)
+
+    job_id = change(world)
+    assert mortal.run(lambda: world.work(job_id, at=at)) is dies
+    world.due(job_id)
+    world.finish(job_id)
+    swept(world)
+    assert (once, ended(world, job_id), world.uploads(AWS)) == ([], ("done", None), {})
+    assert objects.tags(world.buckets[AWS], world.key("a")) == {"a": "new", "more": "too"}
+    assert world.head(AWS, "a").pin.storage_class == "GLACIER_IR"
 
 
 @pytest.mark.parametrize(("operation", "retries"), [("UploadPartCopy", 1), ("CompleteMultipartUpload", 0)])
