@@ -10,8 +10,7 @@ from app.db import migration_steps as steps
 from app.db.migration_work import Work
 from app.db.session import session_scope
 from app.domain.class_changes import admit_in_parts
-from app.domain.encryption import is_by_key
-from app.domain.fingerprints import Fingerprint, hash_of
+from app.domain.fingerprints import Fingerprint
 from app.domain.migrations import Owner, owner, part_size
 from app.domain.old_versions import NULL
 from app.domain.pins import Pin
@@ -31,6 +30,7 @@ from app.s3.objects import Carried, Head, Target
 from app.s3.outcomes import UPLOAD_MISSING
 from app.settings import Settings
 from workers.migration_copy import may_be_read, pinned
+from workers.migration_fingerprints import fingerprint_of
 from workers.migration_ledger import Ledger
 from workers.migration_restore import await_restored
 
@@ -71,7 +71,7 @@ class ClassChange:
             admit_in_parts(self.work.facts.source, marked=found.carried.has_room(self.work.intent))
         await_restored(self.work, found, self.check, self.at)
         carried = objects.with_tags(self.bucket, self.work.key, found)
-        before = _fingerprint(found, carried)
+        before = fingerprint_of(found, carried)
         work = self._begin(found, before)
         unanswered = self._copy(work, found, carried)
         self.at("copied")
@@ -179,19 +179,4 @@ class ClassChange:
         return after.pin
 
     def _fingerprint(self, found: Head) -> Fingerprint:
-        return _fingerprint(found, objects.with_tags(self.bucket, self.work.key, found))
-
-
-def _fingerprint(found: Head, carried: Carried) -> Fingerprint:
-    """What the object is. carried: with its tags."""
-    encrypted_by_key = found.kms_key is not None or is_by_key(found.encryption)
-    return Fingerprint(
-        size=found.pin.size,
-        etag=None if encrypted_by_key or found.pin.etag_is_of_parts else found.pin.etag,
-        sha256=found.sha256,
-        crc32=found.crc32,
-        encryption=" ".join(filter(None, (found.encryption, found.kms_key))) or None,
-        headers={name: hash_of(value) for name, value in carried.headers.items()},
-        metadata=hash_of(carried.metadata),
-        tags=hash_of(carried.tags),
-    )
+        return fingerprint_of(found, objects.with_tags(self.bucket, self.work.key, found))

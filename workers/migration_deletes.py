@@ -17,6 +17,7 @@ from app.db import migration_work
 from app.db.migration_work import Due, Work
 from app.db.migrations import Claim
 from app.db.session import session_scope
+from app.domain.fingerprints import Fingerprint
 from app.domain.migrations import RECHECK_S
 from app.domain.old_versions import NULL
 from app.domain.sites import SiteAddress
@@ -28,6 +29,7 @@ from app.s3.client import connect
 from app.s3.objects import Head
 from app.settings import Settings
 from workers.migration_copy import pinned
+from workers.migration_fingerprints import carried_by
 from workers.migration_groups import each
 
 Judged = tuple[Work, tuple[DeleteVerdict, Head | None]]
@@ -122,7 +124,7 @@ class Deletes:
     def _verdict(self, work: Work, found: Head | None, due: Due) -> DeleteVerdict:
         moved = work.facts.kind is MoveKind.MOVE and not _moved_on(work)
         there = objects.find(connect(work.destination), work.key) if moved else None
-        replica = work.facts.source_replica
+        replica, rewritten = work.facts.source_replica, _is_rewritten(work.source, work.key, found, due.copied)
         return may_delete(
             DeleteFacts(
                 rules=work.facts.rules,
@@ -138,6 +140,8 @@ class Deletes:
                 locked=found.is_locked(work.now) if found else False,
                 site=work.facts.source,
                 version_hidden=due.intended and found is None and _hides_a_version(work),
+                source_rewritten=rewritten,
+                destination_rewritten=rewritten and _is_rewritten(work.destination, work.key, there, due.copied),
             )
         )
 
@@ -149,6 +153,14 @@ def _save_other(session: Session, work: Work, verdict: DeleteVerdict, found: Hea
         ends.source_waits(session, work, verdict, RECHECK_S)
     else:
         ends.reverse(session, work, verdict, found.pin if found else None)
+
+
+def _is_rewritten(at: SiteAddress, key: str, found: Head | None, copied: Fingerprint | None) -> bool:
+    """Whether what was found carries something else than what was copied; asks for tags where it counts some."""
+    if found is None or copied is None:
+        return False
+    now = carried_by(found, objects.with_tags(connect(at), key, found))
+    return bool(copied.differences(now) or now.differences(copied))
 
 
 def _standing(work: Work, found: Head | None, due: Due, seen: Mapping[SiteAddress, Head | None]) -> int:

@@ -19,7 +19,6 @@ from app.db.migration_work import Work
 from app.db.migrations import Claim
 from app.db.session import session_scope
 from app.domain.migrations import COPIES, EARLY, admit
-from app.domain.pins import Pin
 from app.errors import ForetideError, NotRestored, ObjectMissing, Skipped
 from app.s3 import objects
 from app.s3.client import connect
@@ -27,6 +26,7 @@ from app.s3.objects import Carried, Head
 from app.settings import Settings
 from workers.flow import LOOK_S, stopping
 from workers.migration_copy import Copy, may_be_read, unchanged
+from workers.migration_fingerprints import carried_by
 
 T = TypeVar("T")
 GROUP = 32
@@ -157,7 +157,7 @@ class Group:
         good = _good(begun, failed)
         placed = each(self.pool, self.check, lambda work: self._place(work, bodies[work.claim.id]), good, failed)
         with session_scope() as session:
-            proven = steps.verified(session, [(work, sha256, pin) for work, (pin, sha256) in placed])
+            proven = steps.verified(session, [one for _, one in placed])
         self.at("verified")
         with session_scope() as session:
             switched = migration_switch.switch(session, _good(proven, failed), self.settings.grace_s)
@@ -178,7 +178,7 @@ class Group:
         may_be_read(found, self.settings.growing_age_s)
         return None if body is None else Fetched(found, objects.with_tags(source, work.key, found), body)
 
-    def _place(self, work: Work, found: Fetched) -> tuple[Pin, str | None]:
+    def _place(self, work: Work, found: Fetched) -> steps.Proven:
         check = partial(self.check, work.claim)
         copy = Copy(work, found.head, found.carried, self.settings, check, self.at)
         copied = copy.write_whole(found.body)
@@ -187,7 +187,7 @@ class Group:
         proven = copy.prove(copied)
         self.at("proven")
         check()
-        return proven
+        return steps.Proven(work, *proven, carried_by(found.head, found.carried))
 
 
 def _good(outcomes: dict[int, steps.Outcome], failed: dict[int, Exception]) -> list[Work]:

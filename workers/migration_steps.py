@@ -32,6 +32,7 @@ from app.s3.objects import Head
 from app.settings import Settings
 from workers.migration_class import ClassChange
 from workers.migration_copy import Copy, capabilities, may_be_read, unchanged
+from workers.migration_fingerprints import carried_by
 from workers.migration_restore import await_restored
 from workers.migration_tee import adopt
 
@@ -110,7 +111,7 @@ class Mover:
             unchanged(work)  # a reader's copy may be older than the look at the source
         self.at("proven")
         with session_scope() as session:
-            work = steps.only(steps.verified(session, [(copy.work, proven[1], proven[0])]))
+            work = steps.only(steps.verified(session, [steps.Proven(copy.work, *proven, carried_by(found, carried))]))
             if teed:
                 work = tees.settled(session, work, TeeState.ADOPTED)
         self.at("verified")
@@ -126,7 +127,7 @@ class Mover:
         change = ClassChange(work, self.settings, self.check, self.at)
         work, pin = change.run(self._found(work))
         with session_scope() as session:
-            work = steps.only(steps.verified(session, [(work, None, pin)]))
+            work = steps.only(steps.verified(session, [steps.Proven(work, pin, None, None)]))
         self.at("verified")
         return work
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from json import dumps
@@ -31,6 +31,7 @@ from app.db.budgets import Cost, Reserved
 from app.db.bulk import listed, lists, table
 from app.db.migration_work import Held, Version, Work, held, lock_objects
 from app.db.tables import Migration, MigrationPart, Replica
+from app.domain.fingerprints import Fingerprint
 from app.domain.migrations import COPIES, requests_needed
 from app.domain.pins import Pin
 from app.domain.states import (
@@ -81,7 +82,7 @@ _NOTE = (
     .where(_REPLICA.c.object_id == _PINNED.c.object_id, _REPLICA.c.site_id == _PINNED.c.site_id)
     .values(pin=cast(_PINNED.c.pin, JSONB), storage_class=_PINNED.c.storage_class, size=_PINNED.c.size)
 )
-_PROVEN = listed("proven", migration_id=BigInteger(), sha256=Text(), pin=Text())
+_PROVEN = listed("proven", migration_id=BigInteger(), sha256=Text(), pin=Text(), fingerprint=Text())
 _VERIFY = (
     update(_MIGRATION)
     .where(_MIGRATION.c.id == _PROVEN.c.migration_id)
@@ -89,10 +90,23 @@ _VERIFY = (
         state=MigrationState.VERIFIED,
         sha256=_PROVEN.c.sha256,
         result_pin=cast(_PROVEN.c.pin, JSONB),
+        fingerprint=func.coalesce(cast(_PROVEN.c.fingerprint, JSONB), _MIGRATION.c.fingerprint),
         verified_at=func.now(),
         bytes_done=_MIGRATION.c.bytes_total,
     )
 )
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A copy that was shown to be equal to the pinned source."""
+
+    work: Work
+    pin: Pin
+    sha256: str | None
+    """None after a change of class, and of a copy in an archive that several claims have written."""
+    copied: Fingerprint | None
+    """What the source carried as it was copied; None after a change of class, which has kept that before."""
 
 
 def begin(session: Session, pinned: Sequence[tuple[Work, Pin]]) -> dict[int, Outcome]:
@@ -223,31 +237,31 @@ def _row(work: Work) -> tuple[int, int, int, int, str]:
     return work.object_id, work.destination_id, work.object_version, work.size, work.facts.to_class or "STANDARD"
 
 
-def verified(session: Session, proven: Sequence[tuple[Work, str | None, Pin]]) -> dict[int, Outcome]:
-    """The copies were proven equal to the pinned sources: each with its SHA-256 and its pin, by the migration's id.
+def verified(session: Session, proven: Sequence[Proven]) -> dict[int, Outcome]:
+    """The copies were proven equal to the pinned sources: what came of each, by the migration's id.
 
-    sha256: None after a change of class, and of a copy in an archive that several claims have written. An outcome may
-    be LeaseLost.
+    An outcome may be LeaseLost.
     """
-    rows = held(session, [work.claim for work, _, _ in proven])
+    rows = held(session, [one.work.claim for one in proven])
     outcomes: dict[int, Outcome] = {}
-    good: list[tuple[Work, str | None, Pin]] = []
-    for work, sha256, result in proven:
-        row = rows.get(work.claim.id)
+    good: list[Proven] = []
+    for one in proven:
+        row = rows.get(one.work.claim.id)
         if row is None:
-            outcomes[work.claim.id] = LeaseLost()
+            outcomes[one.work.claim.id] = LeaseLost()
             continue
         after(after(row.state, COPYING), MigrationState.VERIFIED)  # an earlier claim's work may be adopted
-        good.append((work, sha256, result))
-        outcomes[work.claim.id] = replace(work, sha256=sha256, result_pin=result, verified=True)
+        good.append(one)
+        outcomes[one.work.claim.id] = replace(one.work, sha256=one.sha256, result_pin=one.pin, verified=True)
     if good:
         columns: dict[str, Sequence[object]] = {
-            "migration_id": [work.claim.id for work, _, _ in good],
-            "sha256": [sha256 for _, sha256, _ in good],
-            "pin": [result.as_text() for _, _, result in good],
+            "migration_id": [one.work.claim.id for one in good],
+            "sha256": [one.sha256 for one in good],
+            "pin": [one.pin.as_text() for one in good],
+            "fingerprint": [dumps(one.copied.as_json()) if one.copied else None for one in good],
         }
         session.execute(_VERIFY, lists(columns))
-    where = [(work.object_id, work.destination_id) for work, _, _ in good if work.facts.kind in COPIES]
+    where = [(one.work.object_id, one.work.destination_id) for one in good if one.work.facts.kind in COPIES]
     replicas.set_states(session, where, ReplicaState.VERIFIED, only=(ReplicaState.COPYING,))
     return outcomes
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.db import policies, prices, replicas, sites
 from app.db.migrations import ACTIVE, Claim
 from app.db.tables import Json, Migration, Object, Replica
+from app.domain.fingerprints import Fingerprint
 from app.domain.migrations import MoveFacts
 from app.domain.pins import Pin
 from app.domain.policies import Policies
@@ -153,6 +154,8 @@ class Due:
     """Where else the object's current version is served, with what was last seen there."""
     intended: bool
     """A delete may have been sent."""
+    copied: Fingerprint | None
+    """What the source carried as it was copied; None where nothing was."""
 
 
 def due(session: Session, works: Sequence[Work]) -> dict[int, Due]:
@@ -161,8 +164,8 @@ def due(session: Session, works: Sequence[Work]) -> dict[int, Due]:
     serving: dict[int, list[Replica]] = {work.object_id: [] for work in works}
     for replica in replicas.serving_at(session, *serving):
         serving[replica.object_id].append(replica)
-    which = Migration.id.in_([work.claim.id for work in works]), Migration.delete_intended_at.is_not(None)
-    intended = set(session.scalars(select(Migration.id).where(*which)))
+    columns = select(Migration.id, Migration.delete_intended_at, Migration.fingerprint)
+    kept = {row.id: row for row in session.execute(columns.where(Migration.id.in_([work.claim.id for work in works])))}
     return {
         work.claim.id: Due(
             tuple(
@@ -170,7 +173,8 @@ def due(session: Session, works: Sequence[Work]) -> dict[int, Due]:
                 for replica in serving[work.object_id]
                 if replica.site_id != work.source_id and (pin := Pin.from_json(replica.pin))
             ),
-            work.claim.id in intended,
+            kept[work.claim.id].delete_intended_at is not None,
+            Fingerprint.from_json(kept[work.claim.id].fingerprint),
         )
         for work in works
     }

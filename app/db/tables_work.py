@@ -151,7 +151,7 @@ class Migration(Leased, Base):
     pin: Mapped[Json | None]
     result_pin: Mapped[Json | None]
     fingerprint: Mapped[Json | None]
-    """What the object was before a change of class copied it onto itself."""
+    """What the object was before a change of class copied it onto itself; what a source carried as it was copied."""
     sha256: Mapped[str | None]
     upload_id: Mapped[str | None]
     bytes_total: Mapped[int]

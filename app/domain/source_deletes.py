@@ -53,6 +53,10 @@ class DeleteFacts:
     site: SiteFacts
     version_hidden: bool = False
     """In a bucket whose deletes take no condition: a marker stands over a newer version than the pinned one."""
+    source_rewritten: bool = False
+    """It carries other headers, metadata or tags than were copied, which its ETag does not tell."""
+    destination_rewritten: bool = False
+    """The same of the copy; looked at only where the source is rewritten."""
 
     @property
     def guarded(self) -> bool:
@@ -73,9 +77,11 @@ class DeleteVerdict:
 def may_delete(facts: DeleteFacts) -> DeleteVerdict:
     """Whether the source may go now: only when every condition of the protocol holds at once."""
     source_same = facts.source_now is not None and facts.source_now.same_object(facts.pinned)
+    source_same = source_same and not facts.source_rewritten
     destination_same = facts.destination_pinned is None or (
         facts.destination_now is not None and facts.destination_now.same_object(facts.destination_pinned)
     )
+    destination_same = destination_same and not facts.destination_rewritten
     conditions: dict[str, Any] = {
         "grace_over": facts.now >= facts.grace_until,
         "readers_routed": facts.rules.readers is Readers.ROUTED,

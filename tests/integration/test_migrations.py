@@ -5,6 +5,7 @@ import pytest
 from app.db import faults, jobs, migrations, sites
 from app.db.session import session_scope
 from app.domain.states import MoveKind
+from app.s3 import objects
 from app.s3.faults import FAULTS
 from workers.migrations import migrate
 
@@ -150,6 +151,69 @@ def test_a_write_after_the_switch_reverses_it(world):
     world.finish(again)
     assert world.row(again).state == "done"
     assert world.read(GCP, "a") == b"newest"
+
+
+def _tag(world, site, **tags):
+    bucket, told = world.buckets[site], [{"Key": name, "Value": value} for name, value in tags.items()]
+    bucket.client.put_object_tagging(Bucket=bucket.bucket, Key=world.key("a"), Tagging={"TagSet": told})
+
+
+def _tags(world, site):
+    return objects.tags(world.buckets[site], world.key("a"))
+
+
+@pytest.mark.parametrize("had", [{}, {"Tagging": "k=old"}])
+@pytest.mark.parametrize("size", [5, 9 * 2**20])
+def test_tags_put_on_the_source_after_its_copy_reverse_the_switch(world, had, size):
+    """No ETag tells them: they are compared with what was copied."""
+    world.put(AWS, "a", b"x" * size, **had)
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    world.work(job_id)
+    _tag(world, AWS, k="new")
+    world.finish(job_id)
+    row = world.row(job_id)
+    assert (row.state, row.reason) == ("rolled_back", "source_changed_after_switch")
+    assert (world.states("a"), _tags(world, AWS)) == ({AWS: "serving", GCP: "stale"}, {"k": "new"})
+    assert len(world.alerts("source_changed_after_switch")) == 1
+
+    again = world.move("a", AWS, GCP)
+    world.finish(again)
+    assert (world.row(again).state, world.read(AWS, "a")) == ("done", None)
+    assert _tags(world, GCP) == {"k": "new"}
+
+
+def test_metadata_written_with_equal_bytes_after_the_switch_are_not_lost(world):
+    world.put(AWS, "a", Metadata={"k": "old"})
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    world.work(job_id)
+    world.put(AWS, "a", Metadata={"k": "new"})
+    world.finish(job_id)
+    assert world.row(job_id).reason == "source_changed_after_switch"
+    assert world.head(AWS, "a").carried.metadata == {"k": "new"}
+
+
+def test_tags_put_on_both_ends_keep_the_source(world):
+    world.put(AWS, "a", Tagging="k=old")
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    world.work(job_id)
+    _tag(world, AWS, k="one")
+    _tag(world, GCP, k="another")
+    world.finish(job_id)
+    assert (world.row(job_id).state, world.row(job_id).reason) == ("done", "source_kept_both_changed")
+    assert (_tags(world, AWS), _tags(world, GCP)) == ({"k": "one"}, {"k": "another"})
+
+
+def test_tags_put_on_the_copy_alone_let_the_source_go(world):
+    world.put(AWS, "a", Tagging="k=old")
+    world.scan(AWS)
+    job_id = world.move("a", AWS, GCP)
+    world.work(job_id)
+    _tag(world, GCP, k="new")
+    world.finish(job_id)
+    assert (world.row(job_id).state, world.read(AWS, "a"), _tags(world, GCP)) == ("done", None, {"k": "new"})
 
 
 def test_a_scan_sees_a_write_after_the_switch(world):

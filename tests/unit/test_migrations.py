@@ -201,6 +201,8 @@ def test_a_source_is_deleted_when_every_condition_holds():
         ({"grace_until": NOW + timedelta(seconds=1)}, DeleteAction.WAIT, "grace"),
         ({"source_now": None}, DeleteAction.GONE, "source_gone"),
         ({"source_now": OTHER}, DeleteAction.REVERSE, "source_changed_after_switch"),
+        ({"source_rewritten": True}, DeleteAction.REVERSE, "source_changed_after_switch"),
+        ({"source_rewritten": True, "destination_rewritten": True}, DeleteAction.KEEP, "both_changed"),
         ({"destination_now": None}, DeleteAction.REVERSE, "destination_lost"),
         ({"source_now": OTHER, "destination_now": PIN}, DeleteAction.KEEP, "both_changed"),
         ({"rules": Rules()}, DeleteAction.KEEP, "readers_direct"),
