@@ -16,6 +16,8 @@ import numpy as np
 from ml.serving import Matrix, Packed, logit
 
 TOP = 3
+KINDS = frozenset({"file_type"})
+"""Numbers that only name a kind have no usual value."""
 LEAST = 0.05
 """Log-odds; less is no reason."""
 
@@ -37,7 +39,7 @@ def typical(reference: Mapping[str, Any]) -> dict[str, float]:
     found = {}
     for name, spread in reference.get("features", {}).items():
         edges, counts = spread["edges"], np.cumsum(spread["counts"])
-        if edges:
+        if edges and name not in KINDS:
             found[name] = float(edges[min(int(np.searchsorted(counts, counts[-1] / 2)), len(edges) - 1)])
     return found
 

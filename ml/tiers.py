@@ -159,7 +159,9 @@ def _contestants(dataset: Dataset, seed: int, progress: Progress) -> dict[str, C
     early["blend"] = _calibrated(_blend(early), parts[Part.CALIBRATE])
     late["blend"] = _with(_blend(late), early["blend"].packed.calibration)
     progress(total - 1, total, "judging on later rows")
-    return {name: _judged(early[name], late[name], dataset) for name in late}
+    judged = {name: _judged(early[name], late[name], dataset) for name in late}
+    progress(total, total, "judged")
+    return judged
 
 
 def _judged(early: Fitted, late: Fitted, dataset: Dataset) -> Contestant:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ml.serving import Packed
 
 router = Router("models")
-TRAINED = ("tier", "placement")
+TRAINED = ("tier", "demand", "placement")
 """The models that there is a task for."""
 SCORED = "tier"
 """The one of them that scores rows of features."""

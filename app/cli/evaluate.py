@@ -75,6 +75,7 @@ def evaluate(model: str, trace: Path, horizon: str, seed: int, report: Path | No
         raise Invalid(f"{trace.name} tells days, not hours: choose a horizon of 1d, 7d or 30d")
     judged = demand_evaluation.evaluate if model == "demand" else tier_evaluation.evaluate
     told = judged(found, HORIZONS[horizon] * SECOND, seed, _progress)
+    _progress(1, 1, \"\")
     document = {"trace": trace.name, "model": model, "horizon": horizon, "objects": len(found.keys), **told}
     if report:
         report.write_text(page(document))
@@ -94,6 +95,7 @@ def _came(model: str, rate: float) -> str:
 
 
 def _progress(done: int, total: int, what: str) -> None:
-    """A line on a terminal that says what is done now."""
+    """A line on a terminal that says what is done now, and is gone in the end."""
     if sys.stderr.isatty():
-        click.echo(f"\r\x1b[2K[{'#' * done}{'.' * (total - done)}] {what}", nl=done + 1 == total, err=True)
+        bar = f"[{'#' * done}{'.' * (total - done)}] {what}" if done < total else ""
+        click.echo(f"\r\x1b[2K{bar}", nl=False, err=True)

@@ -86,10 +86,10 @@ def predict(name: str, file: BinaryIO, as_json: bool) -> None:
         return
     if reply.get("filled"):
         click.echo(f"missing in some rows: {safe(', '.join(reply['filled']))}", err=True)
-    print_rows(reply["predictions"], _columns(reply["predictions"]), as_json=False, nothing="There are no rows.")
+    print_rows(reply["predictions"], columns_of(reply["predictions"]), as_json=False, nothing="There are no rows.")
 
 
-def _columns(predictions: list[Json]) -> Columns:
+def columns_of(predictions: list[Json]) -> Columns:
     """The prediction, and what else stands beside it."""
     return {name.upper(): name for name in (predictions[0] if predictions else {"prediction": None})}
 
