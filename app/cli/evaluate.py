@@ -75,7 +75,7 @@ def evaluate(model: str, trace: Path, horizon: str, seed: int, report: Path | No
         raise Invalid(f"{trace.name} tells days, not hours: choose a horizon of 1d, 7d or 30d")
     judged = demand_evaluation.evaluate if model == "demand" else tier_evaluation.evaluate
     told = judged(found, HORIZONS[horizon] * SECOND, seed, _progress)
-    _progress(1, 1, \"\")
+    _progress(1, 1, "")
     document = {"trace": trace.name, "model": model, "horizon": horizon, "objects": len(found.keys), **told}
     if report:
         report.write_text(page(document))
