@@ -115,7 +115,8 @@ class ClassChange:
         return None
 
     def _copy_at_once(self, work: Work, found: Head, carried: Carried) -> None:
-        objects.change_class(self.bucket, work.key, found, carried, self.to_class, work.intent)
+        over = found.pin.etag if work.facts.source.capabilities.conditional_copy_over else None
+        objects.change_class(self.bucket, work.key, found, carried, self.to_class, work.intent, over)
 
     def _copy_in_parts(self, work: Work, found: Head, carried: Carried) -> None:
         can, pin = work.facts.source.capabilities, found.pin

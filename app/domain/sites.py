@@ -52,6 +52,8 @@ class Capabilities:
     """GET with If-Match is refused when the object differs."""
     conditional_copy: bool = False
     """CopyObject with x-amz-copy-source-if-match is refused when the object differs."""
+    conditional_copy_over: bool = False
+    """CopyObject with If-Match is refused when what it would replace differs, and done when not."""
     checksum_sha256: bool = False
     """A wrong SHA-256 is refused, and the right one is answered by HEAD."""
     checksum_parts: bool = False

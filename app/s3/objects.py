@@ -206,15 +206,20 @@ def sha256_header(sha256: str) -> dict[str, str]:
     return {"x-amz-checksum-sha256": documents.base64_of(sha256)}
 
 
-def change_class(bucket: Bucket, key: str, found: Head, carried: Carried, storage_class: str, intent: str) -> None:
+def change_class(
+    bucket: Bucket, key: str, found: Head, carried: Carried, storage_class: str, intent: str, over: str | None = None
+) -> None:
     """Copies the pinned object onto itself in another class, with all that it carries (up to 5 GB).
 
-    The metadata are sent again: a copy that only names a new class is refused by some servers. Raises ConditionFailed
-    when the object is no longer the pinned one.
+    The metadata are sent again: a copy that only names a new class is refused by some servers. over: the ETag that has
+    to stand there when the copy takes its place, for sites that look at that too. Raises ConditionFailed when the
+    object is no longer the pinned one.
     """
     headers = carried.sent(intent) | found.encrypting | copy_source(bucket, key, found.pin)
     headers["x-amz-storage-class"] = bucket.servers_class(storage_class)
     headers["x-amz-metadata-directive"] = "REPLACE"
+    if over:
+        headers["if-match"] = f'"{over}"'
     _, body = bucket.ask("PUT", key, headers, writes=True)
     bucket.document(body, writes=True)
 

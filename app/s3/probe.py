@@ -9,26 +9,25 @@ import base64
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from statistics import median
 
 from app.domain.sites import SERVERS_NAMES, Capabilities
 from app.errors import (
     AccessDenied,
     ChecksumMismatch,
-    ConditionFailed,
     ForetideError,
     Permanent,
-    SiteFaulty,
-    SourceChanged,
 )
 from app.s3 import declared, multipart, objects, transfer
 from app.s3.client import Bucket, Query
 from app.s3.heads import Carried
 from app.s3.objects import Target
+from app.s3.probe_acts import refused, unsupported
 from app.s3.probe_keys import kept_keys
 
 PREFIX = ".foretide-probe/"
@@ -96,6 +95,7 @@ class _Trial:
             conditional_delete=self._refuses_delete("delete"),
             conditional_get=self._refuses_get(),
             conditional_copy=self._refuses_copy("copy"),
+            conditional_copy_over=self._refuses_copy_over("over"),
             checksum_sha256=checksum,
             checksum_parts=self._checks_parts("parts"),
             metadata=head.carried.headers == CARRIED.headers and head.carried.metadata == CARRIED.metadata,
@@ -177,8 +177,8 @@ class _Trial:
     def _refuses_put(self, name: str) -> bool:
         key = self._key(name)
         self._put(key, FIRST)
-        none_match = _refused(lambda: self._put(key, SECOND, conditional=True))
-        match = _refused(lambda: self._put(key, SECOND, conditional=True, replaces="0" * 32))
+        none_match = refused(lambda: self._put(key, SECOND, conditional=True))
+        match = refused(lambda: self._put(key, SECOND, conditional=True, replaces="0" * 32))
         return none_match and match
 
     def _refuses_complete(self, name: str) -> bool:
@@ -191,7 +191,7 @@ class _Trial:
         try:
             sha256 = hashlib.sha256(SECOND).hexdigest()
             etag = multipart.send_part(self.bucket, target.key, upload_id, 1, SECOND, sha256)
-            return _refused(lambda: multipart.complete(self.bucket, target, upload_id, [etag]))
+            return refused(lambda: multipart.complete(self.bucket, target, upload_id, [etag]))
         finally:
             multipart.abort(self.bucket, target.key, upload_id)
 
@@ -199,7 +199,7 @@ class _Trial:
         """Whether a part with another SHA-256 than was sent along is refused, and that of the parts kept."""
         target = Target(self._key(name), "STANDARD", INTENT, conditional=False, checksum=True)
         right, wrong = hashlib.sha256(FIRST).hexdigest(), objects.sha256_header(hashlib.sha256(SECOND).hexdigest())
-        with _unsupported() as supported:
+        with unsupported() as supported:
             upload_id = multipart.begin(self.bucket, target, CARRIED)
             part: Query = {"partNumber": 1, "uploadId": upload_id}
             try:
@@ -218,7 +218,7 @@ class _Trial:
         self._put(key, FIRST)
         old = objects.head(self.bucket, key).pin
         self._put(key, SECOND)
-        return _refused(lambda: objects.delete(self.bucket, key, old, conditional=True))
+        return refused(lambda: objects.delete(self.bucket, key, old, conditional=True))
 
     def _get(self, key: str, etag: str) -> None:
         with self.bucket.open(key, {"if-match": etag}):
@@ -226,18 +226,27 @@ class _Trial:
 
     def _refuses_get(self) -> bool:
         key, wrong = self._key("plain"), f'"{"0" * 32}"'
-        return _refused(lambda: self._get(key, wrong))
+        return refused(lambda: self._get(key, wrong))
 
     def _refuses_copy(self, name: str) -> bool:
         key = self._key(name)
         self._put(key, FIRST)
         found = objects.head(self.bucket, key)
         self._put(key, SECOND)
-        return _refused(lambda: objects.change_class(self.bucket, key, found, CARRIED, "STANDARD", INTENT))
+        return refused(lambda: objects.change_class(self.bucket, key, found, CARRIED, "STANDARD", INTENT))
+
+    def _refuses_copy_over(self, name: str) -> bool:
+        key = self._key(name)
+        self._put(key, FIRST)
+        found = objects.head(self.bucket, key)
+        copy = partial(objects.change_class, self.bucket, key, found, CARRIED, "STANDARD")
+        if not refused(lambda: copy(INTENT, "0" * 32)) or refused(lambda: copy(name, found.pin.etag)):
+            return False
+        return objects.head(self.bucket, key).intent == name
 
     def _keeps_tags(self, name: str) -> bool:
         wanted = Carried(tags={"probe": "a b"})
-        with _unsupported() as supported:
+        with unsupported() as supported:
             self._put(self._key(name), FIRST, wanted)
             supported.append(objects.tags(self.bucket, self._key(name)) == wanted.tags)
         return supported == [True]
@@ -254,7 +263,7 @@ class _Trial:
     def _keeps_class(self, storage_class: str) -> bool:
         """PUT, HEAD, CopyObject in place, HEAD and the listing must all agree on the class."""
         key = self._key(f"class-{storage_class}")
-        with _unsupported() as agreed:
+        with unsupported() as agreed:
             self._put(key, FIRST, storage_class=storage_class)
             agreed.append(objects.head(self.bucket, key).pin.storage_class == storage_class)
             self._put(key, FIRST)
@@ -275,24 +284,3 @@ class _Trial:
         for page in objects.pages(self.bucket, self.folder):
             for line in page:
                 self.bucket.call("delete_object", writes=True, Key=line.key)
-
-
-def _refused(act: Callable[[], object]) -> bool:
-    """Whether the site refuses an act whose condition does not hold."""
-    try:
-        act()
-    except (ConditionFailed, SourceChanged):
-        return True
-    except (Permanent, SiteFaulty):
-        return False  # the site does not know the condition at all
-    return False
-
-
-@contextmanager
-def _unsupported() -> Iterator[list[bool]]:
-    """Collects findings; stops quietly where the site refuses to do the thing at all."""
-    findings: list[bool] = []
-    try:
-        yield findings
-    except (Permanent, SiteFaulty):
-        findings.append(False)

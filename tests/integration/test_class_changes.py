@@ -4,7 +4,7 @@ import pytest
 
 from app.domain.states import MoveKind
 from tests.faults.proxy import Proxy
-from tests.faults.rules import Fault, on
+from tests.faults.rules import Fault, Rule, on
 from tests.integration.test_s3_guards import Guarded, versioned
 from tests.reliability.mortal import Mortal
 from tests.s3servers import SEAWEEDFS
@@ -148,6 +148,26 @@ def test_a_copy_that_was_never_made_is_tried_again(world, proxy):
     row = world.row(job_id)
     assert (row.state, row.retries) == ("done", 1)
     assert len(proxy.asked("CopyObject", world.key("a"))) == 2
+
+
+class Conditional(Rule):
+    """A rule for requests that name what they may replace."""
+
+    def matches(self, asked):
+        return super().matches(asked) and asked.head.get("if-match") == asked.head.get("x-amz-copy-source-if-match")
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_a_copy_names_what_it_may_replace_where_the_site_looks_at_that(world, proxy, can):
+    assert world.capabilities(AWS)["conditional_copy_over"]
+    world.set_site(AWS, capabilities={**world.capabilities(AWS), "conditional_copy_over": can})
+    put(world)
+    proxy.harm(Conditional(Fault.RESET, frozenset({"CopyObject"}), times=1))
+    job_id = change(world)
+    world.finish(job_id)
+    assert world.row(job_id).state == "done"
+    assert len(proxy.injected(Fault.RESET)) == (1 if can else 0)
+    assert world.head(AWS, "a").pin.storage_class == "GLACIER_IR"
 
 
 @pytest.mark.parametrize("moment", ["pinned", "begun", Fault.BEFORE, Fault.AFTER, "copied", "verified", "switched"])

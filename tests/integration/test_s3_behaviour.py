@@ -27,8 +27,8 @@ from tests.s3servers import MOTO, RCLONE, SEAWEEDFS
 
 LOOPBACK = parse_networks("127.0.0.0/8")
 CLASSES = ("STANDARD", "STANDARD_IA", "GLACIER_IR")
-CONDITIONS = ("put", "complete", "delete", "get", "copy")
-HONOURED = {SEAWEEDFS: set(CONDITIONS), RCLONE: set(), MOTO: set(CONDITIONS) - {"copy"}}
+CONDITIONS = ("put", "complete", "delete", "get", "copy", "copy_over")
+HONOURED = {SEAWEEDFS: set(CONDITIONS), RCLONE: set(), MOTO: set(CONDITIONS) - {"copy", "copy_over"}}
 CHECKED = {SEAWEEDFS: True, RCLONE: False, MOTO: False}
 TAGGED = {SEAWEEDFS: True, RCLONE: False, MOTO: True}
 KEPT_CLASSES = {SEAWEEDFS: CLASSES, RCLONE: ("STANDARD",), MOTO: CLASSES}
@@ -194,6 +194,11 @@ def test_conditions_are_honoured_where_the_probe_says_so(bucket, server, found):
         with pytest.raises(ConditionFailed):
             objects.delete(bucket, "behaviour/condition", replace(old, etag="0" * 32), conditional=True)
         assert objects.find(bucket, "behaviour/condition")
+    if can.conditional_copy_over:
+        now = objects.head(bucket, "behaviour/condition")
+        with pytest.raises(ConditionFailed):
+            objects.change_class(bucket, "behaviour/condition", now, now.carried, "STANDARD_IA", "test.1", "0" * 32)
+        assert objects.head(bucket, "behaviour/condition").pin == now.pin
     objects.delete(bucket, "behaviour/condition", objects.head(bucket, "behaviour/condition").pin, conditional=False)
     assert objects.find(bucket, "behaviour/condition") is None
 
