@@ -12,6 +12,8 @@ from ml.evaluation import Bools
 from ml.history import Floats
 from ml.serving import Calibration
 
+Bin = tuple[float, float, float]
+"""Sum of the scores, hits, and rows or their weight."""
 MOST_BINS = 20
 POSITIVES_A_BIN = 10
 Z = 1.645  # two-sided 90 %
@@ -22,7 +24,7 @@ def fit(raw: Floats, y: Bools) -> Calibration:
     bins = int(np.clip(min(y.sum(), (~y).sum()) // POSITIVES_A_BIN, 1, MOST_BINS))
     order = np.argsort(raw, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
-    pools = _pool([(float(raw[part].sum()), float(y[part].sum()), len(part)) for part in parts])
+    pools = pooled([(float(raw[part].sum()), float(y[part].sum()), len(part)) for part in parts])
     n = np.array([count for _, _, count in pools], float)
     x = np.array([total for total, _, _ in pools]) / n
     rate = np.array([hits for _, hits, _ in pools]) / n
@@ -36,9 +38,9 @@ def fit(raw: Floats, y: Bools) -> Calibration:
     )
 
 
-def _pool(bins: list[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
+def pooled(bins: list[Bin]) -> list[Bin]:
     """Pool adjacent violators: neighbours are merged until the rates rise strictly and so do the centres."""
-    pools: list[tuple[float, float, int]] = []
+    pools: list[Bin] = []
     for pool in bins:
         pools.append(pool)
         while len(pools) > 1 and not _rises(pools[-2], pools[-1]):
@@ -47,7 +49,7 @@ def _pool(bins: list[tuple[float, float, int]]) -> list[tuple[float, float, int]
     return pools
 
 
-def _rises(left: tuple[float, float, int], right: tuple[float, float, int]) -> bool:
+def _rises(left: Bin, right: Bin) -> bool:
     return right[1] / right[2] > left[1] / left[2] and right[0] / right[2] > left[0] / left[2]
 
 

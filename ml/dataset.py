@@ -99,7 +99,7 @@ def build(
     """
     limits = limits or Limits()
     horizon = horizon or horizon_of(history, end)
-    step = step_of(history, horizon)
+    step = step_of(horizon, daily=history.daily)
     cuts = np.arange(-(-history.begin // step) * step + step, end - horizon + 1, step)
     rng = np.random.default_rng(seed)
     builder = FeatureBuilder(history, catalogue)
@@ -127,9 +127,9 @@ def build(
     return Dataset(parts, horizon, (_moment(history.begin), _moment(end)))
 
 
-def step_of(history: History, horizon: int) -> int:
+def step_of(horizon: int, *, daily: bool) -> int:
     """Time between two cuts: a day of daily rows, else the hour of an hour's horizon or a quarter of a day."""
-    if history.daily:
+    if daily:
         return DAY
     return HOUR if horizon < DAY else STEP_BY_DAY
 

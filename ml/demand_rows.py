@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import NotEnoughData
+from ml.dataset import STEP_BY_DAY
 from ml.demand import Expected, Walk
 from ml.features import NAMES, FeatureBuilder, Matrix
 from ml.history import DAY, HOUR, Catalogue, Floats, History, Ints
@@ -21,7 +22,6 @@ EXTRA = ("expected", "expected_of_prefix", "days_watched", "reads_before")
 """Beside ml.features.NAMES: reads a day that Gamma–Poisson expects of the object and of its prefix's, the days that it
 was watched, and its reads in the last window of the horizon's length."""
 COLUMNS: tuple[str, ...] = (*NAMES, *EXTRA)
-STEP_BY_DAY = 6 * HOUR  # between two cuts of a day's horizon, so that hours of the day are seen
 LEAST_RATE = 1e-6  # reads a day
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ml.dataset import STEP_BY_DAY
+from ml.dataset import step_of
 from ml.evaluation import LEVEL, RESAMPLES, Bools, Outcome
 from ml.features import NAMES, FeatureBuilder
 from ml.history import DAY, HOUR, Catalogue, Floats, History, Ints
@@ -94,7 +94,7 @@ class Recent:
 
 def recent(history: History, catalogue: Catalogue, end: int, horizon: int, trained_until: int, seed: int) -> Recent:
     """Every object known at each cut of the window, as in training; a seeded draw above 40,000 rows. Microseconds."""
-    step = STEP_BY_DAY if horizon == DAY and not history.daily else horizon
+    step = step_of(horizon, daily=history.daily)
     builder = FeatureBuilder(history, catalogue)
     begin = max(history.begin // step * step + step, end // step * step - WINDOW.get(horizon, DAY) + step)
     cuts = np.arange(begin, end + 1, step)

@@ -79,7 +79,7 @@ def calibration_error(y: Bools, p: Floats, seed: int) -> tuple[float, float]:
 
 def log_loss(y: Bools, p: Floats) -> float:
     """Mean negative log likelihood of what happened."""
-    return float(np.mean(_surprise(y, p)))
+    return float(np.mean(surprise(y, p)))
 
 
 def evaluate(outcome: Outcome, score: Floats, p: Floats, seed: int) -> Metrics:
@@ -112,14 +112,14 @@ def intervals(
     scores rank, p are probabilities; a gain is above 0 where the model is better, in log loss too.
     """
     rankings = {name: Ranking(outcome.y, score) for name, score in scores.items()}
-    surprise = {name: _surprise(outcome.y, some) for name, some in p.items()}
+    losses = {name: surprise(outcome.y, some) for name, some in p.items()}
     objects, row_object = np.unique(outcome.object, return_inverse=True)
     rng = np.random.default_rng(seed)
     draws: dict[str, list[tuple[float, float, float]]] = {name: [] for name in scores}
     for _ in range(RESAMPLES // 2):
         weight = rng.multinomial(len(objects), np.full(len(objects), 1 / len(objects))).astype(float)[row_object]
         for name, ranking in rankings.items():
-            draws[name].append((*ranking.areas(weight), -float(np.average(surprise[name], weights=weight))))
+            draws[name].append((*ranking.areas(weight), -float(np.average(losses[name], weights=weight))))
     sampled = {name: np.array(values) for name, values in draws.items()}
     return {name: _interval(values, values - sampled[reference]) for name, values in sampled.items()}
 
@@ -132,7 +132,7 @@ def _interval(values: Floats, gain: Floats) -> Metrics:
     return found | {f"{name}_gain_interval": [float(gain_low[n]), float(gain_high[n])] for n, name in enumerate(GAINS)}
 
 
-def _surprise(y: Bools, p: Floats) -> Floats:
+def surprise(y: Bools, p: Floats) -> Floats:
     """Negative log likelihood of each row; probabilities are cut at one in a million."""
     clipped = np.clip(p, 1e-6, 1 - 1e-6)
     return np.asarray(-np.where(y, np.log(clipped), np.log1p(-clipped)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ml.evaluation import Outcome, Ranking
+from ml.evaluation import Outcome, Ranking, log_loss
 from ml.features import NAMES
 from ml.history import Floats
 from ml.serving import Matrix, Packed
@@ -54,5 +54,4 @@ def built_in(estimator: Any, names: tuple[str, ...]) -> dict[str, float]:
 
 
 def _measures(y: Any, p: Floats) -> tuple[float, float]:
-    clipped = np.clip(p, 1e-6, 1 - 1e-6)
-    return Ranking(y, p).areas()[0], float(-np.mean(np.where(y, np.log(clipped), np.log1p(-clipped))))
+    return Ranking(y, p).areas()[0], log_loss(y, p)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ml.evaluation import LEVEL, RESAMPLES, Outcome, Ranking
+from ml.evaluation import LEVEL, RESAMPLES, Outcome, Ranking, surprise
 from ml.history import Floats
 
 MEASURES = ("auc", "pr_auc", "log_loss")
@@ -49,8 +49,7 @@ class _Side:
 
     def __init__(self, outcome: Outcome, p: Floats) -> None:
         self.ranking = Ranking(outcome.y, p)
-        clipped = np.clip(p, 1e-6, 1 - 1e-6)
-        self.log_score = np.where(outcome.y, np.log(clipped), np.log1p(-clipped))
+        self.log_score = -surprise(outcome.y, p)
 
     def measures(self, weight: Floats) -> Floats:
         """In the order of MEASURES, each the higher the better."""

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml.calibration import wilson
+from ml.calibration import pooled, wilson
 from ml.evaluation import Bools
-from ml.history import DAY, Floats, Ints
+from ml.history import Floats, Ints
 from ml.serving import Calibration, expit, logit
 
-HALF_LIFE_STEPS = 14.0
-"""Rows of 14 steps ago count half; a step is the horizon, or a day where that is shorter than a day but not an hour."""
+HALF_LIFE = 14.0
+"""Rows of 14 horizons ago count half."""
 OLDEST_WEIGHT = 0.01
 ROWS_AN_OBJECT = 4.0
 """Rows of one object depend on each other: all weigh together at most as much as four rows an object."""
@@ -58,7 +58,7 @@ class Known:
 def renew(curve: Calibration, known: Known, now: int, horizon: int) -> Calibration:
     """The curve as of `now`, from the rows whose outcome is known by then; without any it stays as it is."""
     rows = known.where(known.cut + horizon <= now)
-    weight = np.exp2(-(now - horizon - rows.cut) / (HALF_LIFE_STEPS * _step(horizon)))
+    weight = np.exp2(-(now - horizon - rows.cut) / (HALF_LIFE * horizon))
     rows, weight = rows.where(weight > OLDEST_WEIGHT), weight[weight > OLDEST_WEIGHT]
     if not len(weight):
         return curve
@@ -84,10 +84,6 @@ def rolled(curve: Calibration, past: Known, test: Known, horizon: int) -> Floats
         now = renew(curve, everything, int(some[0]), horizon)
         p[here] = np.interp(test.raw[here], now.x, now.p)
     return p
-
-
-def _step(horizon: int) -> int:
-    return horizon if horizon < DAY else max(horizon, DAY)
 
 
 def _platt(z: Floats, y: Bools, weight: Floats) -> tuple[float, float]:
@@ -139,14 +135,7 @@ def _bins(p: Floats, y: Bools, weight: Floats) -> _Bins:
     count = int(np.clip(min(hits, total[-1] - hits) // POSITIVES_A_BIN, 1, BINS))
     place = np.minimum((total * count / total[-1] - SMALL).astype(np.int64), count - 1)
     sums = (np.bincount(place, values[order], count) for values in (weight * p, weight * y, weight))
-    pools: list[tuple[float, float, float]] = []
-    for pool in zip(*sums, strict=True):
-        if pool[2] <= 0:
-            continue
-        pools.append(pool)
-        while len(pools) > 1 and pools[-1][1] / pools[-1][2] <= pools[-2][1] / pools[-2][2]:
-            (a, hits_a, n_a), (b, hits_b, n_b) = pools[-2:]
-            pools[-2:] = [(a + b, hits_a + hits_b, n_a + n_b)]
+    pools = pooled([bin_ for bin_ in zip(*sums, strict=True) if bin_[2] > 0])
     at, hit, n = (np.array(column) for column in zip(*pools, strict=True))
     return _Bins(at / n, hit / n, n)
 

@@ -18,7 +18,7 @@ from app.domain.states import ModelState
 from app.errors import ArtifactRefused
 from app.settings import get_settings
 from ml import judging
-from ml.dataset import STEP_BY_DAY
+from ml.dataset import step_of
 from ml.evaluation import Outcome
 from ml.features import NAMES
 from ml.history import HOUR
@@ -148,8 +148,7 @@ def _still(session: Session, champion: ModelVersion, shadow: ModelVersion) -> bo
 
 def _step(shadow: ModelVersion) -> timedelta:
     """Between two scores, as between two cuts of the training."""
-    hourly = shadow.metrics["horizon_h"] == 1
-    return timedelta(microseconds=(HOUR if hourly else STEP_BY_DAY))
+    return timedelta(microseconds=step_of(int(shadow.metrics["horizon_h"]) * HOUR, daily=False))
 
 
 def _moment(microseconds: int) -> datetime:

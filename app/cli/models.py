@@ -24,6 +24,12 @@ def reason_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--reason", required=True, help="Why; it stands in the version and in the audit.")(command)
 
 
+def version_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what a command takes that moves one version through its life."""
+    version = click.argument("version", type=int)(reason_option(yes_options(json_option(command))))
+    return click.argument("name")(version)
+
+
 @click.group()
 def models() -> None:
     """List, judge, train and promote models."""
@@ -134,33 +140,21 @@ def _change(name: str, version: int, verb: str, effect: str, options: Json) -> N
 
 
 @models.command()
-@click.argument("name")
-@click.argument("version", type=int)
-@reason_option
-@yes_options
-@json_option
+@version_options
 def promote(name: str, version: int, **options: Any) -> None:
     """Let a version serve from the next predictions on, without waiting for its judgement."""
     _change(name, version, "promote", "let this version serve and retire the one that does", options)
 
 
 @models.command()
-@click.argument("name")
-@click.argument("version", type=int)
-@reason_option
-@yes_options
-@json_option
+@version_options
 def shadow(name: str, version: int, **options: Any) -> None:
     """Let a version score beside the champion, to be judged on what then happens."""
     _change(name, version, "shadow", "make this version the shadow and retire the one that is", options)
 
 
 @models.command()
-@click.argument("name")
-@click.argument("version", type=int)
-@reason_option
-@yes_options
-@json_option
+@version_options
 def retire(name: str, version: int, **options: Any) -> None:
     """Take a version out that does not serve."""
     _change(name, version, "retire", "retire this version", options)

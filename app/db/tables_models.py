@@ -56,7 +56,8 @@ class ModelVersion(Base):
 class ModelArtifact(Base):
     """A model's bytes: `skops` (the fitted estimator), `packed` (arrays as npz, scored without sklearn) or `baseline`.
 
-    `baseline` is the best baseline in packed form: it serves when the model's own file is refused.
+    `baseline` is the best baseline in packed form: it serves when the model's own file is refused. `calibration` is the
+    curve that was renewed since the training.
     """
 
     __tablename__ = "model_artifact"
