@@ -6,7 +6,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app.db import audit, models
-from app.db.tables import ModelVersion
+from app.db.tables import ModelName, ModelVersion
 from app.domain.states import ModelState
 from app.errors import Conflict, NotFound
 
@@ -33,16 +33,14 @@ def remove(session: Session, name: str, number: int | None, *, actor: str, reque
     if number:
         gone = gone.where(ModelVersion.version == number)
         _cut_out(session, found[0])
-    session.execute(gone)
+    revisions = sum(session.scalars(gone.returning(ModelVersion.revision)))
+    counted = ModelName.deleted_revisions + revisions + 1  # so that what was read before stays outdated
+    session.execute(update(ModelName).where(ModelName.name == name).values(deleted_revisions=counted))
     told = f"model {name} {number}" if number else f"model {name}"
     audit.append(session, actor, "model.delete", told, {"version": number}, request_id)
 
 
 def _cut_out(session: Session, version: ModelVersion) -> None:
-    """Rollbacks pass by the version; others take over its changes, so that what was read before stays outdated."""
-    own = ModelVersion.name == version.name, ModelVersion.id != version.id
-    after = update(ModelVersion).where(*own, ModelVersion.replaced == version.version)
+    """Rollbacks pass by the version."""
+    after = update(ModelVersion).where(ModelVersion.name == version.name, ModelVersion.replaced == version.version)
     session.execute(after.values(replaced=version.replaced))
-    newest = select(ModelVersion.id).where(*own).order_by(ModelVersion.version.desc()).limit(1).scalar_subquery()
-    counted = ModelVersion.revision + version.revision + 1
-    session.execute(update(ModelVersion).where(ModelVersion.id == newest).values(revision=counted))

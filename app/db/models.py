@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db import audit
-from app.db.tables import Json, ModelVersion, ShadowScore
+from app.db.tables import Json, ModelName, ModelVersion, ShadowScore
 from app.domain.model_life import SHADOWED
 from app.domain.states import MODEL_TRANSITIONS, ModelState, check_transition
 from app.errors import Conflict, NotFound, PreconditionFailed
@@ -29,11 +30,18 @@ def lock(session: Session, name: str) -> None:
 def add(session: Session, name: str, **values: Any) -> ModelVersion:
     """Adds a candidate as the next version of a model; values are columns of ModelVersion."""
     lock(session, name)
-    last = session.scalar(select(func.max(ModelVersion.version)).where(ModelVersion.name == name)) or 0
-    version = ModelVersion(name=name, version=last + 1, state=ModelState.CANDIDATE, **values)
+    version = ModelVersion(name=name, version=_next(session, name), state=ModelState.CANDIDATE, **values)
     session.add(version)
     session.flush()
     return version
+
+
+def _next(session: Session, name: str) -> int:
+    """A number that no version of this name has or had: one that is deleted is never given again."""
+    counted = insert(ModelName).values(name=name, last_version=1)
+    later = {"last_version": ModelName.last_version + 1}
+    grown = counted.on_conflict_do_update(index_elements=["name"], set_=later)
+    return int(session.scalars(grown.returning(ModelName.last_version)).one())
 
 
 def in_state(session: Session, name: str, state: ModelState) -> list[ModelVersion]:
@@ -180,8 +188,10 @@ def _audit(
 
 
 def revision(session: Session, name: str) -> int:
-    """A number that grows with each version and each change of a life: the ETag of all documents of a name."""
-    return int(session.scalar(select(func.sum(ModelVersion.revision)).where(ModelVersion.name == name)) or 0)
+    """A number that grows with each version, change of a life and deletion: the ETag of all documents of a name."""
+    living = select(func.coalesce(func.sum(ModelVersion.revision), 0)).where(ModelVersion.name == name)
+    gone = select(ModelName.deleted_revisions).where(ModelName.name == name)
+    return int(session.scalar(living) or 0) + int(session.scalar(gone) or 0)
 
 
 def check_revision(session: Session, name: str, expected: int | None) -> None:

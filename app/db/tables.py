@@ -20,6 +20,7 @@ from app.db.tables_models import (
     BatchPage,
     ModelArtifact,
     ModelDrift,
+    ModelName,
     ModelVersion,
     ShadowScore,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "MigrationPart",
     "ModelArtifact",
     "ModelDrift",
+    "ModelName",
     "ModelVersion",
     "Move",
     "Object",

@@ -11,6 +11,17 @@ from app.db.tables_base import EMPTY, NOW, Base, Json
 from app.domain.states import ModelState
 
 
+class ModelName(Base):
+    """What outlives the versions of a name, so that neither a number nor an ETag is ever given twice."""
+
+    __tablename__ = "model_name"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last_version: Mapped[int]
+    """The newest number that was given, of a version that may be deleted."""
+    deleted_revisions: Mapped[int] = mapped_column(server_default="0")
+    """What deleted versions had counted, and one a deletion."""
+
+
 class ModelVersion(Base):
     """One trained version of a model: what it learned from, what it was measured against, where it is in its life."""
 

@@ -159,11 +159,26 @@ def test_what_is_deleted_leaves_the_others_their_life(api: Api):
     path, why = "/v1/models/latency:rollback", {"reason": "it was better"}
     assert api.post(path, why, headers={"If-Match": read}).status_code == 412
     assert learned(api)["version"] == 4
+    assert api("DELETE", "/v1/models/latency/versions/4").status_code == 409
     for back in (3, 1):
         tag = api.get("/v1/models/latency").headers["ETag"]
         assert api.post(path, why, headers={"If-Match": tag}).get_json()["version"] == back
     assert api("DELETE", "/v1/models/latency/versions/4").status_code == 204
     assert api.post(path, why, headers={"If-Match": read}).status_code == 409
+
+
+def test_a_number_and_an_etag_of_a_deleted_version_are_never_given_again(api: Api):
+    assert [learned(api)["version"] for _ in range(2)] == [1, 2]
+    read = api.get("/v1/models/latency").headers["ETag"]
+    path, why = "/v1/models/latency:rollback", {"reason": "it was better"}
+    assert api.post(path, why, headers={"If-Match": read}).status_code == 200
+    assert api("DELETE", "/v1/models/latency/versions/2").status_code == 204
+    assert learned(api)["version"] == 3
+    tags = {read, api.get("/v1/models/latency").headers["ETag"]}
+    assert api("DELETE", "/v1/models/latency").status_code == 204
+    assert [learned(api)["version"] for _ in range(2)] == [4, 5]
+    assert api.get("/v1/models/latency").headers["ETag"] not in tags
+    assert api.get("/v1/models/latency/versions/1").status_code == 404
 
 
 def test_a_model_of_tiers_is_exported_too(api: Api):
