@@ -39,6 +39,11 @@ class FieldError:
     detail: str
 
 
+def pointer_to(*parts: str | int) -> str:
+    """An RFC 6901 pointer of names and numbers, as they stand in the request."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
 @cache
 def docstrings(module: str) -> dict[str, str]:
     """What a module's functions and classes say of themselves, by its source: `serve` runs without docstrings."""

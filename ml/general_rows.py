@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import FieldError
+from app.errors import FieldError, pointer_to
 from ml.serving import Floats, Ints
 from ml.serving_models import Label, to_number
 
@@ -116,8 +116,7 @@ class Reader:
     def _refuse(self, name: str, detail: str) -> None:
         self.left_out += 1
         if len(self.errors) < REPORTED:
-            escaped = name.replace("~", "~0").replace("/", "~1")
-            self.errors.append(FieldError(f"/events/{self.count}{'/' + escaped if name else ''}", detail))
+            self.errors.append(FieldError(pointer_to("events", self.count, *([name] if name else [])), detail))
 
 
 def _moment(value: Any) -> int:

@@ -16,7 +16,7 @@ from app.db.session import session_scope
 from app.db.tables import Json
 from app.domain.general_models import Missing, Recipe
 from app.domain.states import ModelState
-from app.errors import ArtifactRefused, FieldError, NotEnoughData, NotFound
+from app.errors import ArtifactRefused, FieldError, NotEnoughData, NotFound, pointer_to
 from ml import general
 from ml.general import Trained, Wanted
 from ml.general_rows import EPOCH, Reader, Table
@@ -137,7 +137,7 @@ def _scored(model: General, rows: list[Any], sums: Sums | None) -> list[Json]:
         try:
             good.append(model.matrix([row if isinstance(row, Mapping) else _not_a_row(number)]))
         except BadCell as bad:
-            errors[number] = {"error": {"pointer": f"/{bad.name}" if bad.name else "", "detail": bad.detail}}
+            errors[number] = {"error": {"pointer": pointer_to(bad.name) if bad.name else "", "detail": bad.detail}}
     X = np.concatenate(good) if good else np.zeros((0, len(model.names)))
     told = iter(model.told(model.predict(X, sums)))
     return [errors[number] if number in errors else next(told) for number in range(len(rows))]

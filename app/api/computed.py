@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.api.schemas import Json
 from app.domain.placement_problem import Problem
-from app.errors import FieldError
+from app.errors import FieldError, pointer_to
 
 if TYPE_CHECKING:
     from ml.serving import Packed
@@ -91,8 +91,7 @@ def general_predictions(model: General, rows: list[Json]) -> list[Json] | FieldE
     try:
         return model.told(model.predict(model.matrix(rows)))
     except BadCell as bad:
-        name = bad.name.replace("~", "~0").replace("/", "~1")
-        return FieldError(f"/rows/{bad.row}/{name}", bad.detail)
+        return FieldError(pointer_to("rows", bad.row, bad.name), bad.detail)
 
 
 def onnx(npz: bytes) -> bytes:

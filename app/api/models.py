@@ -24,7 +24,7 @@ from app.domain.general_models import RESERVED
 from app.domain.roles import Role
 from app.domain.states import ModelState
 from app.domain.tasks import TaskName
-from app.errors import ArtifactRefused, FieldError, Invalid, NotFound, TooLarge
+from app.errors import ArtifactRefused, FieldError, Invalid, NotFound, TooLarge, pointer_to
 
 if TYPE_CHECKING:
     from ml.serving import Packed
@@ -209,7 +209,7 @@ def predict(name: str, body: PredictIn) -> Json:
 def check_names(rows: list[dict[str, float]], names: tuple[str, ...]) -> None:
     """Raises Invalid, naming up to twenty features that the model does not know."""
     unknown = [
-        FieldError(f"/rows/{number}/{name}", f"there is no such feature; there are {', '.join(names)}")
+        FieldError(pointer_to("rows", number, name), f"there is no such feature; there are {', '.join(names)}")
         for number, row in enumerate(rows)
         for name in row
         if name not in names

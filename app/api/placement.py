@@ -23,7 +23,7 @@ from app.domain.policies import MAX_RF
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
 from app.domain.what_if import MOST_TIMES, Scenario, read, words
-from app.errors import ArtifactRefused, Conflict, FieldError, Invalid, NotFound
+from app.errors import ArtifactRefused, Conflict, FieldError, Invalid, NotFound, pointer_to
 
 router = Router("placement")
 MAX_KEYS = 10_000
@@ -122,7 +122,7 @@ def what_if(body: WhatIf) -> Response:
 def _check_prices(session: Session, site_ids: Mapping[str, int], scenario: Scenario) -> None:
     """Raises Invalid, naming the classes, unless each book prices those in which copies lie at its site."""
     errors = tuple(
-        FieldError(f"/prices/{site}{error.pointer}", error.detail)
+        FieldError(pointer_to("prices", site) + error.pointer, error.detail)
         for site, book in scenario.books.items()
         if site not in scenario.lost
         for error in prices.lacking(session, site_ids[site], book)

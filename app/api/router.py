@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from app.api import security
 from app.auth import Access, declare
-from app.errors import FieldError, Invalid
+from app.errors import FieldError, Invalid, pointer_to
 
 View = Callable[..., Any]
 _ROUTE = "foretide_route"
@@ -119,7 +119,8 @@ def parse_query(model: type[BaseModel]) -> BaseModel:
     repeated = [name for name, found in values.items() if len(found) > 1]
     if repeated:
         raise Invalid(
-            "a query parameter stands twice", errors=tuple(FieldError(f"/{name}", "give it once") for name in repeated)
+            "a query parameter stands twice",
+            errors=tuple(FieldError(pointer_to(name), "give it once") for name in repeated),
         )
     return parse(model, {name: found[0] for name, found in values.items()})
 
@@ -133,14 +134,10 @@ def parse(model: type[BaseModel], value: Any, *, strict: bool = False) -> BaseMo
         return model.model_validate_json(to_json(value), strict=True) if strict else model.model_validate(value)
     except ValidationError as error:
         found = tuple(
-            FieldError("".join(f"/{_escape(part)}" for part in each["loc"]), each["msg"].removeprefix("Value error, "))
+            FieldError(pointer_to(*each["loc"]), each["msg"].removeprefix("Value error, "))
             for each in error.errors(include_url=False, include_input=False, include_context=False)
         )
     raise Invalid(errors=found)
-
-
-def _escape(part: object) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

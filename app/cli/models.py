@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
 from app.cli import general_models
-from app.cli.arguments import NewFile, rows_of
 from app.cli.evaluate import evaluate
+from app.cli.model_batches import predict_batch
 from app.cli.model_columns import COLUMNS, DRIFT, EVALUATIONS, FIELDS, IMPORTANCES, VERSIONS
 from app.cli.output import Json, json_option, print_item, print_json, print_rows, safe
-from app.cli.session import agreed, connect, finish, follow, wait_options, yes_options
+from app.cli.session import agreed, connect, finish, wait_options, yes_options
 from app.domain.general_models import RESERVED
-from app.errors import ExitCode
 
 
 def reason_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -175,28 +172,7 @@ def rollback(name: str, reason: str, yes: bool, dry_run: bool, as_json: bool) ->
             _tell(client.roll_back_model(name, reason, etag), as_json=as_json)
 
 
-@models.command("predict-batch")
-@click.argument("name", default="tier")
-@click.option("--prefix", help="Only objects whose keys begin so; all of them otherwise.")
-@click.option("--file", type=click.File("rb"), help="Score the rows of this file (- for stdin) instead, one a line.")
-@click.option("--output", type=NewFile(), help="Write the lines to this file instead of stdout.")
-@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait; exit code 10 after them.")
-def predict_batch(name: str, prefix: str | None, file: BinaryIO | None, output: Any, timeout: float | None) -> ExitCode:
-    """Score all objects, those of a prefix, or rows of a file, in a job; prints NDJSON, a line an object or row."""
-    rows = rows_of(file) if file else None
-    with connect() as client:
-        job = follow(client, client.predict_batch(name, prefix=prefix, rows=rows), wait=True, timeout=timeout)
-        result = job["result"]
-        if result.get("refused"):
-            click.echo(f"refused: {safe(result['refused'])}; version {result['version']} scored instead", err=True)
-        with output.open("wb") if output else nullcontext(sys.stdout.buffer) as out:
-            for number in range(1, result["pages"] + 1):
-                out.write(client.batch_page(name, job["id"], number))
-    click.echo(f"{result['lines']} lines by {name} {result['version']}", err=True)
-    return ExitCode.OK
-
-
-for _command in (general_models.predict, general_models.delete, general_models.export):
+for _command in (predict_batch, general_models.predict, general_models.delete, general_models.export):
     models.add_command(_command)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.errors import pointer_to
+
 MISSING: Any = object()
 
 
@@ -35,8 +37,7 @@ def differences(old: Any, new: Any, pointer: str = "") -> list[Difference]:
 
 def _fields(old: Mapping[str, Any], new: Mapping[str, Any], pointer: str) -> Iterator[Difference]:
     for name in sorted({*old, *new}):
-        escaped = name.replace("~", "~0").replace("/", "~1")
-        yield from differences(old.get(name, MISSING), new.get(name, MISSING), f"{pointer}/{escaped}")
+        yield from differences(old.get(name, MISSING), new.get(name, MISSING), pointer + pointer_to(name))
 
 
 def _by_prefix(entries: Sequence[Any]) -> dict[str, Any]:

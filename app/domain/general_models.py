@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from app.errors import FieldError, Invalid
+from app.errors import FieldError, Invalid, pointer_to
 
 RESERVED = ("tier", "demand", "placement")
 """Names of the models that Foretide trains itself."""
@@ -138,7 +138,7 @@ def _param_errors(algorithm: Algorithm, params: Mapping[str, float]) -> list[Fie
         bound = known.get(name)
         if bound is None:
             there = f"there are {', '.join(known)}" if known else "it has none"
-            errors.append(FieldError(f"/params/{name}", f"{algorithm} has no such parameter; {there}"))
+            errors.append(FieldError(pointer_to("params", name), f"{algorithm} has no such parameter; {there}"))
         elif not bound.least <= value <= bound.most or (bound.whole and value != int(value)):
             kind = "a whole number" if bound.whole else "a number"
             errors.append(FieldError(f"/params/{name}", f"is {kind} from {bound.least:g} to {bound.most:g}"))

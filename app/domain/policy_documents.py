@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.domain.policies import MAX_RF, Json, Readers
 from app.domain.states import Mode
-from app.errors import FieldError, Invalid, NotFound
+from app.errors import FieldError, Invalid, NotFound, pointer_to
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -141,7 +141,9 @@ def _check(document: object, checks: Mapping[str, Check], pointer: str, errors: 
         return
     for name, value in document.items():
         if name not in checks:
-            errors.append(FieldError(f"{pointer}/{name}", f"there is no such field; there are {', '.join(checks)}"))
+            errors.append(
+                FieldError(pointer + pointer_to(name), f"there is no such field; there are {', '.join(checks)}")
+            )
         elif not checks[name][0](value):
             errors.append(FieldError(f"{pointer}/{name}", f"{checks[name][1]} is expected"))
 

@@ -15,7 +15,7 @@ from app.domain.policy_documents import validate
 from app.domain.price_books import SHIPPED
 from app.domain.price_documents import from_json
 from app.domain.prices import PriceBook
-from app.errors import FieldError, Invalid
+from app.errors import FieldError, Invalid, pointer_to
 
 MOST_TIMES = 1e6
 """The largest factor of reads."""
@@ -98,7 +98,7 @@ def read(
             if site not in sites
         ]
     given = args.get("prices") or {}
-    errors += [FieldError(f"/prices/{site}", _unknown(site, unpriced)) for site in given if site not in sites]
+    errors += [FieldError(pointer_to("prices", site), _unknown(site, unpriced)) for site in given if site not in sites]
     books = _books({site: book for site, book in given.items() if site in sites}, errors)
     documents = args.get("policies") or {}
     for name, document in documents.items():

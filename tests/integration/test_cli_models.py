@@ -15,7 +15,7 @@ from sqlalchemy import select
 from app.cli.root import cli
 from app.db.session import session_scope
 from app.db.tables import Job
-from app.errors import Conflict, NotFound, PreconditionFailed
+from app.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from app.settings import Settings
 from tests.integration.conftest import Api
 from tests.learning import by_feature, fill, perform, states, version
@@ -125,6 +125,14 @@ def test_drift_and_batches(foretide: Callable[..., Result], tmp_path):
         told = foretide("models", "predict-batch", "--file", str(sent), "--output", str(output))
         assert "2 lines by tier 1" in told.stderr
         assert [json.loads(line)["key"] for line in output.read_text().splitlines()] == ["1", "2"]
+        sent.write_text('{"decayed_7d": 3}\n' * 20_001)
+        told = foretide("models", "predict-batch", "--file", str(sent), "--output", str(output))
+        assert "20001 lines by tier 1" in told.stderr
+        keys = [int(json.loads(line)["key"]) for line in output.read_text().splitlines()]
+        assert keys == list(range(1, 20_002))
+        sent.write_text('{"decayed_7d": 3}\n' * 10_001 + '{"a~/b": 3}\n')
+        wrong = foretide("models", "predict-batch", "--file", str(sent), "--output", str(output), raises=Invalid)
+        assert [error.pointer for error in wrong.exception.errors] == ["/rows/10001/a~0~1b"]  # type: ignore[union-attr]
     finally:
         stop.set()
         worker.join()
