@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from app.db import ingest, jobs, model_files, models
-from app.db.ingest import Block
 from app.db.session import session_scope
 from app.db.tables import Job
+from app.domain.accesses import Block
 from app.lab.synthetic import generate
 from app.lab.traces import OPS
 from app.queue import TaskName

@@ -10,13 +10,14 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app import clock
-from app.api import access_lines, security
-from app.api.access_lines import Bounds, Lines
+from app.api import security
 from app.api.router import Router
 from app.api.schemas import In, Out
 from app.db import ingest, policies, reports, sites
 from app.db.ingest import Written
 from app.db.session import session_scope
+from app.domain import access_lines
+from app.domain.access_lines import Bounds, Lines
 from app.domain.roles import Role
 from app.errors import FieldError, Invalid, UnsupportedMedia
 from app.settings import get_settings

@@ -12,10 +12,11 @@ from app.api import events, general_models, security, submit
 from app.api.events import NDJSON
 from app.api.models import SCORED, Feature, check_names, serving
 from app.api.router import Router, parse
-from app.api.schemas import MAX_KEY_BYTES, In, JobOut, Json
+from app.api.schemas import In, JobOut, Json
 from app.api.submit import Started
 from app.db import batches, jobs
 from app.db.session import session_scope
+from app.domain.accesses import MAX_KEY_BYTES
 from app.domain.general_models import RESERVED
 from app.domain.roles import Role
 from app.domain.tasks import TaskName

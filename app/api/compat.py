@@ -21,9 +21,9 @@ from app.api.router import Router
 from app.api.schemas import In, JobOut, Json, Key
 from app.api.submit import Started
 from app.db import accesses, alerts, ingest, migrations, models, objects, policies, predictions, watch
-from app.db.ingest import Block
 from app.db.session import session_scope
 from app.db.tables import Migration, Prediction
+from app.domain.accesses import Block
 from app.domain.faults import FaultKind
 from app.domain.roles import Role
 from app.domain.tasks import TaskName

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
+from app.domain.accesses import MAX_KEY_BYTES
 from app.domain.states import JobState
 
-MAX_KEY_BYTES = 1024
 MAX_ID = 2**63 - 1
 Json = dict[str, Any]
 

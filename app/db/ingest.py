@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Session
 
 from app.db import partitions
+from app.domain.accesses import Block
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS = "ts, line, object_id, op, site_id, bytes, status, event_id, region, client, partial_upload"
@@ -30,25 +31,6 @@ _INSERT = text(
         returning ts, line, op)
     select count(*), min(ts), max(ts), coalesce(array_agg(line) filter (where op in {WRITES}), '{{}}') from written"""  # noqa: S608
 )
-
-
-@dataclass(frozen=True)
-class Block:
-    """Validated lines in columns, all of the same length; `None` where a line does not say."""
-
-    ts: Sequence[int]
-    """Microseconds since 1970 UTC."""
-    key: Sequence[str]
-    """At most 1,024 bytes of UTF-8, without NUL."""
-    op: Sequence[str]
-    """GET, HEAD, PUT or DELETE."""
-    site_id: Sequence[int | None]
-    bytes_read: Sequence[int]
-    status: Sequence[int | None]
-    event_id: Sequence[str | None]
-    region: Sequence[str | None]
-    client: Sequence[str | None]
-    partial_upload: Sequence[bool]
 
 
 @dataclass(frozen=True)

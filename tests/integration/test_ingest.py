@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.db import accesses, ingest, partitions
-from app.db.ingest import Block
 from app.db.session import session_scope
+from app.domain.accesses import Block
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import select, text
 
 from app.db import alerts, ingest, model_files, models
-from app.db.ingest import Block
 from app.db.session import session_scope
 from app.db.tables import Job
+from app.domain.accesses import Block
 from app.settings import Settings
 from tests.integration.conftest import Api
 from tests.learning import DAY, NOW, fill, perform, version

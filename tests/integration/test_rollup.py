@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.db import accesses, features, ingest, observations
-from app.db.ingest import Block
 from app.db.session import session_scope
+from app.domain.accesses import Block
 from ml.features import NAMES, snapshot
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

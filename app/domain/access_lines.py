@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from app.api.schemas import MAX_KEY_BYTES
-from app.db.ingest import Block
+from app.domain.accesses import MAX_KEY_BYTES, Block
 from app.errors import TooLarge
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
