@@ -6,7 +6,7 @@ from flask import Flask, request
 from werkzeug.routing import IntegerConverter, PathConverter, UnicodeConverter
 
 from app import auth
-from app.api import errors, limits, metrics, security
+from app.api import errors, exposition, limits, security
 from app.api.registry import CHAOS, ROUTERS
 from app.settings import get_settings
 from app.web import pages
@@ -39,7 +39,7 @@ def create_app() -> Flask:
     app.url_map.merge_slashes = False
     errors.install(app)
     security.install(app)
-    metrics.install(app)
+    exposition.install(app)
 
     @app.before_request
     def authorize() -> None:

@@ -10,7 +10,7 @@ from flask import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import queue
-from app.api import jobs, metrics
+from app.api import exposition, jobs
 from app.api.router import Router, reply
 from app.auth import LOOPBACK, OPEN
 from app.db import sweep, watch
@@ -49,7 +49,7 @@ def show_version() -> dict[str, str]:
 @router.get("/metrics", LOOPBACK, media=CONTENT_TYPE_LATEST.partition(";")[0])
 def show_metrics() -> Response:
     """Numbers for Prometheus. From this machine no token is needed."""
-    return Response(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
+    return Response(exposition.text(), content_type=CONTENT_TYPE_LATEST)
 
 
 def readiness() -> tuple[dict[str, Any], bool]:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app import clock
-from app.api import metrics
+from app.api import exposition
 from app.db import alerts, migration_plans, placement, watch
 from app.db.session import session_scope
 from app.db.tables import Job, Migration, Move, Object, Plan, Replica, Site
@@ -289,7 +289,7 @@ def test_the_sources_tasks_policy_and_alerts(world: Api):
     assert world.get("/v1/alerts?state=acked").json["items"][0]["acked_by"] == "admin"
     assert world.post("/alerts/clear").json == {"cleared": 1}
     assert world.get("/alerts").json == []
-    deadline = time.monotonic() + metrics.CACHE_S + 0.5
+    deadline = time.monotonic() + exposition.CACHE_S + 0.5
     while 'migration_jobs_total{result="skipped"} 1.0' not in (shown := world.get("/metrics", role=None).text):
         assert time.monotonic() < deadline, shown
     assert 'migration_queue_gauge{status="queued"} 0.0' in shown

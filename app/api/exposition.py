@@ -101,7 +101,7 @@ latency = Histogram(
 )
 
 
-def exposition() -> bytes:
+def text() -> bytes:
     """The metrics in Prometheus's text format."""
     return generate_latest(registry)
 
