@@ -19,7 +19,6 @@ from app.settings import get_settings
 app = producer()
 TASK_MODULES = (
     "workers.accesses",
-    "workers.batches",
     "workers.control",
     "workers.drift",
     "workers.evacuation",
@@ -28,6 +27,7 @@ TASK_MODULES = (
     "workers.objects",
     "workers.old_versions",
     "workers.placement",
+    "workers.prediction_batches",
     "workers.predictions",
     "workers.repair",
     "workers.rollback",

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from app import queue
-from app.db import batches, migration_kept, migrations, schedules, sweep
+from app.db import batch_pages, migration_kept, migrations, schedules, sweep
 from app.db.jobs import Bell
 from app.db.session import session_scope
 from app.db.tables import Json
@@ -66,5 +66,5 @@ def prune(job: JobContext) -> Json:
     """Deletes rows past their retention."""
     result: Json = {}
     with job.finishing(result) as session:
-        result.update(schedules.prune(session, KEEP), batch_pages=batches.prune(session))
+        result.update(schedules.prune(session, KEEP), batch_pages=batch_pages.prune(session))
     return result

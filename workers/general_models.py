@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from app.db import batches, event_pages, model_files, models
+from app.db import batch_pages, event_pages, model_files, models
 from app.db.model_files import PACKED
 from app.db.session import session_scope
 from app.db.tables import Json
@@ -121,7 +121,7 @@ def predict_batch(job: JobContext) -> Json:
         told = _scored(serving.opened, _decoded(lines), sums)
         failed += sum("error" in line for line in told)
         with job.saving() as session:
-            batches.put(session, job.id, page, [json.dumps(line).encode() for line in told])
+            batch_pages.put(session, job.id, page, [json.dumps(line).encode() for line in told])
         done += len(lines)
         job.progress(done, total, "rows")
     first = f"/v1/models/{name}/batches/{job.id}/pages/1"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, exists, func, select, update
+from sqlalchemy import bindparam, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
@@ -248,3 +248,21 @@ def replicas_of(session: Session, object_ids: Sequence[int]) -> dict[int, list[t
     for replica, name in session.execute(rows):
         found[replica.object_id].append((replica, name))
     return found
+
+
+def keys_after(session: Session, prefix: str, after_id: int, limit: int) -> dict[int, str]:
+    """Keys by id of objects that are not gone, whose keys begin so, in the order of their ids."""
+    rows = session.execute(
+        text(
+            "select id, key from object where state <> 'gone' and id > :after and starts_with(key, :prefix)"
+            " order by id limit :limit"
+        ),
+        {"after": after_id, "prefix": prefix, "limit": limit},
+    )
+    return {row.id: row.key for row in rows}
+
+
+def count_keys(session: Session, prefix: str) -> int:
+    """How many objects that are."""
+    found = text("select count(*) from object where state <> 'gone' and starts_with(key, :prefix)")
+    return int(session.scalar(found, {"prefix": prefix}) or 0)

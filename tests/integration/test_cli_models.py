@@ -21,9 +21,9 @@ from tests.integration.conftest import Api
 from tests.learning import by_feature, fill, perform, states, version
 from tests.served import Served
 from workers.accesses import roll_up
-from workers.batches import predict_batch
 from workers.drift import watch
 from workers.models import train as train_task
+from workers.prediction_batches import predict_batch
 
 REASON = ("--reason", "it was better in the pilot")
 

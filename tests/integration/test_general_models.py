@@ -19,8 +19,8 @@ from app.domain.roles import Role
 from ml.features import NAMES
 from tests.integration.conftest import Api
 from tests.learning import version
-from workers.batches import predict_batch
 from workers.models import train
+from workers.prediction_batches import predict_batch
 
 RECIPE = {"algorithm": "random_forest", "features": ["cpu", "memory"], "target": "latency"}
 NDJSON = {"Content-Type": "application/x-ndjson"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.db import batches, ingest, predictions
+from app.db import batch_pages, ingest, predictions
 from app.db.session import session_scope
 from app.domain.roles import Role
 from app.settings import Settings
@@ -19,8 +19,8 @@ from ml.features import NAMES
 from tests.integration.conftest import Api
 from tests.learning import NOW, by_feature, fill, job, perform, version
 from workers.accesses import roll_up
-from workers.batches import PAGE, predict_batch
 from workers.control import prune
+from workers.prediction_batches import PAGE, predict_batch
 from workers.predictions import predict
 
 
@@ -124,7 +124,7 @@ def test_pages_are_a_batchs_own_and_go_after_a_day(api: Api, configure: Callable
     assert api.get(f"/v1/models/tier/batches/{other}/pages/1").status_code == 404
     assert perform(prune).result["batch_pages"] == 0
     with session_scope() as session:
-        old = datetime.now(UTC) - batches.KEEP - timedelta(minutes=1)
+        old = datetime.now(UTC) - batch_pages.KEEP - timedelta(minutes=1)
         session.execute(text("update batch_page set created_at = :old"), {"old": old})
     assert perform(prune).result["batch_pages"] == 1
     assert api.get(path).status_code == 404

@@ -1,4 +1,4 @@
-"""Pages of lines of a batch of predictions: what was sent, and what came of it (step: predict)."""
+"""Pages of lines that stand with a job: what was sent, and what came of it (step: predict)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, func, text
+from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -38,24 +38,6 @@ def get(session: Session, job_id: int, number: int) -> bytes:
 def sent(session: Session, job_id: int) -> list[bytes]:
     """The lines that were sent. Raises NotFound."""
     return gzip.decompress(get(session, job_id, SENT)).splitlines()
-
-
-def objects_after(session: Session, prefix: str, after_id: int, limit: int) -> dict[int, str]:
-    """Keys by id of objects that are not gone, whose keys begin so, in the order of their ids."""
-    rows = session.execute(
-        text(
-            "select id, key from object where state <> 'gone' and id > :after and starts_with(key, :prefix)"
-            " order by id limit :limit"
-        ),
-        {"after": after_id, "prefix": prefix, "limit": limit},
-    )
-    return {row.id: row.key for row in rows}
-
-
-def count(session: Session, prefix: str) -> int:
-    """How many objects that are."""
-    found = text("select count(*) from object where state <> 'gone' and starts_with(key, :prefix)")
-    return int(session.scalar(found, {"prefix": prefix}) or 0)
 
 
 def prune(session: Session) -> int:

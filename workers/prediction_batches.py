@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.db import accesses, batches, observations
+from app.db import accesses, batch_pages, objects, observations
 from app.db import features as stored_features
 from app.db.session import session_scope
 from app.db.tables import Json
@@ -39,7 +39,7 @@ def predict_batch(job: JobContext) -> Json:
     for page, (keys, X) in enumerate(_sent(job) if job.args.get("rows") else _objects(job), 1):
         scored = _lines(serving.opened, keys, X)
         with job.saving() as session:
-            batches.put(session, job.id, page, scored)
+            batch_pages.put(session, job.id, page, scored)
         lines += len(scored)
     return {
         "model": serving.version.name,
@@ -56,11 +56,11 @@ def _objects(job: JobContext) -> Iterator[tuple[list[str], Matrix]]:
     moment, prefix = features.as_of(job), job.args.get("prefix") or ""
     now = accesses.microseconds(moment)
     with session_scope() as session:
-        total = batches.count(session, prefix)
+        total = objects.count_keys(session, prefix)
     done = after = 0
     while True:
         with session_scope() as session:
-            keys = batches.objects_after(session, prefix, after, PAGE)
+            keys = objects.keys_after(session, prefix, after, PAGE)
             if not keys:
                 return
             ids = list(keys)
@@ -75,7 +75,7 @@ def _objects(job: JobContext) -> Iterator[tuple[list[str], Matrix]]:
 def _sent(job: JobContext) -> Iterator[tuple[list[str], Matrix]]:
     """Numbers of lines and features of the rows that were sent and checked by the API."""
     with session_scope() as session:
-        sent = batches.sent(session, job.id)
+        sent = batch_pages.sent(session, job.id)
     for start in range(0, len(sent), PAGE):
         rows = [json.loads(line) for line in sent[start : start + PAGE]]
         X = np.array([[row.get(name, 0.0) for name in NAMES] for row in rows], np.float32)

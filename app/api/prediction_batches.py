@@ -14,7 +14,7 @@ from app.api.models import SCORED, Feature, check_names, serving
 from app.api.router import Router, parse
 from app.api.schemas import In, JobOut, Json
 from app.api.submit import Started
-from app.db import batches, jobs
+from app.db import batch_pages, jobs
 from app.db.session import session_scope
 from app.domain.accesses import MAX_KEY_BYTES
 from app.domain.general_models import RESERVED
@@ -23,7 +23,7 @@ from app.domain.tasks import TaskName
 from app.errors import FieldError, Invalid, NotFound, TooLarge
 from app.settings import get_settings
 
-router = Router("batches")
+router = Router("prediction-batches")
 MAX_ROWS = 10_000
 
 
@@ -72,7 +72,7 @@ def predict_batch(name: str) -> Response:
         args = {"rows": len(rows)} if rows else {"prefix": body.prefix or ""}
         job = submit.job(session, TaskName.PREDICT_BATCH, args)
         if rows:
-            batches.put(session, job.id, batches.SENT, [json.dumps(row).encode() for row in rows])
+            batch_pages.put(session, job.id, batch_pages.SENT, [json.dumps(row).encode() for row in rows])
         return Started(job)
 
     return submit.start_with(begin)
@@ -85,6 +85,6 @@ def get_page(name: str, job_id: int, number: int) -> Response:
         job = jobs.get(session, job_id)
         if name != job.args.get("model", SCORED) or job.kind != TaskName.PREDICT_BATCH:
             raise NotFound(f"job {job_id} is no batch of model {name}")
-        body = batches.get(session, job_id, number)
+        body = batch_pages.get(session, job_id, number)
     headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
     return Response(body, headers=headers, content_type=NDJSON)
