@@ -43,7 +43,11 @@ class Settings(BaseSettings):
     state_dir: Path = Field(
         PROJECT_ROOT / ".foretide", description="Embedded services' data, model files, the local token."
     )
-    secret_key: str = Field("", description="At least 32 characters; encrypts site secrets and signs model files.")
+    secret_key: str = Field(
+        "",
+        description="At least 32 characters; encrypts site secrets and signs model files. Several, split by commas: the"
+        " first does so, all are read.",
+    )
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(
         8000, description="Port that the API listens on; in demo and up another is chosen when it is in use."
@@ -157,6 +161,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{url} is no base URL of an API such as http://127.0.0.1:8000")
         return url
 
+    @field_validator("secret_key")
+    @classmethod
+    def _named(cls, keys: str) -> str:
+        if keys and not all(key.strip() for key in keys.split(",")):
+            raise ValueError("a key is empty; keys are split by commas")
+        return keys
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.grace_s < self.presign_ttl_s + self.replica_cache_s + 10:
@@ -166,9 +177,14 @@ class Settings(BaseSettings):
         if self.environment == "production":
             if self.chaos:
                 raise ValueError("FORETIDE_CHAOS and FORETIDE_ENVIRONMENT=production exclude each other")
-            if len(self.secret_key) < 32:
-                raise ValueError("FORETIDE_SECRET_KEY must have at least 32 characters in production")
+            if min((len(key) for key in self.secret_keys), default=0) < 32:
+                raise ValueError("FORETIDE_SECRET_KEY must have at least 32 characters in production, each key of it")
         return self
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """The keys, the current one first; empty without one."""
+        return tuple(key.strip() for key in self.secret_key.split(",")) if self.secret_key else ()
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -5,20 +5,19 @@ A refused file raises the alert model_refused and changes no state: a process wi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db import alerts, models
+from app.db.keys import Resealed, derived
 from app.db.tables import Json, ModelArtifact, ModelVersion
 from app.domain import seals
 from app.domain.seals import Seal
-from app.errors import ArtifactRefused, NotFound, SettingsError
-from app.settings import get_settings
+from app.errors import ArtifactRefused, NotFound
 
 PACKED, SKOPS, BASELINE, CALIBRATION = "packed", "skops", "baseline", "calibration"
 ALERT = "model_refused"
@@ -40,7 +39,7 @@ class Serving(Generic[T]):
 
 def add(session: Session, version: ModelVersion, form: str, body: bytes) -> None:
     """Keeps a model's file under its seal. Raises SettingsError without a secret key."""
-    seal = seals.seal(body, _file_name(version, form), _signing_key())
+    seal = seals.seal(body, _file_name(version, form), _signing_keys()[0])
     session.add(ModelArtifact(model_version_id=version.id, format=form, sha256=seal.sha256, hmac=seal.hmac, body=body))
 
 
@@ -49,7 +48,7 @@ def read(session: Session, version: ModelVersion, form: str) -> bytes:
     row = session.get(ModelArtifact, (version.id, form), populate_existing=True)
     if row is None:
         raise NotFound(f"model {version.name} version {version.version} has no {form} file")
-    seals.check(row.body, _file_name(version, form), _signing_key(), Seal(row.sha256, row.hmac))
+    seals.check(row.body, _file_name(version, form), _signing_keys(), Seal(row.sha256, row.hmac))
     return row.body
 
 
@@ -67,6 +66,35 @@ def mark(session: Session, version: ModelVersion, form: str) -> str:
         ModelArtifact.model_version_id == version.id, ModelArtifact.format == form
     )
     return session.scalar(found) or ""
+
+
+def reseal(session: Session) -> Resealed:
+    """Seals every file anew that an older key sealed; one that no key has sealed stays refused."""
+    renewed, refused, kept = 0, [], 0
+    versions = {version.id: version for version in session.scalars(select(ModelVersion))}
+    keys = session.execute(select(ModelArtifact.model_version_id, ModelArtifact.format)).all()
+    for version_id, form in sorted(keys):
+        row = session.get(ModelArtifact, (version_id, form), with_for_update=True)
+        if row is None:
+            continue  # deleted meanwhile
+        name, sealed = _file_name(versions[version_id], form), Seal(row.sha256, row.hmac)
+        try:
+            place = seals.check(row.body, name, _signing_keys(), sealed)
+        except ArtifactRefused:
+            refused.append(f"model file {name}")
+            continue
+        finally:
+            session.expunge(row)  # one file at a time in memory
+        if place == 0:
+            kept += 1
+            continue
+        session.execute(
+            update(ModelArtifact)
+            .where(ModelArtifact.model_version_id == version_id, ModelArtifact.format == form)
+            .values(hmac=seals.seal(row.body, name, _signing_keys()[0]).hmac)
+        )
+        renewed += 1
+    return Resealed(renewed, kept, tuple(refused))
 
 
 def has(session: Session, version: ModelVersion, form: str) -> bool:
@@ -155,12 +183,8 @@ def _subject(version: ModelVersion) -> str:
     return f"{version.name} {version.version}"
 
 
-def _signing_key() -> str:
-    """Derived from FORETIDE_SECRET_KEY, apart from the key that encrypts secrets."""
-    secret = get_settings().secret_key
-    if not secret:
-        raise SettingsError("FORETIDE_SECRET_KEY is not set; models cannot be signed or checked without it")
-    return hashlib.blake2b(secret.encode(), person=b"model-files").hexdigest()
+def _signing_keys() -> tuple[bytes, ...]:
+    return tuple(key.hex().encode() for key in derived(b"model-files"))
 
 
 def _file_name(version: ModelVersion, form: str) -> str:

@@ -16,7 +16,7 @@ from app.domain.seals import Seal, check, seal
 from app.errors import ArtifactRefused
 from ml import artifacts
 
-KEY, NAME = "a secret of this installation ..", "tier/3/skops"
+KEY, NAME = b"a secret of this installation ..", "tier/3/skops"
 
 
 class Evil:
@@ -34,7 +34,7 @@ def flip(body: bytes, place: int) -> bytes:
     return body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
 
 
-TAMPERINGS: dict[str, Callable[[bytes, Seal], tuple[bytes, str, str, Seal]]] = {
+TAMPERINGS: dict[str, Callable[[bytes, Seal], tuple[bytes, str, bytes, Seal]]] = {
     "first byte flipped": lambda b, s: (flip(b, 0), NAME, KEY, s),
     "middle byte flipped": lambda b, s: (flip(b, len(b) // 2), NAME, KEY, s),
     "last byte cut": lambda b, s: (b[:-1], NAME, KEY, s),
@@ -43,24 +43,26 @@ TAMPERINGS: dict[str, Callable[[bytes, Seal], tuple[bytes, str, str, Seal]]] = {
         b + b"\0",
         NAME,
         KEY,
-        replace(s, sha256=seal(b + b"\0", NAME, "").sha256),
+        replace(s, sha256=seal(b + b"\0", NAME, b"").sha256),
     ),
-    "sealed with another key": lambda b, s: (b, NAME, KEY, seal(b, NAME, "another key")),
+    "sealed with another key": lambda b, s: (b, NAME, KEY, seal(b, NAME, b"another key")),
     "another version's file": lambda b, s: (b, NAME, KEY, seal(b, "tier/2/skops", KEY)),
     "hmac of another form": lambda b, s: (b, NAME, KEY, seal(b, "tier/3/packed", KEY)),
     "empty seal": lambda b, s: (b, NAME, KEY, Seal("", "")),
-    "opened with another key": lambda b, s: (b, NAME, "rotated", s),
+    "opened with another key": lambda b, s: (b, NAME, b"rotated", s),
 }
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
 def test_tampering_is_refused(name: str, body: bytes):
+    tampered, called, key, expected = TAMPERINGS[name](body, seal(body, NAME, KEY))
     with pytest.raises(ArtifactRefused, match="foretide models train tier"):
-        check(*TAMPERINGS[name](body, seal(body, NAME, KEY)))
+        check(tampered, called, [key], expected)
 
 
 def test_what_was_sealed_opens_and_predicts(body: bytes):
-    check(body, NAME, KEY, seal(body, NAME, KEY))
+    assert check(body, NAME, [KEY], seal(body, NAME, KEY)) == 0
+    assert check(body, NAME, [b"newer", KEY], seal(body, NAME, KEY)) == 1
     assert artifacts.load_estimator(body).predict_proba([[0.9, 0, 0]]).shape == (1, 2)
 
 
