@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -32,6 +34,9 @@ log = structlog.get_logger()
 CHAIN_S = 1.0
 """A task goes on with the next ready job of its kind for this long, which saves a message each."""
 PROGRESS_EVERY_S = 0.5
+LOOK_S = 0.5
+"""So often it is looked whether a long call of a library must stop."""
+AGAIN_S = 5.0
 
 
 class JobContext:
@@ -60,6 +65,34 @@ class JobContext:
         self._told = now
         with session_scope() as session:
             jobs.set_progress(session, self.id, self.fence, {"done": done, "total": total, "unit": unit})
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """In it one long call of a library is stopped in its midst, as `check` would: for what has no effects alone.
+
+        The library's own loops see it when they are back in Python. Only a main thread, in which workers run their
+        tasks, can be stopped so.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def look(_: int, frame: FrameType | None) -> None:
+            if _must_not_break(frame):
+                return
+            try:
+                self.check()
+            except ForetideError:
+                signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)  # a library that swallows it hears it again
+                raise
+
+        before = signal.signal(signal.SIGALRM, look)
+        signal.setitimer(signal.ITIMER_REAL, LOOK_S, LOOK_S)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     @contextmanager
     def saving(self) -> Iterator[Session]:
@@ -92,6 +125,15 @@ class JobContext:
             yield session
             jobs.postpone(session, self.id, self.fence, delay_s, reason=reason)
         self.done = True
+
+
+def _must_not_break(frame: FrameType | None) -> bool:
+    """Whether a module is being imported, which must not stay half done, or progress is told, which looks itself."""
+    while frame is not None:
+        if frame.f_code is JobContext.progress.__code__ or frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Lease:

@@ -41,7 +41,8 @@ def learn(job: JobContext) -> Json:
     wanted = Wanted(
         recipe.algorithm, recipe.features, recipe.task, recipe.scale, recipe.missing, recipe.params, recipe.seed
     )
-    trained = general.train(table, wanted, tell)
+    with job.stoppable():
+        trained = general.train(table, wanted, tell)
     return _keep(job, name, recipe, trained, reader, table)
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import resource
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,9 +20,11 @@ from app.db import jobs
 from app.db.session import session_scope
 from app.db.tables import Job
 from app.domain.roles import Role
+from app.settings import Settings
 from ml.features import NAMES
 from tests.integration.conftest import Api
 from tests.learning import version
+from workers.general_models import READING
 from workers.models import train
 from workers.prediction_batches import predict_batch
 
@@ -322,6 +328,33 @@ def test_source_003s_own_routes(api: Api):
         ).status_code
         == 409
     )
+
+
+def test_clustering_is_cancelled_in_the_midst_of_its_one_long_fit(api: Api, configure: Callable[..., Settings]):
+    configure(lease_renew_s=0.1)
+    rng = np.random.default_rng(3)
+    body = b"".join(b'{"a":%.4f,"b":%.4f}\n' % (a, b) for a, b in rng.normal(size=(40_000, 2)).tolist())
+    query = "algorithm=kmeans&features=a,b&params=n_clusters=200,n_init=20"
+    number = api.post(f"/v1/models/many:train?{query}", data=body, headers=NDJSON).get_json()["id"]
+    asked: list[float] = []
+
+    def cancel() -> None:
+        """As soon as the events are read: the fit alone takes half a minute."""
+        progress: dict[str, int] = {}
+        while progress.get("done") != READING:
+            with session_scope() as session:
+                progress = jobs.get(session, number).progress or {}
+        asked.append(time.monotonic())
+        assert api.post(f"/v1/jobs/{number}:cancel").status_code < 300
+
+    with ThreadPoolExecutor(1) as other:
+        cancelling = other.submit(cancel)
+        train(number)
+        cancelling.result()
+    with session_scope() as session:
+        assert jobs.get(session, number).state == "cancelled"
+    assert time.monotonic() - asked[0] < 5
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_a_million_events_are_learned_in_bounded_memory_with_progress(api: Api):
