@@ -14,7 +14,7 @@ import numpy as np
 
 from app.errors import Invalid, NotEnoughData
 from ml import packing_models
-from ml.general_measures import importances_of, measure
+from ml.general_measures import LEAST_JUDGED, gain, importances_of, losses, measure
 from ml.general_rows import Table
 from ml.serving import Floats, Ints
 from ml.serving_models import Body, General, Label, label_text
@@ -62,10 +62,15 @@ class Trained:
     details: Mapping[str, Any]
     beats: bool | None
     reason: str
+    against: Mapping[str, Any] | None
+    """The gain over the version that serves on the same rows held out; None where the two cannot be compared."""
 
 
-def train(table: Table, wanted: Wanted, tell: Tell) -> Trained:
-    """tell: called with steps done and their number. Raises Invalid or NotEnoughData where nothing can be learned."""
+def train(table: Table, wanted: Wanted, tell: Tell, serving: General | None = None) -> Trained:
+    """tell: called with steps done and their number. Raises Invalid or NotEnoughData where nothing can be learned.
+
+    serving: the version that tells the same target now.
+    """
     from threadpoolctl import threadpool_limits
 
     if len(table.X) < 2:
@@ -80,7 +85,9 @@ def train(table: Table, wanted: Wanted, tell: Tell) -> Trained:
     with threadpool_limits(1):
         estimator, body = _fit(Z, y[learn] if len(y) else None, len(labels), wanted, tell)
     model = General(wanted.algorithm, wanted.names, labels, fill, mean, scale, body)
-    found = measure(model, y[learn] if len(y) else y, table.X[learn], y[test] if len(y) else y, table.X[test])
+    found = measure(
+        model, y[learn] if len(y) else y, table.X[learn], y[test] if len(y) else y, table.X[test], wanted.seed
+    )
     return Trained(
         model,
         task,
@@ -92,7 +99,17 @@ def train(table: Table, wanted: Wanted, tell: Tell) -> Trained:
         _details(model, table.X),
         found.beats,
         found.reason,
+        _against(model, serving, y[test], table.X[test], wanted.seed) if len(y) and len(test) else None,
     )
+
+
+def _against(model: General, serving: General | None, y: Floats, X: Floats, seed: int) -> dict[str, Any] | None:
+    """None unless the other tells the same classes, or numbers, of some of the same features."""
+    if serving is None or serving.labels != model.labels or not set(serving.names) <= set(model.names):
+        return None
+    other = X[:, [model.names.index(name) for name in serving.names]]
+    by = "log_loss" if model.labels else "rmse"
+    return {"n": len(y), "least": LEAST_JUDGED, by: gain(losses(model, y, X), losses(serving, y, other), by, seed)}
 
 
 def _target(target: tuple[Label, ...], wanted: Wanted) -> tuple[str, tuple[Label, ...], Floats]:

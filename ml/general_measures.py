@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ml.evaluation import LEVEL, RESAMPLES
 from ml.serving import Floats
 from ml.serving_models import Centers, General
 
@@ -15,6 +16,8 @@ MOST_ROWS = 3000
 """Rows that are shuffled to see what a feature is worth."""
 REPEATS = 2
 EPSILON = 1e-6
+LEAST_JUDGED = 20
+"""With fewer rows held out than these nobody can say that one model is better than another."""
 
 
 @dataclass(frozen=True)
@@ -27,41 +30,80 @@ class Measured:
     reason: str
 
 
-def measure(model: General, seen: Floats, learned: Floats, y: Floats, X: Floats) -> Measured:
+def measure(model: General, seen: Floats, learned: Floats, y: Floats, X: Floats, seed: int) -> Measured:
     """seen: the target of the rows learned from; y and X: of those held out; learned: rows learned from."""
     if model.algorithm == "isolation_forest":
         rates = {name: _outliers(model, rows) for name, rows in (("share_learned", learned), ("share_held_out", X))}
         return Measured({"n": len(X), **rates}, {}, None, "outliers have no target to be measured by")
     if model.algorithm == "kmeans":
-        return _clusters(model, learned, X)
+        return _clusters(model, learned, X, seed)
     if not len(X):
         return Measured({"n": 0}, {}, None, "too few events to hold some out: nothing was measured")
     if model.labels:
         share = np.bincount(seen.astype(int), minlength=len(model.labels)) / len(seen)
-        return _beside(
-            _classes(y, model.predict(X).detail), {"majority": _classes(y, np.tile(share, (len(y), 1)))}, "log_loss"
-        )
-    value = model.predict(X).value
+        p = np.tile(share, (len(y), 1))
+        majority = {"majority": (_classes(y, p), _surprise(y, p))}
+        return _beside(_classes(y, model.predict(X).detail), losses(model, y, X), majority, "log_loss", seed)
     constant = {"mean": float(seen.mean()), "median": float(np.median(seen))}
-    baselines = {name: _numbers(y, np.full(len(y), each)) for name, each in constant.items()}
-    return _beside(_numbers(y, value), baselines, "rmse")
+    told = {name: np.full(len(y), each) for name, each in constant.items()}
+    baselines = {name: (_numbers(y, value), (y - value) ** 2) for name, value in told.items()}
+    return _beside(_numbers(y, model.predict(X).value), losses(model, y, X), baselines, "rmse", seed)
 
 
-def _beside(metrics: dict[str, Any], baselines: dict[str, dict[str, Any]], by: str) -> Measured:
-    """by: the measure, of which less is better, that decides."""
-    best = min(baselines, key=lambda name: baselines[name][by])
-    beats = metrics[by] < baselines[best][by]
-    told = f"{by} {metrics[by]:.4g} against {baselines[best][by]:.4g} on {metrics['n']} rows held out"
-    reason = f"beats the baseline {best}: {told}" if beats else f"no better than the baseline {best}: {told}"
-    return Measured(metrics, baselines, bool(beats), reason)
+def losses(model: General, y: Floats, X: Floats) -> Floats:
+    """Of each row, whose mean is the log loss of classes, or the square of the root mean squared error."""
+    found = model.predict(X)
+    return _surprise(y, found.detail) if model.labels else (y - found.value) ** 2
+
+
+def gain(mine: Floats, other: Floats, by: str, seed: int) -> dict[str, Any]:
+    """How much less a model loses on the same rows than another does, and the 90 % interval of that by bootstrap."""
+    root = np.sqrt if by == "rmse" else np.asarray
+    rng = np.random.default_rng(seed)
+    draws = []
+    for _ in range(RESAMPLES):
+        rows = rng.integers(0, len(mine), len(mine))
+        draws.append(root(other[rows].mean()) - root(mine[rows].mean()))
+    tail = 100 * (1 - LEVEL) / 2
+    value, beside = float(root(mine.mean())), float(root(other.mean()))
+    interval = np.percentile(draws, [tail, 100 - tail]).tolist()
+    return {"value": value, "beside": beside, "gain": beside - value, "interval": interval}
+
+
+def _beside(
+    metrics: dict[str, Any], mine: Floats, baselines: Mapping[str, tuple[dict[str, Any], Floats]], by: str, seed: int
+) -> Measured:
+    """by: the measure, of which less is better, that decides. Each baseline with its figures and losses."""
+    best = min(baselines, key=lambda name: baselines[name][0][by])
+    found = gain(mine, baselines[best][1], by, seed)
+    low, high = found["interval"]
+    told = (
+        f"{by} {found['value']:.4g} against {found['beside']:.4g} on {metrics['n']} rows held out"
+        f" (gain {found['gain']:.3g}, 90 % interval {low:.3g} to {high:.3g})"
+    )
+    figures = {name: each[0] for name, each in baselines.items()}
+    measured = {**metrics, "gain": {"over": best, "measure": by, "gain": found["gain"], "interval": [low, high]}}
+    if metrics["n"] < LEAST_JUDGED:
+        reason = (
+            f"not known whether it beats the baseline {best}: {told}; {LEAST_JUDGED} rows are the least to judge by"
+        )
+        return Measured(measured, figures, None, reason)
+    if low > 0:
+        return Measured(measured, figures, True, f"beats the baseline {best}: {told}")
+    if high <= 0:
+        return Measured(measured, figures, False, f"no better than the baseline {best}: {told}")
+    return Measured(measured, figures, None, f"not known whether it beats the baseline {best}: {told}")
+
+
+def _surprise(y: Floats, p: Floats) -> Floats:
+    return -np.log(np.clip(p[np.arange(len(y)), y.astype(int)], EPSILON, 1))  # type: ignore[no-any-return]
 
 
 def _classes(y: Floats, p: Floats) -> dict[str, Any]:
-    right = p[np.arange(len(y)), y.astype(int)]
     return {
         "n": len(y),
         "accuracy": float((p.argmax(axis=1) == y).mean()),
-        "log_loss": float(-np.log(np.clip(right, EPSILON, 1)).mean()),
+        "log_loss": float(_surprise(y, p).mean()),
     }
 
 
@@ -76,16 +118,17 @@ def _numbers(y: Floats, value: Floats) -> dict[str, Any]:
     }
 
 
-def _clusters(model: General, learned: Floats, X: Floats) -> Measured:
+def _clusters(model: General, learned: Floats, X: Floats, seed: int) -> Measured:
     """Inertia is the sum of squared distances, in the space that was clustered; beside one cluster for all."""
     one = _prepared(model, learned).mean(axis=0)
     metrics: dict[str, Any] = {"n": len(X), "inertia": _inertia(model, learned)}
     baselines: dict[str, Any] = {"one_cluster": {"inertia": float(((_prepared(model, learned) - one) ** 2).sum())}}
     if not len(X):
         return Measured(metrics, baselines, None, "too few events to hold some out: nothing was measured")
-    metrics["inertia_a_row"] = _inertia(model, X) / len(X)
-    baselines["one_cluster"]["inertia_a_row"] = float(((_prepared(model, X) - one) ** 2).sum()) / len(X)
-    return _beside(metrics, baselines, "inertia_a_row")
+    far, far_from_one = (model.predict(X).detail ** 2).reshape(-1), ((_prepared(model, X) - one) ** 2).sum(axis=1)
+    metrics["inertia_a_row"] = float(far.mean())
+    baselines["one_cluster"]["inertia_a_row"] = float(far_from_one.mean())
+    return _beside(metrics, far, {"one_cluster": (baselines["one_cluster"], far_from_one)}, "inertia_a_row", seed)
 
 
 def _prepared(model: General, X: Floats) -> Floats:

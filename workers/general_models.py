@@ -14,7 +14,7 @@ from app.db import batch_pages, event_pages, model_files, models
 from app.db.model_files import PACKED
 from app.db.session import session_scope
 from app.db.tables import Json
-from app.domain.general_models import Missing, Recipe
+from app.domain.general_models import Missing, Recipe, judged
 from app.domain.states import ModelState
 from app.errors import ArtifactRefused, FieldError, NotEnoughData, NotFound, pointer_to
 from ml import general
@@ -41,9 +41,20 @@ def learn(job: JobContext) -> Json:
     wanted = Wanted(
         recipe.algorithm, recipe.features, recipe.task, recipe.scale, recipe.missing, recipe.params, recipe.seed
     )
+    number, serving = _serving(name, recipe)
     with job.stoppable():
-        trained = general.train(table, wanted, tell)
-    return _keep(job, name, recipe, trained, reader, table)
+        trained = general.train(table, wanted, tell, serving)
+    return _keep(job, name, recipe, trained, number, reader, table)
+
+
+def _serving(name: str, recipe: Recipe) -> tuple[int | None, General | None]:
+    """The version that serves and its model, where it tells what the recipe asks for."""
+    with session_scope() as session:
+        champion = models.champion(session, name)
+        if champion is None or recipe.target is None or champion.params.get("target") != recipe.target:
+            return champion.version if champion else None, None
+        found = model_files.serving(session, name, General.from_bytes)
+    return champion.version, found.opened if isinstance(found, model_files.Serving) and not found.refused else None
 
 
 def _read(job: JobContext, reader: Reader) -> Table:
@@ -64,13 +75,22 @@ class NoGoodEvents(NotEnoughData):
         self.errors = tuple(errors)
 
 
-def _keep(job: JobContext, name: str, recipe: Recipe, trained: Trained, reader: Reader, table: Table) -> Json:
-    """Saves the version; it serves unless the one that does beats its baseline and this one does not."""
+def _keep(
+    job: JobContext,
+    name: str,
+    recipe: Recipe,
+    trained: Trained,
+    beside: int | None,
+    reader: Reader,
+    table: Table,
+) -> Json:
+    """Saves the version; it serves as it was judged. beside: the version that it was compared with."""
     times = [EPOCH.fromtimestamp(int(t) / 1e6, EPOCH.tzinfo) for t in table.times[[0, -1]]] if len(table.times) else []
     result: Json = {}
     with job.finishing(result) as session:
         models.lock(session, name)
         champion = models.champion(session, name)
+        against = dict(trained.against or {}) if champion and champion.version == beside else {}
         added = models.add(
             session,
             name,
@@ -82,6 +102,7 @@ def _keep(job: JobContext, name: str, recipe: Recipe, trained: Trained, reader: 
             params={**recipe.as_json(), "task": trained.task, "split": trained.split, "general": True},
             metrics={**trained.metrics, "beats_baseline": trained.beats},
             baselines=dict(trained.baselines),
+            gate={"training": against} if against else {},
             importances=dict(trained.importances),
             libraries={library: version(library) for library in LIBRARIES},
             parent=champion.version if champion else None,
@@ -89,15 +110,24 @@ def _keep(job: JobContext, name: str, recipe: Recipe, trained: Trained, reader: 
             job_id=job.id,
         )
         model_files.add(session, added, PACKED, trained.model.to_bytes())
-        if trained.beats is not False or champion is None or champion.metrics.get("beats_baseline") is not True:
-            models.promote(session, added, trained.reason)
+        verdict = judged(
+            name,
+            added.version,
+            champion.version if champion else None,
+            (trained.beats, champion.metrics.get("beats_baseline") if champion else None),
+            against or None,
+        )
+        added.reason = trained.reason + verdict.said
+        if verdict.serves:
+            models.promote(session, added, added.reason)
         result |= {
             "name": name,
             "version": added.version,
             "state": ModelState(added.state).value,
             "algorithm": recipe.algorithm.value,
             "task": trained.task,
-            "reason": trained.reason,
+            "reason": added.reason,
+            "beats_baseline": trained.beats,
             "rows": {**trained.rows, "left_out": reader.left_out},
             "metrics": dict(trained.metrics),
             "baselines": dict(trained.baselines),

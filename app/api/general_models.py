@@ -199,6 +199,8 @@ def predict(name: str, rows: list[Json]) -> Json:
     return {
         "model": name,
         "version": found.version.version,
+        "beats_baseline": found.version.metrics.get("beats_baseline"),
+        "held_out": found.version.metrics.get("n", 0),
         "predictions": told,
         "filled": [feature for feature in names if any(row.get(feature) is None for row in rows)],
         **({"refused": found.refused, "serves": found.form} if found.refused else {}),

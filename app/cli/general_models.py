@@ -86,6 +86,11 @@ def predict(name: str, file: BinaryIO, as_json: bool) -> None:
         return
     if reply.get("filled"):
         click.echo(f"missing in some rows: {safe(', '.join(reply['filled']))}", err=True)
+    if reply["beats_baseline"] is not True:
+        said = (
+            "is no better than its baseline" if reply["beats_baseline"] is False else "is not known to beat a baseline"
+        )
+        click.echo(f"{safe(name)} {reply['version']} {said} ({reply['held_out']} rows held out)", err=True)
     print_rows(reply["predictions"], columns_of(reply["predictions"]), as_json=False, nothing="There are no rows.")
 
 

@@ -39,6 +39,15 @@ def _baselines(item: Json) -> str:
     return ", ".join(told)
 
 
+def _beats(item: Json) -> str | None:
+    """Of models over users' own events whether they are proven to be of use, and on how many rows."""
+    metrics = item.get("metrics") or {}
+    if "beats_baseline" not in metrics:
+        return None
+    said = {True: "yes", False: "no", None: "unknown"}[metrics["beats_baseline"]]
+    return f"{said} (n {metrics.get('n', 0)})"
+
+
 def _algorithm(item: Json) -> str:
     return f"{item['algorithm']} (a baseline)" if item.get("is_baseline") else item["algorithm"]
 
@@ -71,6 +80,7 @@ COLUMNS: Columns = {
     "PR AUC": _metric("pr_auc"),
     "MEASURE": _own_measure,
     "BASELINES": _baselines,
+    "BEATS THEM": _beats,
     "TRAINED": when_of("created_at"),
 }
 VERSIONS: Columns = {
@@ -79,6 +89,7 @@ VERSIONS: Columns = {
     "ALGORITHM": _algorithm,
     "AUC": _metric("auc"),
     "MEASURE": _own_measure,
+    "BEATS BASELINE": _beats,
     "TRAINED": when_of("created_at"),
     "SERVED FROM": when_of("promoted_at"),
     "REASON": "reason",

@@ -116,6 +116,47 @@ class Recipe:
         )
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a version that was trained serves, and what is said of that beside its own figures."""
+
+    serves: bool
+    said: str = ""
+
+
+def judged(
+    name: str,
+    number: int,
+    champion: int | None,
+    beats: tuple[bool | None, bool | None],
+    against: Mapping[str, Any] | None,
+) -> Verdict:
+    """The first serves whatever it is worth; a later one where it is better than the one that does on the same rows.
+
+    beats: whether it, and the champion, beat their baselines. against: its gain over the champion on `n` rows, of which
+    `least` are needed. Where two cannot be compared, as of another target, the later serves, unless only the earlier is
+    known to beat its baseline.
+    """
+    if champion is None:
+        return Verdict(True, "" if beats[0] else "; the first version serves all the same")
+    promote = f"; to let it serve: foretide models promote {name} {number} --reason …"
+    if against is None:
+        if beats[1] and not beats[0]:
+            return Verdict(False, f"; version {champion}, which beats its own, goes on serving{promote}")
+        return Verdict(True, f"; it cannot be compared with version {champion} and serves as the newer one")
+    by, found = next((key, value) for key, value in against.items() if key not in ("n", "least"))
+    low, high = found["interval"]
+    told = (
+        f"version {champion}: {by} {found['value']:.4g} against {found['beside']:.4g} on the same {against['n']} rows"
+        f" (gain {found['gain']:.3g}, 90 % interval {low:.3g} to {high:.3g})"
+    )
+    enough = against["n"] >= against["least"]
+    if enough and low > 0:
+        return Verdict(True, f"; better than {told}")
+    few = "" if enough else f", and {against['least']} are the least to judge by"
+    return Verdict(False, f"; not known to be better than {told}{few}{promote}")
+
+
 def _field_errors(
     algorithm: Algorithm, features: Sequence[str], target: str | None, time: str | None
 ) -> list[FieldError]:

@@ -55,10 +55,16 @@ def worked(reply: Any, task: Any = train) -> Job:
     return job
 
 
-def learned(api: Api, name: str = "latency", n: int = 200, **recipe: Any) -> dict[str, Any]:
+def learned(api: Api, name: str = "latency", n: int = 200, *, serve: bool = True, **recipe: Any) -> dict[str, Any]:
+    """What the training tells. serve: let the version serve where it does not by itself."""
     job = worked(api.post(f"/v1/models/{name}:train", {**RECIPE, "events": events(n), **recipe}))
     assert job.state == "succeeded", job.error
-    return dict(job.result or {})
+    result = dict(job.result or {})
+    if serve and result["state"] != "champion":
+        tag = {"If-Match": api.get(f"/v1/models/{name}").headers["ETag"]}
+        path = f"/v1/models/{name}/versions/{result['version']}:promote"
+        assert api.post(path, {"reason": "it is newer"}, headers=tag).status_code == 200
+    return result
 
 
 def test_a_forest_is_trained_asked_and_listed(api: Api):
@@ -262,13 +268,34 @@ def test_values_that_are_no_numbers_are_pointed_at(api: Api):
     assert reply.status_code == 400
 
 
-def test_a_version_no_better_than_its_baseline_does_not_replace_one_that_is(api: Api):
-    assert learned(api)["state"] == "champion"
-    rng = np.random.default_rng(4)
-    noise = [{**event, "latency": float(rng.normal())} for event in events(200)]
-    worse = learned(api, events=noise)
-    assert (worse["version"], worse["state"]) == (2, "candidate")
-    assert "no better than the baseline" in worse["reason"]
+def test_a_later_version_serves_only_where_it_is_better_on_the_same_rows(api: Api):
+    first = learned(api, time="at", params={"n_estimators": 1, "max_depth": 1})
+    assert (first["state"], first["beats_baseline"]) == ("champion", True)
+    better = learned(api, time="at", serve=False)
+    assert better["state"] == "champion"
+    assert "better than version 1: rmse" in better["reason"]
+    same = learned(api, time="at", serve=False)
+    assert same["state"] == "candidate"
+    assert "foretide models promote latency 3" in same["reason"]
+    gate = api.get("/v1/models/latency/versions/3").get_json()["gate"]["training"]
+    assert (gate["n"], gate["rmse"]["gain"]) == (40, 0)
+    other = learned(api, time="at", target="slow", serve=False)
+    assert "cannot be compared with version 2" in other["reason"]
+
+
+def test_what_a_model_is_worth_is_told_wherever_it_is_asked(api: Api):
+    rows = {"rows": [{"cpu": 1, "memory": 1}]}
+    few = learned(api, "few", n=50)
+    told = api.post("/v1/models/few:predict", rows).get_json()
+    assert (few["state"], told["beats_baseline"], told["held_out"]) == ("champion", None, 10)
+    assert "20 rows are the least to judge by; the first version serves all the same" in few["reason"]
+    assert few["metrics"]["gain"]["over"] in ("mean", "median")
+    drawn = np.random.default_rng(4).normal(size=400).tolist()
+    noise = [{**event, "latency": value} for event, value in zip(events(400), drawn, strict=True)]
+    assert learned(api, "noise", events=noise)["beats_baseline"] is not True
+    assert "not known to be better" in learned(api, "noise", events=noise, serve=False)["reason"]
+    assert learned(api, "odd", algorithm="isolation_forest", target=None)["beats_baseline"] is None
+    assert learned(api, "groups", algorithm="kmeans", target=None)["beats_baseline"] is True
 
 
 def test_a_tampered_file_does_not_serve(api: Api):

@@ -130,7 +130,7 @@ def test_later_rows_are_held_out_and_stand_beside_a_named_baseline():
     assert sum(found.importances["built_in"].values()) == pytest.approx(1)
     drawn = np.random.default_rng(5).normal(size=200)
     noise = [{**event, "c": float(n)} for event, n in zip(events(200), drawn, strict=True)]
-    assert trained(noise, target="c").beats is False
+    assert trained(noise, target="c").beats is None, "worse by chance alone"
     assert trained(events(200), target="c", seed=5).metrics == trained(events(200), target="c", seed=5).metrics
 
 
