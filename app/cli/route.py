@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 
 from app.cli.output import Columns, json_option, print_item, print_rows
+from app.cli.route_simulate import simulate
 from app.cli.session import connect
 
 COLUMNS: Columns = {
@@ -60,3 +61,6 @@ def read(key: str, output: BinaryIO, region: str | None) -> None:
     with connect() as client, client.read(key, region=region) as blocks:
         for block in blocks:
             output.write(block)
+
+
+route.add_command(simulate)

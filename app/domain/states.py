@@ -260,3 +260,12 @@ def check_transition(table: Mapping[S, frozenset[S]], old: S, new: S) -> None:
     """Raises Conflict unless the table lets `old` become `new`."""
     if new not in table[old]:
         raise Conflict(f"{type(old).__name__.removesuffix('State').lower()} cannot go from {old} to {new}")
+
+
+class BreakerState(StrEnum):
+    """Whether a site gets reads."""
+
+    CLOSED = "closed"
+    """It gets reads."""
+    OPEN = "open"
+    """It gets none but one probe a second, until it answers well again."""
