@@ -52,14 +52,20 @@ class Walk:
         self._since = np.full(history.objects, np.iinfo(np.int64).max)
 
     def to(self, as_of: int) -> Expected:
-        """What is expected as of a time (microseconds), which must not lie before the last one."""
+        """What is expected as of a time (microseconds), which must not lie before the last one.
+
+        Objects that have ended by then tell nothing of their prefix, as in service, where they are not known.
+        """
         self._advance(as_of)
-        days = self._exposure(as_of)
+        there = self._catalogue.there(as_of)
+        seen, read, days = (np.where(there, of, 0.0) for of in (self._reads, self._bytes, self._exposure(as_of)))
         prefix = self._catalogue.prefix
-        cohort = _cohort_mean(self._reads, days, days, prefix)
-        reads = (self._reads + PRIOR_DAYS * cohort) / (days + PRIOR_DAYS)
-        usual = _cohort_bytes(self._bytes, self._reads, days, self._catalogue)
-        return Expected(reads, (self._bytes + PRIOR_READS * usual) / (self._reads + PRIOR_READS), cohort, days)
+        cohort = _cohort_mean(seen, days, days, prefix)
+        reads = (seen + PRIOR_DAYS * cohort) / (days + PRIOR_DAYS)
+        owner = np.arange(len(there))
+        size = self._catalogue.size_at(owner, np.full(len(owner), as_of))
+        usual = _cohort_bytes(read, seen, days, size, prefix)
+        return Expected(reads, (read + PRIOR_READS * usual) / (seen + PRIOR_READS), cohort, days)
 
     def _advance(self, as_of: int) -> None:
         until = int(np.searchsorted(self._ts, as_of))
@@ -84,12 +90,12 @@ def expect(history: History, catalogue: Catalogue, as_of: int) -> Expected:
     return Walk(history, catalogue, everyone=True).to(as_of)
 
 
-def _cohort_bytes(read: Floats, reads: Floats, days: Floats, catalogue: Catalogue) -> Floats:
+def _cohort_bytes(read: Floats, reads: Floats, days: Floats, size: Floats, prefix: Ints) -> Floats:
     """Bytes a read as the prefix does it: that share of the object's own size or, where it is unknown, that many."""
-    known = catalogue.size > 0
-    wholes = np.where(known, read / np.maximum(catalogue.size, 1), 0.0)
-    share = np.minimum(_cohort_mean(wholes, np.where(known, reads, 0.0), days, catalogue.prefix), 1.0)
-    return np.where(known, share * catalogue.size, _cohort_mean(read, reads, days, catalogue.prefix))
+    known = size > 0
+    wholes = np.where(known, read / np.maximum(size, 1), 0.0)
+    share = np.minimum(_cohort_mean(wholes, np.where(known, reads, 0.0), days, prefix), 1.0)
+    return np.where(known, share * size, _cohort_mean(read, reads, days, prefix))
 
 
 def _cohort_mean(amount: Floats, per: Floats, days: Floats, prefix: Ints) -> Floats:

@@ -129,11 +129,15 @@ class FeatureBuilder:
         self._cell_ts = ts if len(ts) else np.zeros(1, np.int64)
 
     def known(self, cut: int) -> Ints:
-        """Objects with an access before the cut."""
-        return np.flatnonzero(self.first_ts < cut)
+        """Objects with an access before the cut that are there at it: neither ended nor yet to come."""
+        return np.flatnonzero((self.first_ts < cut) & self.catalogue.there(cut))
 
     def reads_between(self, owner: Ints, begin: Ints, end: Ints) -> Ints:
-        """Reads in [begin, end) of (object, begin, end) triples: the labels."""
+        """Reads in [begin, end) of (object, begin, end) triples: the labels.
+
+        An object that ends in between counts by its reads before the end: nobody reads what was deleted, so without
+        any it was not read. One that its owner writes anew counts by its later reads too.
+        """
         total = _total(self.history.reads)
         return total[self.events.position(owner, end)] - total[self.events.position(owner, begin)]
 
@@ -147,7 +151,7 @@ class FeatureBuilder:
             prefix_heat = self._prefix_heat(owner, cut, np.asarray(column["rate_7d"], float))
         column["prefix_heat"] = prefix_heat
         column["age_share"] = _days(np.minimum(cut - self.first_ts[owner], WINDOWS["30d"])) / exposure["30d"]
-        column["log_size"] = np.log1p(self.catalogue.size[owner])
+        column["log_size"] = np.log1p(self.catalogue.size_at(owner, cut))
         column["file_type"] = self.catalogue.file_type[owner]
         column["hour_of_day"] = cut // HOUR % 24
         column["day_of_week"] = (cut // DAY + 3) % 7  # 1970-01-01 was a Thursday

@@ -6,7 +6,8 @@ A row may be one event, an hour's roll-up or a day of a trace: it holds counts a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -18,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 SECOND = 1_000_000  # times are integers of microseconds since 1970 UTC
 HOUR = 3_600 * SECOND
 DAY = 24 * HOUR
+STAYS = np.iinfo(np.int64).max
+"""The end of an object that is there."""
 
 PREFIX_SEGMENTS = 2
 FILE_TYPES: tuple[tuple[str, str], ...] = (
@@ -101,25 +104,91 @@ class History:
 
 
 @dataclass(frozen=True)
+class Former:
+    """What objects were before they became what they are now; one element a change, sorted by (object, until).
+
+    An object has the size of its first change after a time, and else the one that it has now; so is it with its end.
+    """
+
+    object: Ints
+    until: Ints
+    """When it became what it was next, microseconds since 1970 UTC."""
+    size: Floats
+    """Bytes until then; 0 where unknown."""
+    gone: Ints
+    """Since when it had not been there then; `until` where it was there all the time."""
+
+    @classmethod
+    def none(cls) -> Self:
+        """Nothing has changed."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+
+    @cached_property
+    def _times(self) -> Ints:
+        return np.unique(self.until)
+
+    @cached_property
+    def _codes(self) -> Ints:
+        """Object and time as one number: places stand for times, so that none is too large."""
+        return self.object * (len(self._times) + 1) + np.searchsorted(self._times, self.until)
+
+    def after(self, owner: Ints, moment: Ints) -> tuple[npt.NDArray[np.bool_], Ints]:
+        """Of (object, time) pairs: whether a change came after the time, and the place of the first one (else 0)."""
+        rank = np.searchsorted(self._times, moment, side="right")
+        place = np.searchsorted(self._codes, owner * (len(self._times) + 1) + rank)
+        found = place < len(self.object)
+        place = np.where(found, place, 0)
+        return found & (self.object[place] == owner), place
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """What is known of the objects beside their accesses; arrays by dense object index."""
 
     size: Floats
-    """Bytes; 0 where unknown."""
+    """Bytes that it has now, or had in the end; 0 where unknown."""
     prefix: Ints
     """Dense number of the key's prefix."""
     file_type: Ints
     """Index into FILE_TYPES."""
     prefixes: tuple[str, ...]
+    gone: Ints
+    """Since when it is not there any more, microseconds since 1970 UTC; STAYS where it is."""
+    former: Former = field(default_factory=Former.none)
 
     @classmethod
-    def of(cls, keys: Sequence[str], sizes: Sequence[int | None] | Floats) -> Self:
-        """One entry a key; sizes in bytes, None or 0 where unknown."""
+    def of(
+        cls,
+        keys: Sequence[str],
+        sizes: Sequence[int | None] | Floats,
+        gone: Ints | None = None,
+        former: Former | None = None,
+    ) -> Self:
+        """One entry a key; sizes in bytes, None or 0 where unknown. gone: by default every object is there."""
         number: dict[str, int] = {}
         prefix = np.fromiter((number.setdefault(prefix_of(key), len(number)) for key in keys), np.int64, len(keys))
         types = np.fromiter((file_type(key) for key in keys), np.int64, len(keys))
         known = np.array([size or 0 for size in sizes], np.float64)
-        return cls(known, prefix, types, tuple(number))
+        ends = np.full(len(keys), STAYS) if gone is None else gone
+        return cls(known, prefix, types, tuple(number), ends, former or Former.none())
+
+    def size_at(self, owner: Ints, moment: Ints) -> Floats:
+        """Bytes of objects as of a time each; what comes at that time or later changes nothing.
+
+        The first size that was ever known counts for all the time before: it was not known yet, but was no other.
+        """
+        if not len(self.former.object):
+            return self.size[owner]
+        found, place = self.former.after(owner, moment - 1)
+        return np.where(found, self.former.size[place], self.size[owner])
+
+    def there(self, moment: int) -> npt.NDArray[np.bool_]:
+        """Of every object, whether it had not ended before a time, or had come back by then."""
+        gone = self.gone < moment
+        if len(self.former.object):
+            found, place = self.former.after(np.arange(len(gone)), np.full(len(gone), moment - 1))
+            gone = np.where(found, self.former.gone[place] < moment, gone)
+        return ~gone
 
 
 def prefix_of(key: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from app.db import alerts, audit, budgets, migrations, replicas
+from app.db import alerts, audit, budgets, lives, migrations, replicas
 from app.db.locks import NO_KEY
 from app.db.tables import Json, Migration, Object, Replica
 from app.domain.migrations import EARLY, SWITCHED
@@ -31,10 +31,9 @@ def put_seen(session: Session, object_id: int, site_id: int, pin: Pin | None) ->
     """
     found = lock(session, object_id)
     kept = {} if is_newer(found, replicas.at(session, object_id, site_id)) else {"verified_at": None}
+    lives.written(session, [found], {object_id: pin.size} if pin else None)
     found.version, found.written_at = found.version + 1, func.now()
     found.state = ObjectState.PRESENT
-    if pin:
-        found.size = pin.size
     session.flush()
     replicas.set_state(session, object_id, ReplicaState.STALE, only=OLD, but_site_id=site_id, **kept)
     fresh = {"object_version": found.version, "sha256": None, "verified_at": None, "class_since": func.now()}
@@ -105,7 +104,7 @@ def delete_seen(session: Session, object_id: int, site_id: int, reason: str) -> 
     found = lock(session, object_id)
     if found.state == ObjectState.GONE:
         return
-    found.state, found.version = ObjectState.GONE, found.version + 1
+    found.state, found.version, found.gone_at = ObjectState.GONE, found.version + 1, func.now()
     session.flush()
     replicas.set_state(
         session, object_id, ReplicaState.DELETED, only=OLD, site_id=site_id, deleted_at=func.now(), draining_until=None

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
-from app.db import changes
+from app.db import changes, lives
 from app.db.locks import NO_KEY
 from app.db.tables import Migration, Object, Replica, Site
 from app.domain.migrations import EARLY
@@ -122,9 +122,11 @@ def _save_new(session: Session, site_id: int, found: list[tuple[int, Pin]], seen
     session.execute(unknown, rows)
     first = [(object_id, pin) for object_id, pin in found if object_id not in served]
     sizes = {object_id: pin.size for object_id, pin in first}
-    for found_object in session.scalars(select(Object).where(Object.id.in_(sizes)).with_for_update(key_share=True)):
-        found_object.state, found_object.size = ObjectState.PRESENT, sizes[found_object.id]
-        found_object.written_at = func.now()
+    chosen = select(Object).where(Object.id.in_(sizes)).with_for_update(key_share=True)
+    things = session.scalars(chosen.execution_options(populate_existing=True)).all()
+    lives.written(session, things, sizes)
+    for thing in things:
+        thing.state, thing.written_at = ObjectState.PRESENT, func.now()
     session.flush()
     _current_version(session, site_id, [object_id for object_id, _ in found])
 
@@ -174,15 +176,21 @@ def _save_same(session: Session, site_id: int, found: list[tuple[int, Pin]]) -> 
     known = (
         select(Replica).where(Replica.site_id == site_id, Replica.object_id.in_(pins)).with_for_update(key_share=True)
     )
+    first: dict[int, int] = {}
     for replica in session.scalars(known):
         pin = pins[replica.object_id]
         if not replica.pin:
             replica.pin, replica.size = pin.as_json(), pin.size
+            if replica.state == ReplicaState.SERVING:  # its write was only reported: the size is the object's
+                first[replica.object_id] = pin.size
         if replica.storage_class != pin.storage_class:
             replica.storage_class, replica.class_since = pin.storage_class, func.now()
             replica.pin = {**replica.pin, "storage_class": pin.storage_class}
         if replica.state == ReplicaState.LOST:
             replica.state = ReplicaState.SERVING
+    if first:
+        chosen = select(Object).where(Object.id.in_(first)).execution_options(populate_existing=True)
+        lives.written(session, session.scalars(chosen).all(), first)
     session.flush()
 
 

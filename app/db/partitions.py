@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.db import lives
+
 PREFIX = "access_d"
 LOCK = 0x666F7265  # any number that nothing else uses: one transaction at a time makes or drops partitions
 
@@ -39,6 +41,7 @@ def prune(session: Session, before: datetime, sums_before: datetime) -> int:
         session.execute(text(f"drop table {name}"))
     session.execute(text("delete from access_hour where hour < :day"), {"day": _start(last_sum)})
     session.execute(text("delete from access_batch where ts_max < :day"), {"day": _start(last_sum)})
+    lives.prune(session, _start(last_sum))
     return len(names)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import case, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.db import audit, changes, replicas
+from app.db import audit, changes, lives, replicas
 from app.db.changes import OLD
 from app.db.ingest import Write
 from app.db.tables import Object, Replica
@@ -59,8 +60,9 @@ def _turn(session: Session, writes: Sequence[Write]) -> int:
     ids = [write.object_id for write in writes]
     things, held = _locked(session, ids), _held(session, ids)
     found = [(write, replica) for write in writes if (replica := _news(write, held))]
-    _written(session, [(things[write.object_id], replica) for write, replica in found if write.op == "PUT"])
-    _deleted(session, [(things[write.object_id], replica) for write, replica in found if write.op == "DELETE"])
+    at = {write.object_id: write.ts for write in writes}
+    _written(session, [(things[write.object_id], replica) for write, replica in found if write.op == "PUT"], at)
+    _deleted(session, [(things[write.object_id], replica) for write, replica in found if write.op == "DELETE"], at)
     return len(found)
 
 
@@ -87,10 +89,11 @@ def _news(write: Write, held: Held) -> Replica | None:
     return rows[0] if told else None
 
 
-def _written(session: Session, found: Sequence[tuple[Object, Replica]]) -> None:
-    """As changes.put_seen without a pin, for many objects."""
+def _written(session: Session, found: Sequence[tuple[Object, Replica]], at: Mapping[int, datetime]) -> None:
+    """As changes.put_seen without a pin, for many objects. at: by object, when it was written."""
     if not found:
         return
+    lives.written(session, [thing for thing, _ in found], at=at)
     pairs = [(thing.id, replica.site_id) for thing, replica in found]
     doubtful = [thing.id for thing, replica in found if not changes.is_newer(thing, replica)]
     fresh = {"version": Object.version + 1, "written_at": func.now(), "state": ObjectState.PRESENT}
@@ -108,12 +111,13 @@ def _written(session: Session, found: Sequence[tuple[Object, Replica]]) -> None:
     changes.end_switched(session, dict(pairs))
 
 
-def _deleted(session: Session, found: Sequence[tuple[Object, Replica]]) -> None:
-    """As changes.delete_seen, for many objects."""
+def _deleted(session: Session, found: Sequence[tuple[Object, Replica]], at: Mapping[int, datetime]) -> None:
+    """As changes.delete_seen, for many objects. at: by object, when it was deleted."""
     pairs = [(thing.id, replica.site_id) for thing, replica in found if thing.state != ObjectState.GONE]
     if not pairs:
         return
     _set(session, pairs, {"version": Object.version + 1, "state": ObjectState.GONE})
+    lives.ended(session, {number: at[number] for number, _ in pairs})
     gone = {"deleted_at": func.now(), "draining_until": None}
     replicas.set_states(session, pairs, ReplicaState.DELETED, only=OLD, **gone)
     _others_stale(session, pairs)

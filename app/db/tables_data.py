@@ -73,6 +73,20 @@ class Object(Base):
     written_at: Mapped[datetime] = mapped_column(server_default=NOW)
     """When the catalogue learned of what its owner wrote last."""
     first_seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    gone_at: Mapped[datetime | None]
+    """Since when it is gone; None where it is not."""
+
+
+class ObjectFormer(Base):
+    """What an object was until its owner wrote it anew: written when its size changes, and when it was gone."""
+
+    __tablename__ = "object_former"
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), primary_key=True)
+    until: Mapped[datetime] = mapped_column(primary_key=True)
+    size: Mapped[int | None]
+    gone_at: Mapped[datetime | None]
+    """Since when it had been gone by then; None where it was there."""
+    __table_args__ = (Index("ix_object_former_until", "until"),)
 
 
 class Replica(Base):

@@ -12,11 +12,21 @@ revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+ENDS_BEFORE = """
+update object o set gone_at = coalesce(told.at, greatest(o.written_at, read.at))
+from object g
+left join (select subject, max(at) as at from audit where action = 'object.gone' group by 1) told
+    on told.subject = g.key
+left join (select object_id, max(last_ts) as at from access_hour group by 1) read on read.object_id = g.id
+where g.id = o.id and o.state = 'gone'
+"""
+"""The audit log says when an object ended; where it does not, that was after its last write and its last access."""
 
 
 def upgrade() -> None:
     """From 0005."""
     _numbers()
+    _ends()
 
 
 def _numbers() -> None:
@@ -30,6 +40,22 @@ def _numbers() -> None:
     op.execute("insert into model_name (name, last_version) select name, max(version) from model_version group by name")
 
 
+def _ends() -> None:
+    """When objects ended, and what they were before."""
+    op.add_column("object", sa.Column("gone_at", sa.DateTime(timezone=True)))
+    op.execute(ENDS_BEFORE)
+    op.create_table(
+        "object_former",
+        sa.Column("object_id", sa.BigInteger, sa.ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("until", sa.DateTime(timezone=True), primary_key=True),
+        sa.Column("size", sa.BigInteger),
+        sa.Column("gone_at", sa.DateTime(timezone=True)),
+    )
+    op.create_index("ix_object_former_until", "object_former", ["until"])
+
+
 def downgrade() -> None:
     """To 0005."""
     op.drop_table("model_name")
+    op.drop_table("object_former")
+    op.drop_column("object", "gone_at")

@@ -4,13 +4,13 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, func, select, text, update
 
 from app.db import changes, jobs, replicas, reports
 from app.db import session as database
 from app.db.ingest import Write
 from app.db.session import session_scope
-from app.db.tables import Migration, Object, Replica
+from app.db.tables import Migration, Object, ObjectFormer, Replica
 from app.domain.objects import delete_is_news, write_is_news
 from app.domain.pins import Pin
 from app.domain.states import MigrationState, ObjectState, ReplicaState
@@ -20,6 +20,7 @@ from tests.integration.test_plans import add_sites
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 ROWS = {
     "object": "id",
+    "object_former": "object_id, until",
     "replica": "id",
     "migration": "id",
     "audit": "action, subject, data::text",
@@ -44,13 +45,28 @@ def one_by_one(session, writes):
         state, pin = ReplicaState(replica.state), Pin.from_json(replica.pin)
         if write.op == "PUT" and write_is_news(write.ts, state, pin, replica.draining_until):
             changes.put_seen(session, write.object_id, replica.site_id, None)
+            told_at(session, write, ObjectFormer.until == func.now())
         elif write.op == "DELETE" and delete_is_news(write.ts, state, pin):
             changes.delete_seen(session, write.object_id, replica.site_id, "delete_event")
+            told_at(session, write)
         else:
             continue
         news += 1
         session.flush()
     return news
+
+
+def told_at(session, write, *former):
+    """What a report tells of happened when the report says."""
+    session.flush()
+    if former:
+        until = func.greatest(write.ts, ObjectFormer.gone_at)
+        session.execute(
+            update(ObjectFormer).where(ObjectFormer.object_id == write.object_id, *former).values(until=until)
+        )
+    else:
+        ended = update(Object).where(Object.id == write.object_id, Object.gone_at == func.now())
+        session.execute(ended.values(gone_at=write.ts))
 
 
 def catalogue(session):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
+from ml.demand import Walk
 from ml.features import FEATURES, MODEL_FEATURES, NAMES, SOURCE_SIX, FeatureBuilder, snapshot
-from ml.history import DAY, HOUR, SECOND, Catalogue, History, file_type, prefix_of
+from ml.history import DAY, HOUR, SECOND, STAYS, Catalogue, Former, History, file_type, prefix_of
 
 BEGIN = 1_700_000_000 * SECOND // DAY * DAY
 KEYS = ["logs/2026-11-06/app.log", "logs/2026-11-06/web.log", "media/a.jpg", "never.bin"]
@@ -139,9 +142,80 @@ def test_the_last_of_a_million_objects_over_months_has_the_features_of_a_first_o
     both = {name: np.concatenate((values, values)) for name, values in rows.items()}
     both["object"] = np.concatenate((rows["object"], rows["object"] + many - 3))
     past = History.of(**both, objects=many, begin=BEGIN)
-    builder = FeatureBuilder(past, Catalogue(np.zeros(many), np.zeros(many, int), np.zeros(many, int), ("",)))
-    few = FeatureBuilder(history(rows), Catalogue(np.zeros(4), np.zeros(4, int), np.zeros(4, int), ("",)))
+    builder = FeatureBuilder(past, Catalogue.of([""] * many, np.zeros(many)))
+    few = FeatureBuilder(history(rows), Catalogue.of([""] * 4, np.zeros(4)))
     wanted = few.rows(first, cut).X
     assert np.array_equal(builder.rows(first, cut).X, wanted)
     assert np.array_equal(builder.rows(last, cut).X, wanted)
     assert np.array_equal(builder.reads_between(last, cut, cut + DAY), few.reads_between(first, cut, cut + DAY))
+
+
+def lives(seed: int) -> tuple[Catalogue, list[list[tuple[int, int, int]]]]:
+    """A catalogue of objects that come, change their size, end and come back; by object (since, size, 0 when gone)."""
+    rng = np.random.default_rng(seed)
+    told, ends, sizes, former = [], [], [], []
+    for number in range(len(KEYS)):
+        times = np.unique(BEGIN + rng.integers(1, 20 * DAY, rng.integers(0, 6)))
+        steps, there = [(BEGIN, int(rng.integers(1, 10_000)), 1)], True
+        for moment in times.tolist():
+            there = not there or rng.random() < 0.5
+            steps.append((moment, int(rng.integers(1, 10_000)) if there else steps[-1][1], int(there)))
+        gone = STAYS
+        for before, (moment, size, is_there) in pairwise(steps):
+            gone = before[0] if not before[2] else STAYS
+            if is_there and (not before[2] or before[1] != size):
+                former.append((number, moment, float(before[1]), min(gone, moment)))
+        told.append(steps)
+        ends.append(STAYS if steps[-1][2] else next(s[0] for s in steps[::-1] if not s[2]))
+        sizes.append(steps[-1][1])
+    columns = zip(*former, strict=True) if former else ((),) * 4
+    kinds = (np.int64, np.int64, float, np.int64)
+    changes = Former(*(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)))
+    return Catalogue.of(KEYS, sizes, np.array(ends), changes), told
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_row_and_no_feature_sees_who_ends_who_comes_and_what_sizes_will_be(seed: int):
+    catalogue, told = lives(seed)
+    rows = events(seed)
+    builder = FeatureBuilder(history(rows), catalogue)
+    for day in (0, 3, 8, 14, 20):
+        cut = BEGIN + day * DAY
+        now = [[step for step in steps if step[0] < cut or step[0] == BEGIN][-1] for steps in told]
+        seen = {name: values[rows["ts"] < cut] for name, values in rows.items()}
+        read = set(seen["object"].tolist())
+        known = builder.known(cut)
+        assert known.tolist() == [number for number, step in enumerate(now) if step[2] and number in read]
+        then = FeatureBuilder(history(seen), Catalogue.of(KEYS, [step[1] for step in now]))
+        moment = np.full(len(known), cut)
+        assert np.array_equal(builder.rows(known, moment).X, then.rows(known, moment).X)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_expected_of_demand_sees_no_ends_and_sizes_of_the_future(seed: int):
+    catalogue, told = lives(seed)
+    rows = events(seed)
+    walk = Walk(history(rows), catalogue, everyone=False)
+    for day in (3, 8, 14, 20):
+        cut = BEGIN + day * DAY
+        now = [[step for step in steps if step[0] < cut or step[0] == BEGIN][-1] for steps in told]
+        seen = {name: values[rows["ts"] < cut] for name, values in rows.items()}
+        ends = np.array([STAYS if step[2] else BEGIN for step in now])
+        then = Walk(history(seen), Catalogue.of(KEYS, [step[1] for step in now], ends), everyone=False)
+        found, wanted = walk.to(cut), then.to(cut)
+        assert all(np.allclose(getattr(found, name), getattr(wanted, name)) for name in vars(wanted))
+
+
+def test_what_ends_within_the_horizon_was_read_only_as_far_as_it_was():
+    ends = BEGIN + DAY + HOUR
+    rows = {
+        "object": np.array([0, 0, 1]), "ts": np.array([BEGIN, ends - SECOND, BEGIN]), "reads": np.array([1, 1, 1]),
+        "writes": np.zeros(3, int), "bytes_read": np.zeros(3, int), "partial_uploads": np.zeros(3, int),
+    }  # fmt: skip
+    catalogue = Catalogue.of(KEYS, [1] * 4, np.array([ends, ends, STAYS, STAYS]))
+    builder = FeatureBuilder(history(rows), catalogue)
+    both, cut = np.array([0, 1]), np.full(2, BEGIN + DAY)
+    assert builder.known(BEGIN + DAY).tolist() == [0, 1]
+    assert builder.reads_between(both, cut, cut + DAY).tolist() == [1, 0]
+    assert builder.known(ends).tolist() == [0, 1]  # what happens at a time is its future
+    assert builder.known(ends + 1).tolist() == []
