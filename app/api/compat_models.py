@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from pydantic import Field
 
-from app.api import events, general_models
+from app.api import events, general_models, security
 from app.api.general_models import Field_
 from app.api.models import MAX_ROWS, VersionQuery, get_importances
-from app.api.router import Router
+from app.api.router import Router, parse
 from app.api.schemas import In, JobOut, Json, Name
 from app.db import general_models as stored
 from app.db.session import session_scope
 from app.domain.general_models import MAX_EVENTS, MAX_FEATURES, SUPERVISED, Algorithm
 from app.domain.roles import Role
-from app.errors import FieldError, Invalid, TooLarge
+from app.errors import FieldError, Invalid, TooLarge, pointer_to
+from app.settings import get_settings
 
 router = Router("sources-models", prefix="")
+SENT = {"algorithm": "model_type", "features": "feature_keys", "target": "target_key", "time": "time_key"}
+"""What the fields of a recipe are called in these routes."""
 Cell = float | str | bool | None
 
 
@@ -40,9 +44,20 @@ class PipelinePredictIn(In):
     features: list[list[Cell]] = Field(min_length=1)
 
 
-@router.post("/pipeline/ml/train", Role.OPERATOR, body=PipelineTrainIn, answer=JobOut, status=202, starts_work=True)
-def pipeline_train(body: PipelineTrainIn) -> Response:
+@router.post(
+    "/pipeline/ml/train",
+    Role.OPERATOR,
+    answer=JobOut,
+    status=202,
+    starts_work=True,
+    reads=("application/json",),
+    reads_as=PipelineTrainIn,
+)
+def pipeline_train() -> Response:
     """Starts to train a model over the events that are sent."""
+    request.max_content_length = get_settings().ingest_max_bytes
+    body = parse(PipelineTrainIn, security.json_body(), strict=True)
+    assert isinstance(body, PipelineTrainIn)  # noqa: S101 - what parse was given
     if body.model_type in SUPERVISED and body.target_key is None:
         raise Invalid(errors=(FieldError("/target_key", "is the key of what is told"),))
     document: Json = {
@@ -52,7 +67,16 @@ def pipeline_train(body: PipelineTrainIn) -> Response:
         "time": body.time_key,
         "params": {},
     }
-    return general_models.start(body.model_name, document, events.of_list(body.events))
+    try:
+        return general_models.start(body.model_name, document, events.of_list(body.events))
+    except Invalid as error:
+        raise Invalid(error.detail, errors=tuple(_as_sent(each) for each in error.errors)) from error
+
+
+def _as_sent(error: FieldError) -> FieldError:
+    """The error with the name that the field has here."""
+    _, first, *rest = error.pointer.split("/")
+    return FieldError("/" + "/".join((SENT.get(first, first), *rest)), error.detail)
 
 
 @router.post("/pipeline/ml/predict", Role.VIEWER, body=PipelinePredictIn)
@@ -65,8 +89,18 @@ def pipeline_predict(body: PipelinePredictIn) -> Json:
     if wrong:
         said = f"a row has {len(names)} features: {', '.join(names)}"
         raise Invalid(errors=tuple(FieldError(f"/features/{number}", said) for number in wrong[:20]))
-    told = general_models.predict(body.model_name, [dict(zip(names, row, strict=True)) for row in body.features])
+    try:
+        told = general_models.predict(body.model_name, [dict(zip(names, row, strict=True)) for row in body.features])
+    except Invalid as error:
+        raise Invalid(error.detail, errors=tuple(_by_place(each, names) for each in error.errors)) from error
     return {"predictions": [each["prediction"] for each in told["predictions"]], "model_name": body.model_name}
+
+
+def _by_place(error: FieldError, names: Sequence[str]) -> FieldError:
+    """The error of a row of named features, in a list of them."""
+    places = {pointer_to(name): pointer_to(place) for place, name in enumerate(names)}
+    _, _, row, name = error.pointer.split("/", 3)
+    return FieldError(pointer_to("features", row) + places["/" + name], error.detail)
 
 
 @router.get("/pipeline/ml/models", Role.VIEWER)

@@ -338,6 +338,9 @@ def test_source_003s_own_routes(api: Api):
     assert (bare.status_code, bare.get_json()["errors"][0]["pointer"]) == (422, "/events")
     job = worked(api.post("/pipeline/ml/train", {**sent, "target_key": "latency", "events": events(200)}))
     assert (job.state, job.result["name"]) == ("succeeded", "latency_predictor")
+    large = {**sent, "model_name": "large", "target_key": "latency", "events": events(20_000)}
+    assert len(json.dumps(large)) > 2**20
+    assert api.post("/pipeline/ml/train", large).status_code == 202
     rows = {"model_name": "latency_predictor", "features": [[50.0, 60.0], [55.0, 65.0]]}
     told = api.post("/pipeline/ml/predict", rows, role=Role.VIEWER).get_json()
     assert told["model_name"] == "latency_predictor"
@@ -348,6 +351,17 @@ def test_source_003s_own_routes(api: Api):
     assert sum(found["importances"].values()) == pytest.approx(1)
     wrong = api.post("/pipeline/ml/predict", {**rows, "features": [[1.0, 2.0], [1.0]]})
     assert wrong.get_json()["errors"][0]["pointer"] == "/features/1"
+    text = api.post("/pipeline/ml/predict", {**rows, "features": [[1.0, 2.0], [1.0, "fast"]]})
+    assert (text.status_code, text.get_json()["errors"][0]["pointer"]) == (422, "/features/1/1")
+    for changed, pointer in (
+        ({"target_key": "cpu"}, "/target_key"),
+        ({"feature_keys": ["cpu", "cpu"]}, "/feature_keys"),
+        ({"target_key": "latency", "time_key": "cpu"}, "/time_key"),
+        ({"model_type": "kmeans", "target_key": "latency"}, "/target_key"),
+        ({"model_type": "magic"}, "/model_type"),
+    ):
+        wrong = api.post("/pipeline/ml/train", {"target_key": "latency", **sent, "events": events(5), **changed})
+        assert (wrong.status_code, wrong.get_json()["errors"][0]["pointer"]) == (422, pointer), changed
     assert api.post("/pipeline/ml/predict", {**rows, "model_name": "none"}).status_code == 404
     assert (
         api.post(
