@@ -142,6 +142,13 @@ class Settings(BaseSettings):
     ingest_max_lines: int = Field(10_000, description="Lines of one ingest request.")
     ingest_max_bytes: int = Field(8 * 2**20, description="Bytes of one ingest request, after unpacking.")
 
+    # Metrics
+    metric_keep_s: float = Field(
+        3600.0, ge=60, description="Samples older than this are refused as too_late and dropped; windows are no longer."
+    )
+    metric_streams: int = Field(10_000, ge=1, description="Metrics and groups of them that may have samples at a time.")
+    metrics_every_s: float = Field(30.0, description="Merging of samples that came in parts, removal of old ones.")
+
     # API
     max_body_bytes: int = Field(2**20, description="Bytes of any other request body.")
     rate_limit: str = Field(

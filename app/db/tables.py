@@ -17,6 +17,7 @@ from app.db.tables_data import (
     Replica,
     Site,
 )
+from app.db.tables_metrics import MetricItems, MetricPart, MetricStream
 from app.db.tables_models import (
     BatchPage,
     ModelArtifact,
@@ -68,6 +69,9 @@ __all__ = [
     "Job",
     "Json",
     "Leased",
+    "MetricItems",
+    "MetricPart",
+    "MetricStream",
     "Migration",
     "MigrationPart",
     "ModelArtifact",
