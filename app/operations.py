@@ -117,6 +117,29 @@ class Operations:
         """A page of a batch's results as NDJSON."""
         return self._api.send("GET", f"/models/{part(name)}/batches/{job_id}/pages/{number}").content
 
+    # -- Batch operations
+
+    def start_batch(self, operation: str, **what: Any) -> Json:
+        """Starts an operation over `events` or `accesses` (since, until, prefix), for a join with `other`; the job.
+
+        The rest of `what` is its parameters, as POST /v1/batch takes them.
+        """
+        return self._api.start("/batch", {"operation": operation} | given(what))
+
+    def start_batch_over(self, operation: str, events: bytes, **what: Any) -> Json:
+        """The same over many events. events: gzipped NDJSON, for a join both streams, the left one of `left` events."""
+        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+        return self._api.start_with("/batch", events, headers, {"operation": operation} | given(what))
+
+    def batch_lines(self, job: Json) -> Iterator[bytes]:
+        """The pages of an operation's result as NDJSON, of a job that has succeeded."""
+        for number in range(1, job["result"]["pages"] + 1):
+            yield self._api.send("GET", f"/batch/{job['id']}/pages/{number}").content
+
+    def batch_engine(self) -> Json:
+        """Which engine runs what does not ask for one, and why."""
+        return self._api.get("/batch/engine")
+
     # -- Prices
 
     def price_books(self) -> list[Json]:

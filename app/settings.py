@@ -149,6 +149,21 @@ class Settings(BaseSettings):
     metric_streams: int = Field(10_000, ge=1, description="Metrics and groups of them that may have samples at a time.")
     metrics_every_s: float = Field(30.0, description="Merging of samples that came in parts, removal of old ones.")
 
+    # Batch operations and exports (docs/pipeline.md)
+    spark_master: str = Field(
+        "", description="Spark's master, such as local[*] or spark://HOST:7077; empty: batch operations run on DuckDB."
+    )
+    batch_dir: Path | None = Field(
+        None,
+        description="Folder of batch operations' files while they run; one that Spark's machines share, if there are"
+        " several. Empty: the system's temporary folder.",
+    )
+    export_site: str = Field(
+        "", description="Site to which closed days of accesses are exported as Parquet; empty: none are."
+    )
+    export_after_days: int = Field(2, ge=1, description="A day is closed so many days after its end.")
+    export_every_s: float = Field(3600.0, description="Export of closed days of accesses.")
+
     # API
     max_body_bytes: int = Field(2**20, description="Bytes of any other request body.")
     rate_limit: str = Field(
@@ -210,6 +225,12 @@ def get_settings() -> Settings:
         name = "_".join(str(part) for part in first["loc"]).upper()
         where = f"FORETIDE_{name}: " if name else ""
         raise SettingsError(where + first["msg"].removeprefix("Value error, ")) from None
+
+
+def java_command() -> str:
+    """The Java that Spark starts: that of JAVA_HOME, else the one on the path."""
+    home = os.environ.get("JAVA_HOME")
+    return str(Path(home) / "bin" / "java") if home else "java"
 
 
 def environment_with(**changed: str) -> dict[str, str]:

@@ -95,7 +95,7 @@ class Reader:
             return self.target or "", str(error)
         try:
             if self.time:
-                moment = _moment(event.get(self.time))
+                moment = time_of(event.get(self.time))
         except ValueError as error:
             return self.time or "", str(error)
         if label is not None:
@@ -119,7 +119,7 @@ class Reader:
             self.errors.append(FieldError(pointer_to("events", self.count, *([name] if name else [])), detail))
 
 
-def _moment(value: Any) -> int:
+def time_of(value: Any) -> int:
     """A time in ISO 8601 with a zone, or seconds since 1970 UTC, in microseconds since then. Raises ValueError."""
     if isinstance(value, str):
         try:

@@ -16,6 +16,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: importlib.util.find_spec("playwright") is not None,
         ".venv/bin/python -m pip install playwright",
     ),
+    "Spark": (
+        lambda: importlib.util.find_spec("pyspark") is not None and shutil.which("java") is not None,
+        "apt install openjdk-17-jre-headless && .venv/bin/python -m pip install 'pyspark>=4.1,<5' 'pandas<3'",
+    ),
     "../shared/data": (TRACES.is_dir, "ls ../shared/data/trace_weblog.parquet"),
 }
 """By name: whether it is here, and what brings or checks it. A test names its need by @pytest.mark.needs(name)."""

@@ -19,6 +19,7 @@ from app.settings import get_settings
 app = producer()
 TASK_MODULES = (
     "workers.accesses",
+    "workers.batch",
     "workers.control",
     "workers.drift",
     "workers.evacuation",

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from app.db import batch_pages, event_pages, model_files, models
@@ -60,7 +59,7 @@ def _serving(name: str, recipe: Recipe) -> tuple[int | None, General | None]:
 def _read(job: JobContext, reader: Reader) -> Table:
     total = max(int(job.args["events"]), 1)
     for lines in event_pages.read(job.id):
-        reader.add(_decoded(lines))
+        reader.add(event_pages.decoded(lines))
         job.progress(READING * reader.count // total, PARTS, "parts")
     if reader.count and reader.left_out == reader.count:
         raise NoGoodEvents(reader.errors)
@@ -149,7 +148,7 @@ def predict_batch(job: JobContext) -> Json:
     sums = _compiled(serving.opened)
     done = page = failed = 0
     for page, lines in enumerate(event_pages.read(job.id), 1):
-        told = _scored(serving.opened, _decoded(lines), sums)
+        told = _scored(serving.opened, event_pages.decoded(lines), sums)
         failed += sum("error" in line for line in told)
         with job.saving() as session:
             batch_pages.put(session, job.id, page, [json.dumps(line).encode() for line in told])
@@ -176,17 +175,6 @@ def _scored(model: General, rows: list[Any], sums: Sums | None) -> list[Json]:
 
 def _not_a_row(number: int) -> Json:
     raise BadCell(number, "", "is no JSON object")
-
-
-def _decoded(lines: list[bytes]) -> list[Any]:
-    """What each line holds; None where it is not JSON."""
-    found: list[Any] = []
-    for line in lines:
-        try:
-            found.append(msgspec.json.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found.append(None)
-    return found
 
 
 def _compiled(model: General) -> Sums | None:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.db import watch
+from app.db import batch_counts, watch
 from app.db.drift import Gauge
 from app.db.session import session_scope
 from app.db.watch import SIMULATED, Totals
@@ -51,6 +51,7 @@ class Database(Collector):
         yield _gauge("foretide_jobs", "Jobs by state.", "state", totals.jobs)
 
         yield from _models(totals.models)
+        yield from _batch(totals.counters)
 
     def _fresh(self) -> Totals | None:
         with self._lock:
@@ -62,6 +63,19 @@ class Database(Collector):
                     self._totals = None
                 self._read_at = time.monotonic()
             return self._totals
+
+
+def _batch(counters: dict[str, int]) -> Iterator[Metric]:
+    """Attempts at batch operations with their seconds, and the events that they went over."""
+    labels = ["operation", "engine", "result"]
+    runs = CounterMetricFamily("foretide_batch_runs", "Batch operations that ended.", labels=labels)
+    seconds = CounterMetricFamily("foretide_batch_seconds", "Seconds that they took.", labels=labels)
+    for each in batch_counts.counts(counters):
+        runs.add_metric([each.operation, each.engine, each.ended], each.runs)
+        seconds.add_metric([each.operation, each.engine, each.ended], each.seconds)
+    events = CounterMetricFamily("foretide_batch_events", "Events that batch operations went over.")
+    events.add_metric([], counters.get(batch_counts.EVENTS, 0))
+    yield from (runs, seconds, events)
 
 
 MODEL_GAUGES: dict[str, tuple[str, Callable[[Gauge], float | None]]] = {

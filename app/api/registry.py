@@ -6,8 +6,10 @@ from app.api import (
     accesses,
     alerts,
     audit,
+    batch,
     break_even,
     compat,
+    compat_batch,
     compat_models,
     evacuation,
     exports,
@@ -51,6 +53,7 @@ ROUTERS = tuple(
         model_life,
         general_models,
         prediction_batches,
+        batch,
         placement,
         break_even,
         plans,
@@ -70,6 +73,7 @@ ROUTERS = tuple(
         health,
         openapi,
         compat,
+        compat_batch,
         compat_models,
     )
 )

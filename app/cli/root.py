@@ -25,6 +25,7 @@ VERBS: dict[str, Verb] = {
     "alerts": Verb("app.cli.alerts:alerts", "List, acknowledge and resolve alerts."),
     "assess": Verb("app.cli.assess:assess", "Show what would be saved, from logs or an inventory, read-only."),
     "audit": Verb("app.cli.audit:audit", "Show who changed what."),
+    "batch": Verb("app.cli.batch:batch", "Aggregate, join and judge many events at once."),
     "beat": Verb("app.cli.worker:beat", "Run Celery beat, which rings the periodic passes."),
     "bench": Verb("app.cli.bench:bench", "Measure against peers and bars."),
     "chaos": Verb("app.cli.chaos:chaos", "Make sites fail, slow down, refuse or lie for a while."),

@@ -1,4 +1,4 @@
-"""Pages of events and rows that users send, kept with a job until a worker has read them (steps: learn, predict).
+"""Pages of events and rows that users send, kept with a job until a worker has read them (steps: learn, batch).
 
 They stand beside a batch's results, numbered downwards from 0: results begin at 1. Pruned with them.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -50,3 +52,14 @@ def read(job_id: int) -> Iterator[list[bytes]]:
             return
         yield gzip.decompress(body).split(b"\n")
         number -= 1
+
+
+def decoded(lines: list[bytes]) -> list[Any]:
+    """What each line holds; None where it is not JSON."""
+    found: list[Any] = []
+    for line in lines:
+        try:
+            found.append(msgspec.json.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found.append(None)
+    return found

@@ -274,3 +274,9 @@ def count_keys(session: Session, prefix: str) -> int:
     """How many objects that are."""
     found = text("select count(*) from object where state <> 'gone' and starts_with(key, :prefix)")
     return int(session.scalar(found, {"prefix": prefix}) or 0)
+
+
+def sizes(session: Session, keys: Sequence[str]) -> dict[str, int | None]:
+    """Sizes in bytes by key, of those that are in the catalogue; None where unknown."""
+    rows = session.execute(text("select key, size from object where key = any(:keys)"), {"keys": list(keys)})
+    return {row.key: row.size for row in rows}

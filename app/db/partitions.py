@@ -26,6 +26,12 @@ def ensure(session: Session, days: Iterable[date]) -> int:
     return len(missing)
 
 
+def missing(session: Session, days: Iterable[date]) -> list[date]:
+    """Those of the days that have no partition."""
+    wanted = {_name(day): day for day in days}
+    return [wanted[name] for name in _missing(session, list(wanted))]
+
+
 def prune(session: Session, before: datetime, sums_before: datetime) -> int:
     """Drops accesses of days that ended before an aware time, and sums before another; returns the partitions."""
     last_kept, last_sum = before.astimezone(UTC).date(), sums_before.astimezone(UTC).date()
@@ -39,15 +45,15 @@ def prune(session: Session, before: datetime, sums_before: datetime) -> int:
     ).all()
     for name in names:
         session.execute(text(f"drop table {name}"))
-    session.execute(text("delete from access_hour where hour < :day"), {"day": _start(last_sum)})
-    session.execute(text("delete from access_batch where ts_max < :day"), {"day": _start(last_sum)})
-    lives.prune(session, _start(last_sum))
+    session.execute(text("delete from access_hour where hour < :day"), {"day": start(last_sum)})
+    session.execute(text("delete from access_batch where ts_max < :day"), {"day": start(last_sum)})
+    lives.prune(session, start(last_sum))
     return len(names)
 
 
 def _create(session: Session, name: str, day: date) -> None:
     """By ATTACH, which lets readers and writers of the other partitions go on; CREATE … PARTITION OF would not."""
-    bounds = {"since": _start(day).isoformat(), "until": _start(day + timedelta(days=1)).isoformat()}
+    bounds = {"since": start(day).isoformat(), "until": start(day + timedelta(days=1)).isoformat()}
     session.execute(text(f"create table {name} (like access including defaults including constraints)"))
     session.execute(
         text("alter table access attach partition {} for values from ('{since}') to ('{until}')".format(name, **bounds))
@@ -68,5 +74,6 @@ def _name(day: date) -> str:
     return f"{PREFIX}{day:%Y%m%d}"
 
 
-def _start(day: date) -> datetime:
+def start(day: date) -> datetime:
+    """The first moment of a day, UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -68,6 +68,11 @@ def count(session: Session, name: str, by: int) -> None:
     session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=added))
 
 
+def counted(session: Session, name: str) -> int:
+    """What a counter stands at; 0 before the first."""
+    return int(session.scalar(select(Counter.value).where(Counter.name == name)) or 0)
+
+
 def expected_revision() -> str | None:
     """The newest schema revision of this program, by the numbers of its files: Alembic itself costs the API 6 MiB."""
     files = (PROJECT_ROOT / "migrations" / "versions").glob("[0-9]*.py")

@@ -26,6 +26,7 @@ class TaskName(StrEnum):
     TRAIN = "train"
     PREDICT = "predict"
     PREDICT_BATCH = "predict-batch"
+    BATCH = "batch"
     DRIFT = "drift"
     ACCRUE = "accrue"
     PLAN = "plan"
@@ -64,6 +65,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.PREDICT_BATCH: TaskSpec(QueueName.LEARN, 3600, 3660),
+    TaskName.BATCH: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.DRIFT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.ACCRUE: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),

@@ -1,0 +1,131 @@
+"""Streams that a batch operation goes over: events that were sent, or accesses of a span, as files (step: batch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.db import access_days, event_pages
+from app.db.accesses import microseconds
+from app.db.session import session_scope
+from app.db.tables import Json
+from app.domain.batch import ACCESS_FIELDS, Operation, Recipe, Span
+from app.errors import FieldError
+from ml import batch
+from ml.batch_columns import KEY, group_column, own_column
+from ml.batch_rows import BODY, Reader
+from workers.base import JobContext
+from workers.batch_engines import Engine
+from workers.batch_files import EventsFile, accesses_file
+
+if TYPE_CHECKING:
+    from ibis.expr.types import Table
+
+EVENT_GROUPS, ACCESS_GROUPS = ("type",), ("op",)
+"""By what process_events tells events apart unless fields are named."""
+SHOWN = (Operation.JOIN_STREAMS, Operation.DETECT_ANOMALIES)
+"""Operations whose results show the events themselves."""
+TIMED = (Operation.TIME_WINDOW_METRICS,)
+
+
+@dataclass
+class Stream:
+    """Files of one kind with what is needed to read them as a stream."""
+
+    files: list[Path]
+    groups: tuple[str, ...]
+    carried: tuple[str, ...]
+    """Columns that show the events themselves."""
+    span: Span | None = None
+    """Of a stream of accesses."""
+    count: int = 0
+    left_out: int = 0
+    errors: list[FieldError] = field(default_factory=list)
+    days: Json = field(default_factory=dict)
+    """Of a stream of accesses: how many days came from where."""
+
+    @property
+    def group_columns(self) -> list[str]:
+        """The columns of the groups, in their order."""
+        return [group_column(number) for number in range(len(self.groups))]
+
+
+def of_events(
+    job: JobContext, folder: Path, recipe: Recipe, *, first: int = 0, count: int | None = None, name: str = "events"
+) -> Stream:
+    """The events that were sent with the job, or `count` of them from `first` on."""
+    groups = recipe.groups(EVENT_GROUPS)
+    total = int(job.args["events"])
+    last = total if count is None else first + count
+    reader = Reader(
+        time=recipe.time,
+        value=recipe.value or "value",
+        key=recipe.key,
+        groups=groups,
+        needs_time=recipe.operation in TIMED,
+        keeps_body=recipe.operation in SHOWN,
+        first=first,
+    )
+    texts = [KEY, *(group_column(number) for number in range(len(groups))), *([BODY] if reader.keeps_body else [])]
+    path = folder / f"{name}.parquet"
+    with EventsFile(path, texts) as file:
+        seen = 0
+        for lines in event_pages.read(job.id) if total else ():
+            mine = lines[max(first - seen, 0) : max(last - seen, 0)]
+            seen += len(lines)
+            if mine:
+                file.add(reader.columns(event_pages.decoded(mine), mine))
+            job.progress(seen, total, "events")
+    carried = (BODY,) if reader.keeps_body else ()
+    return Stream([path], groups, carried, None, reader.count, reader.left_out, reader.errors)
+
+
+def of_accesses(job: JobContext, folder: Path, recipe: Recipe, span: Span, name: str = "accesses") -> Stream:
+    """The accesses of a span, a file a day."""
+    stream = Stream([], recipe.groups(ACCESS_GROUPS), tuple(map(own_column, ACCESS_FIELDS)), span)
+    days = access_days.days_of(span)
+    with session_scope() as session:
+        kept = set(access_days.kept(session, days))
+    for number, day in enumerate(days, 1):
+        if day in kept:
+            path = folder / f"{name}-{day}.parquet"
+            stream.count += from_database(access_days.within(span, day), path)
+            stream.files.append(path)
+        job.progress(number, len(days), "days")
+    stream.days = {"database": len(stream.files), "none": len(days) - len(stream.files)}
+    if not stream.files:
+        stream.files.append(_empty(folder / f"{name}-none.parquet"))
+    return stream
+
+
+def from_database(span: Span, path: Path) -> int:
+    """Makes a file of the span's accesses as the database has them; returns how many there are."""
+    text = path.with_suffix(".csv")
+    with text.open("wb") as file, session_scope() as session:
+        access_days.copy_out(session, span, file)
+    rows = accesses_file(text, path)
+    text.unlink()
+    return rows
+
+
+def _empty(path: Path) -> Path:
+    text = path.with_suffix(".csv")
+    text.touch()
+    accesses_file(text, path)
+    return path
+
+
+def table(engine: Engine, stream: Stream, recipe: Recipe) -> Table:
+    """The stream as the operations take it; of accesses with all their fields."""
+    read = engine.read(stream.files)
+    if stream.span is None:
+        return read
+    return batch.accesses_stream(within(read, stream.span), recipe.value or "bytes", recipe.key or KEY, stream.groups)
+
+
+def within(read: Table, span: Span) -> Table:
+    """The accesses of the span: days that were exported are whole."""
+    since, until = microseconds(span.since), microseconds(span.until)
+    mine = read.filter((read["ts"] >= since) & (read["ts"] < until))
+    return mine.filter(mine[KEY].startswith(span.prefix)) if span.prefix else mine
