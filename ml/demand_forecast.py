@@ -11,8 +11,8 @@ from ml import demand_spread
 from ml.demand import PRIOR_DAYS, Expected, expect
 from ml.demand_models import Boosted
 from ml.demand_rows import Observer, Rows
-from ml.demand_spread import MOST_ROWS, Known
-from ml.demand_training import Judged
+from ml.demand_spread import MOST_ROWS, QUANTILES, Known
+from ml.demand_training import Judged, said
 from ml.features import Matrix
 from ml.history import DAY, Catalogue, Floats, History, Ints
 from ml.serving import pack, unpacked
@@ -31,7 +31,14 @@ class Forecast:
     reads: Floats
     bytes: Floats
     low: Floats
+    middle: Floats
+    """Reads that are passed as often as not."""
     high: Floats
+
+    @property
+    def quantiles(self) -> Floats:
+        """(objects × QUANTILES)."""
+        return np.column_stack((self.low, self.middle, self.high))
 
 
 @dataclass(frozen=True)
@@ -41,36 +48,46 @@ class Learned:
     days: int
     champion: str
     fitted: Boosted
+    trial: Boosted
+    """Fitted on the first 70 % alone, as it was judged: it has not seen the rest, of which others are judged."""
     known: Known
     """Of these rows the spread is made, and of later ones that came true since."""
     end: int
     """Until when accesses were known as it was trained, microseconds."""
 
     @classmethod
-    def of(cls, days: int, judged: Judged, ids: Ints) -> Self:
-        """What is kept of a training. ids: of the objects by dense index."""
-        known = judged.known
-        if len(known) > MOST_ROWS:
-            known = known.where(np.sort(np.random.default_rng(SEED).choice(len(known), MOST_ROWS, replace=False)))
-        return cls(days, judged.champion, judged.fitted, _named(known, ids), judged.end)
+    def of(cls, days: int, judged: Judged, fitted: Boosted, ids: Ints) -> Self:
+        """What is kept of a training. fitted: on all that is known. ids: of the objects by dense index."""
+        return cls(days, judged.champion, fitted, judged.trial, _kept(judged.known, ids), judged.end)
+
+    @classmethod
+    def baseline_of(cls, days: int, judged: Judged, ids: Ints) -> Self:
+        """The best baseline of the training in its place."""
+        return cls(days, judged.baseline, Boosted(), Boosted(), _kept(judged.baseline_known, ids), judged.end)
 
     def forecast(self, observer: Observer, rows: Rows, as_of: int, ids: Ints) -> Forecast:
         """Of rows as of now, by the spread as of now. ids: of the objects by dense index."""
         mean = self.fitted.means(rows, self.champion)
-        spread = demand_spread.fit(self._known(observer, as_of, ids), as_of, observer.horizon)
+        spread = demand_spread.fit(self.known_by(observer, as_of, ids), as_of, observer.horizon)
         quantiles = spread.quantiles(mean, rows.before)
-        return Forecast(mean, mean * rows.bytes_a_read, quantiles[:, 0], quantiles[:, -1])
+        return Forecast(mean, mean * rows.bytes_a_read, *quantiles.T)
 
-    def _known(self, observer: Observer, as_of: int, ids: Ints) -> Known:
-        cuts = observer.cuts(self.end, as_of)
+    def known_by(self, observer: Observer, as_of: int, ids: Ints) -> Known:
+        """The rows that its spread is made of as of a time. ids: of the objects by dense index."""
+        cuts = observer.cuts(self.end - observer.horizon + 1, as_of)  # the training knew no outcome of these
         if not len(cuts):
             return self.known
         rows = observer.rows(cuts, LATER_ROWS, np.random.default_rng(SEED))
-        mean = self.fitted.means(rows, self.champion)
-        return self.known.joined(_named(Known(mean, rows.before, rows.reads, rows.object, rows.cut), ids))
+        return self.known.joined(named(said(rows, self.fitted.means(rows, self.champion)), ids))
 
 
-def _named(known: Known, ids: Ints) -> Known:
+def _kept(known: Known, ids: Ints) -> Known:
+    if len(known) > MOST_ROWS:
+        known = known.where(np.sort(np.random.default_rng(SEED).choice(len(known), MOST_ROWS, replace=False)))
+    return named(known, ids)
+
+
+def named(known: Known, ids: Ints) -> Known:
     """By the objects' own ids: dense indexes change from one history to the next."""
     return Known(known.mean, known.before, known.reads, ids[known.object], known.cut)
 
@@ -99,7 +116,8 @@ class Forecaster:
         for one in self.learned:
             arrays[f"{one.days}.champion"] = np.array(one.champion)
             arrays[f"{one.days}.end"] = np.array(one.end)
-            arrays[f"{one.days}.fitted"] = np.frombuffer(one.fitted.to_bytes(), np.uint8)
+            for name in ("fitted", "trial"):
+                arrays[f"{one.days}.{name}"] = np.frombuffer(getattr(one, name).to_bytes(), np.uint8)
             arrays |= {f"{one.days}.{field.name}": getattr(one.known, field.name) for field in fields(Known)}
         return pack({"days": np.array([one.days for one in self.learned], np.int64), **arrays})
 
@@ -113,6 +131,7 @@ class Forecaster:
                         days,
                         arrays[f"{days}.champion"].item(),
                         Boosted.from_bytes(arrays[f"{days}.fitted"].tobytes()),
+                        Boosted.from_bytes(arrays[f"{days}.trial"].tobytes()),
                         Known(**{field.name: arrays[f"{days}.{field.name}"] for field in fields(Known)}),
                         arrays[f"{days}.end"].item(),
                     )
@@ -125,8 +144,7 @@ def plain(expected: Expected, days: int) -> Forecast:
     """What Gamma–Poisson says: the rate is Gamma, with the shape of the reads that it was made from."""
     reads, sizes = expected.within(days)
     shape = np.maximum(expected.reads * (expected.days + PRIOR_DAYS), 1e-6)
-    low, high = (_beyond(level, reads, shape) for level in (0.1, 0.9))
-    return Forecast(reads, sizes, low, high)
+    return Forecast(reads, sizes, *(_beyond(level, reads, shape) for level in QUANTILES))
 
 
 def _beyond(level: float, reads: Floats, shape: Floats) -> Floats:

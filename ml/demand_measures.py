@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ml.demand_spread import QUANTILES
 from ml.evaluation import LEVEL, RESAMPLES
 from ml.history import Floats, Ints
+
+LEAST = 1e-12
+"""A loss of 0 is told as this, so that another stands in a proportion to it."""
 
 
 def pinball(reads: Floats, quantiles: Floats) -> Floats:
@@ -34,6 +39,15 @@ def resampled(values: Floats, owner: Ints, seed: int) -> Floats:
     counts = np.bincount(row).astype(float)
     draws = np.random.default_rng(seed).multinomial(len(objects), np.full(len(objects), 1 / len(objects)), RESAMPLES)
     return np.asarray(draws @ sums / (draws @ counts)[:, None])
+
+
+def gain(lost: Floats, beside: Floats, owner: Ints, seed: int) -> dict[str, Any]:
+    """How much smaller the mean loss is than that of what stands beside, as a share of it, with its paired interval."""
+    both = np.stack((lost, beside), axis=1)
+    mine, other = np.maximum(both.mean(axis=0), LEAST).tolist()
+    draws = np.maximum(resampled(both, owner, seed), LEAST)
+    told = {"value": mine, "beside": other, "gain": 1 - mine / other, "n": len(lost)}
+    return {**told, "interval": interval(1 - draws[:, 0] / draws[:, 1])}
 
 
 def interval(values: Floats) -> list[float]:

@@ -2,7 +2,7 @@
 
 Trees are fitted on the first 55 % of the time, candidates chosen and their spread found on the next 15 %; fitted anew
 on all that is known at 70 %, everything is judged on the rest, its spread renewed from what came true until then, as in
-service. What serves is fitted once more on all that is known.
+service. What serves is fitted once more on all that is known, where it is asked for.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ml.history import Floats
 
 LEAST_ROWS = 50
 LEAST_READS = 10
+STEPS = 4
 SAME_OBJECT = 2_654_435_761
 """Knuth's multiplier: objects are dealt to two halves whatever their order."""
 Progress = Callable[[int, int, str], None]
@@ -47,13 +48,27 @@ class Judged:
     document: dict[str, Any]
     """base_rate, models with their measures, champion and reason, as they are shown."""
     champion: str
-    fitted: Boosted
-    """On all that is known; of the champion's parts."""
+    baseline: str
+    """The best one."""
+    trial: Boosted
+    """Fitted on what was known at 70 %, as it was judged; of the champion's parts."""
     known: Known
     """What the champion said before it knew: its spread comes from these rows and from later ones."""
+    baseline_known: Known
+    """The same of the best baseline."""
+    lost: Floats
+    """Quantile loss of each test row, by the champion."""
+    rows: Rows
+    """Of all parts."""
+    test: Rows
     end: int
     """Until when accesses were known, microseconds."""
-    estimators: dict[str, Any]
+
+    def fit(self, seed: int, limits: Limits | None = None) -> tuple[Boosted, dict[str, Any]]:
+        """The champion fitted on all that is known, and its scikit-learn estimators by part."""
+        fitted, estimators = _fit(self.rows, limits or Limits(), np.random.default_rng(seed), seed)
+        needed = {name: one for name, one in estimators.items() if name in demand_models.PARTS[self.champion]}
+        return fitted.only(self.champion), needed
 
 
 def judge(observer: Observer, end: int, seed: int, limits: Limits | None = None, say: Progress | None = None) -> Judged:
@@ -65,7 +80,7 @@ def judge(observer: Observer, end: int, seed: int, limits: Limits | None = None,
     begin, horizon = observer.history.begin, observer.horizon
     trained, known_at = (begin + int(share * (end - begin)) for share in (TRAIN_SHARE, KNOWN_SHARE))
     rng = np.random.default_rng(seed)
-    say(0, 5, "making rows")
+    say(0, STEPS, "making rows")
     rows = observer.rows(observer.cuts(begin + observer.step(), end), limits.pairs, rng)
     over = rows.cut + horizon
     parts = {
@@ -75,21 +90,47 @@ def judge(observer: Observer, end: int, seed: int, limits: Limits | None = None,
     }
     for name, part in parts.items():
         _check(part, name, horizon)
-    say(1, 5, "fitting on the first 55 %")
+    say(1, STEPS, "fitting on the first 55 %")
     choose, test = parts["choose"], parts["test"]
     first = _fit(parts["train"], limits, rng, seed)[0]
-    say(2, 5, "fitting on 70 %")
+    say(2, STEPS, "fitting on 70 %")
     second = _fit(rows.where(over <= known_at), limits, rng, seed)[0]
-    say(3, 5, "judging on the rest")
+    say(3, STEPS, "judging on the rest")
     trials = {name: _Trial(name, choose, first, test, second) for name in (*CANDIDATES, *BASELINES)}
     measured = {name: trial.judged(known_at, horizon, limits.renewals, seed) for name, trial in trials.items()}
     document = _document(trials, measured, test, seed)
     document |= {"rows": {name: len(part) for name, part in parts.items()}, "horizon_days": observer.days}
-    say(4, 5, "fitting on all that is known")
-    champion = document["champion"]
-    last, estimators = _fit(rows, limits, rng, seed)
-    needed = {name: one for name, one in estimators.items() if name in demand_models.PARTS[champion]}
-    return Judged(document, champion, last.only(champion), trials[champion].known(), end, needed)
+    say(STEPS, STEPS, "judged")
+    champion, baseline = document["champion"], document["best_baseline"]
+    return Judged(
+        document=document,
+        champion=champion,
+        baseline=baseline,
+        trial=second.only(champion),
+        known=trials[champion].known(),
+        baseline_known=trials[baseline].known(),
+        lost=measured[champion]["lost"],
+        rows=rows,
+        test=test,
+        end=end,
+    )
+
+
+def rolled(past: Known, later: Known, horizon: int, renewals: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Quantile losses and transforms of the later rows, each by the spread as it stood at its cut: as in service.
+
+    Of the past some row's horizon must be over by the first cut.
+    """
+    known = past.joined(later)
+    lost, u = np.empty(len(later)), np.empty(len(later))
+    moments = np.unique(later.cut)
+    for some in np.array_split(moments, min(len(moments), renewals)):
+        here = (later.cut >= some[0]) & (later.cut <= some[-1])
+        spread = demand_spread.fit(known.where(known.cut + horizon <= some[0]), int(some[0]), horizon)
+        rows = later.where(here)
+        lost[here] = demand_measures.pinball(rows.reads, spread.quantiles(rows.mean, rows.before))
+        u[here] = spread.transform(rows, rng)
+    return lost, u
 
 
 def _silent(done: int, total: int, what: str) -> None:
@@ -115,8 +156,8 @@ class _Trial:
     """What one candidate or baseline said of the choosing part and of the test part, before it knew."""
 
     def __init__(self, name: str, choose: Rows, first: Boosted, test: Rows, second: Boosted) -> None:
-        self.choose = _said(choose, first.means(choose, name))
-        self.test = _said(test, second.means(test, name))
+        self.choose = said(choose, first.means(choose, name))
+        self.test = said(test, second.means(test, name))
         self.sizes = self.test.mean * test.bytes_a_read
 
     def known(self) -> Known:
@@ -136,20 +177,13 @@ class _Trial:
         return float(np.concatenate(lost).mean())
 
     def judged(self, now: int, horizon: int, renewals: int, seed: int) -> dict[str, Any]:
-        """Losses and transforms of the test part's rows, each by the spread as it stood at its cut."""
-        known, rng = self.known(), np.random.default_rng(seed)
-        lost, u = np.empty(len(self.test)), np.empty(len(self.test))
-        moments = np.unique(self.test.cut)
-        for some in np.array_split(moments, min(len(moments), renewals)):
-            here = (self.test.cut >= some[0]) & (self.test.cut <= some[-1])
-            spread = demand_spread.fit(known.where(known.cut + horizon <= some[0]), int(some[0]), horizon)
-            rows = self.test.where(here)
-            lost[here] = demand_measures.pinball(rows.reads, spread.quantiles(rows.mean, rows.before))
-            u[here] = spread.transform(rows, rng)
+        """Losses and transforms of the test part's rows, and the loss by which it was chosen."""
+        lost, u = rolled(self.choose, self.test, horizon, renewals, np.random.default_rng(seed))
         return {"lost": lost, "u": u, "choosing_loss": self.chosen_by(now, horizon)}
 
 
-def _said(rows: Rows, mean: Floats) -> Known:
+def said(rows: Rows, mean: Floats) -> Known:
+    """What was said of rows beside what came."""
     return Known(mean, rows.before, rows.reads, rows.object, rows.cut)
 
 
@@ -177,6 +211,7 @@ def _document(trials: dict[str, _Trial], measured: dict[str, Any], test: Rows, s
             for name in names
         ],
         "champion": champion,
+        "best_baseline": baseline,
         "reason": _reason(champion, baseline, losses, gains[champion]),
     }
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ml.dataset import step_of
-from ml.evaluation import LEVEL, RESAMPLES, Bools, Outcome
+from ml import recalibration
+from ml.dataset import Rows, step_of
+from ml.evaluation import LEVEL, RESAMPLES, Outcome
 from ml.features import NAMES, FeatureBuilder
-from ml.history import DAY, HOUR, Catalogue, Floats, History, Ints
+from ml.history import DAY, HOUR, Floats, Ints
 from ml.serving import Matrix
 
 BINS = 10
@@ -25,30 +26,35 @@ Z = 3.72
 """Chance passes a limit in one of ten thousand comparisons."""
 KS_CRITICAL = 1.63
 """Of the two-sample Kolmogorov–Smirnov test at 1 % (Smirnov 1948), times √((n + m) ÷ nm)."""
-UNWATCHED = frozenset({"hour_of_day", "day_of_week", "age_share", "prefix_heat"})
+UNWATCHED = frozenset({"hour_of_day", "day_of_week", "age_share", "days_watched", "prefix_heat", "expected_of_prefix"})
 """They are of the clock, of the history's length, and of prefixes, which may be too few to tell anything by chance."""
 WINDOW = {HOUR: DAY, DAY: 7 * DAY}
 """How far back `now` reaches, by the horizon: whole days or whole weeks, as reads follow them."""
 MOST_ROWS = 40_000
+PAIRS = 300_000
+"""Most rows that features are made for; above it some times stand for all."""
 Reference = Mapping[str, Any]
 
 
-def reference(X: Matrix, object: Ints, names: tuple[str, ...]) -> dict[str, Any]:
+def reference(X: Matrix, object: Ints, names: tuple[str, ...], columns: tuple[str, ...] = NAMES) -> dict[str, Any]:
     """How features are spread: the inner edges of equal-mass bins of each, and the rows in each bin.
 
-    object: of each row. Rows of one object are dependent, so chance is reckoned by objects.
+    object: of each row; columns: the names of those of X.
+    Rows of one object are dependent, so chance is reckoned by objects.
     """
     spread = {}
     for name in names:
         if name in UNWATCHED:
             continue
-        values = X[:, NAMES.index(name)].astype(float)
+        values = X[:, columns.index(name)].astype(float)
         edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1], method="inverted_cdf"))
         spread[name] = {"edges": edges.tolist(), "counts": _counts(values, edges).tolist()}
     return {"n": len(X), "objects": len(np.unique(object)), "features": spread}
 
 
-def compare(then: Reference, X: Matrix, object: Ints, limit: float) -> list[dict[str, Any]]:
+def compare(
+    then: Reference, X: Matrix, object: Ints, limit: float, columns: tuple[str, ...] = NAMES
+) -> list[dict[str, Any]]:
     """Of each watched feature PSI and KS between the reference and now, the greatest PSI first.
 
     limit: the PSI above which a feature has drifted; of few objects the limit is what chance passes once in 10,000
@@ -58,7 +64,7 @@ def compare(then: Reference, X: Matrix, object: Ints, limit: float) -> list[dict
     objects = len(np.unique(object))
     chance = 1 / max(then["objects"], 1) + 1 / max(objects, 1)
     for name, spread in then["features"].items():
-        counts = np.array(spread["counts"]), _counts(X[:, NAMES.index(name)].astype(float), np.array(spread["edges"]))
+        counts = np.array(spread["counts"]), _counts(X[:, columns.index(name)].astype(float), np.array(spread["edges"]))
         before, now = (_shares(each, of) for each, of in zip(counts, (then["objects"], objects), strict=True))
         psi = float(((now - before) * np.log(now / before)).sum())
         most = max(limit, _chi_square(len(before) - 1) * chance)
@@ -78,26 +84,32 @@ def compare(then: Reference, X: Matrix, object: Ints, limit: float) -> list[dict
     return sorted(found, key=lambda row: -row["psi"])
 
 
-@dataclass(frozen=True)
-class Recent:
-    """Rows of the window that ends now."""
-
-    X: Matrix
-    object: Ints
-    cut: Ints
-    """As of when each row is, microseconds."""
-    labelled: Ints
-    """Rows after the model's training whose horizon is over."""
-    y: Bools
-    """Of those, whether the object was read."""
+def window(begin: int, end: int, horizon: int, step: int) -> Ints:
+    """The times of a grid in the window that ends now, after a history's begin; all in microseconds."""
+    first = max(begin // step * step + step, end // step * step - WINDOW.get(horizon, DAY) + step)
+    return np.arange(first, end + 1, step)
 
 
-def recent(history: History, catalogue: Catalogue, end: int, horizon: int, trained_until: int, seed: int) -> Recent:
-    """Every object known at each cut of the window, as in training; a seeded draw above 40,000 rows. Microseconds."""
+def recent(builder: FeatureBuilder, end: int, horizon: int, seed: int) -> Rows:
+    """Every object known at each cut of the window, as in training; a seeded draw above 40,000 rows. Microseconds.
+
+    Whether one was read is known of those alone whose horizon is over by `end`.
+    """
+    history = builder.history
+    return _rows(builder, window(history.begin, end, horizon, step_of(horizon, daily=history.daily)), horizon, seed)
+
+
+def later(builder: FeatureBuilder, since: int, end: int, horizon: int, seed: int) -> Rows:
+    """Rows of which is known by `end` what came of them, but was not at `since`, as far back as renewals look."""
+    history = builder.history
     step = step_of(horizon, daily=history.daily)
-    builder = FeatureBuilder(history, catalogue)
-    begin = max(history.begin // step * step + step, end // step * step - WINDOW.get(horizon, DAY) + step)
-    cuts = np.arange(begin, end + 1, step)
+    first = max(since, history.begin + horizon, end - int((recalibration.OLDEST + 1) * horizon)) - horizon
+    cuts = np.arange(first // step * step + step, end - horizon + 1, step)
+    every = -(-len(cuts) * history.objects // PAIRS)
+    return _rows(builder, cuts[::-1][:: max(1, every)][::-1], horizon, seed)
+
+
+def _rows(builder: FeatureBuilder, cuts: Ints, horizon: int, seed: int) -> Rows:
     known = [builder.known(int(cut)) for cut in cuts]
     owner = np.concatenate(known) if known else np.zeros(0, np.int64)
     cut = np.repeat(cuts, [len(some) for some in known])
@@ -105,9 +117,7 @@ def recent(history: History, catalogue: Catalogue, end: int, horizon: int, train
     if len(owner) > MOST_ROWS:
         chosen = np.sort(np.random.default_rng(seed).choice(len(owner), MOST_ROWS, replace=False))
         owner, cut, X = owner[chosen], cut[chosen], X[chosen]
-    labelled = np.flatnonzero((cut >= trained_until) & (cut + horizon <= end))
-    read = builder.reads_between(owner[labelled], cut[labelled], cut[labelled] + horizon) > 0
-    return Recent(X, owner, cut, labelled, read)
+    return Rows(X, builder.reads_between(owner, cut, cut + horizon) > 0, owner, cut)
 
 
 @dataclass(frozen=True)

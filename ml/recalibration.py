@@ -7,18 +7,21 @@ Their mean on the log-odds was the best of seven ways tried: docs/benchmarks.md,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 
 from ml.calibration import pooled, wilson
 from ml.evaluation import Bools
 from ml.history import Floats, Ints
-from ml.serving import Calibration, expit, logit
+from ml.serving import Calibration, expit, logit, pack, unpacked
 
 HALF_LIFE = 14.0
 """Rows of 14 horizons ago count half."""
 OLDEST_WEIGHT = 0.01
+OLDEST = float(-np.log2(OLDEST_WEIGHT)) * HALF_LIFE
+"""Horizons after which a row counts no more."""
 ROWS_AN_OBJECT = 4.0
 """Rows of one object depend on each other: all weigh together at most as much as four rows an object."""
 LEVEL_SPREAD, SLOPE_SPREAD = 0.5, 0.2
@@ -53,6 +56,37 @@ class Known:
             np.concatenate((self.object, later.object)),
             np.concatenate((self.cut, later.cut)),
         )
+
+
+@dataclass(frozen=True)
+class Past:
+    """What each renewal of a model's curve begins with: kept from its training, and the same in service as there."""
+
+    curve: Calibration
+    """Fitted on the part before the test."""
+    known: Known
+    """The rows of the training that the model did not learn from, scored before they were known."""
+
+    @classmethod
+    def without_rows(cls, curve: Calibration) -> Self:
+        """Of a curve of which no rows are kept."""
+        none = np.zeros(0)
+        return cls(curve, Known(none, none.astype(bool), none.astype(np.int64), none.astype(np.int64)))
+
+    def to_bytes(self) -> bytes:
+        """An npz of plain arrays."""
+        sides = {"curve": self.curve, "known": self.known}
+        return pack({f"{name}.{key}": value for name, side in sides.items() for key, value in vars(side).items()})
+
+    @classmethod
+    def from_bytes(cls, npz: bytes) -> Self:
+        """Check the signature first. Raises ArtifactRefused for other bytes."""
+        with unpacked(npz, "a model's outcomes") as arrays:
+            curve, known = (
+                {field.name: arrays[f"{name}.{field.name}"] for field in fields(kind)}
+                for name, kind in (("curve", Calibration), ("known", Known))
+            )
+            return cls(Calibration(**curve), Known(**known))
 
 
 def renew(curve: Calibration, known: Known, now: int, horizon: int) -> Calibration:

@@ -19,7 +19,7 @@ from ml.dataset import Dataset, Part, Rows
 from ml.evaluation import Metrics
 from ml.features import MODEL_FEATURES, NAMES, SOURCE_SIX, TREND, columns
 from ml.history import HOUR, Floats
-from ml.recalibration import Known
+from ml.recalibration import Known, Past
 from ml.serving import Blend, Calibration, Packed
 
 Progress = Callable[[int, int, str], None]
@@ -76,6 +76,8 @@ class Trained:
     serving: Fitted
     fallback: Fitted
     """The best baseline: it serves when the file of the model that should is refused."""
+    past: Past
+    """What its calibration is renewed from in service. objects by dense index."""
     reason: str
     p: Floats
     """What the model that serves said of the test part, as it would have in service."""
@@ -117,6 +119,7 @@ def train(dataset: Dataset, seed: int, champion: Packed | None = None, progress:
     return Trained(
         serving=_as_of_now(contestants[name], dataset),
         fallback=_as_of_now(contestants[best], dataset),
+        past=Past(contestants[name].fitted.packed.calibration, contestants[name].known),
         reason=reason,
         p=contestants[name].p,
         metrics={**metrics[name], "horizon_h": dataset.horizon // HOUR},

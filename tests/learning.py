@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.db import ingest, jobs, model_files, models
+from app.db import accesses, ingest, jobs, model_files, models
 from app.db.session import session_scope
 from app.db.tables import Job
 from app.domain.accesses import Block
@@ -16,6 +16,9 @@ from app.lab.synthetic import generate
 from app.lab.traces import OPS
 from app.queue import TaskName
 from ml import packing
+from ml.demand_forecast import Forecaster, Learned
+from ml.demand_models import Boosted
+from ml.demand_spread import Known
 from ml.features import NAMES
 from ml.serving import Calibration, Packed
 
@@ -94,7 +97,37 @@ def version(packed: Packed | None = None, *, baseline: Packed | None = None, ser
         return added.version
 
 
-def states() -> dict[int, str]:
-    """The state of each version of the model of tiers."""
+def forecaster(times: float = 1.0, end: datetime = NOW) -> Forecaster:
+    """A demand model of then that expects what Gamma–Poisson does, and so many times as much round it."""
+    rng = np.random.default_rng(0)
+    mean = np.exp(rng.normal(0, 1.5, 2_000))
+    reads = np.rint(times * rng.poisson(mean * rng.gamma(2.0, 0.5, len(mean))))
+    cut = np.full(len(mean), accesses.microseconds(end - 2 * DAY))
+    known = Known(mean, mean, reads, np.arange(len(mean)), cut)
+    return Forecaster((Learned(1, "gamma_poisson", Boosted(), Boosted(), known, accesses.microseconds(end)),))
+
+
+def demand_version(opened: Forecaster | None = None, *, serve: str = "", **values: Any) -> int:
+    """As `version`, of the model of demand."""
+    columns: dict[str, Any] = {
+        "algorithm": "gamma_poisson",
+        "features": ["expected"],
+        "metrics": {"horizon_h": 24, "horizons": {"1d": {}}, "quantile_loss": 0.5},
+        "baselines": {"last_window": {"quantile_loss": 0.6}},
+        "data_from": NOW - 30 * DAY,
+        "data_to": NOW - 10 * DAY,
+    }
     with session_scope() as session:
-        return {row.version: str(row.state) for row in models.versions(session, "tier")[::-1]}
+        added = models.add(session, "demand", **columns | values)
+        body = (opened or forecaster()).to_bytes()
+        for form in ("packed", "baseline"):
+            model_files.add(session, added, form, body)
+        if serve:
+            models.promote(session, added, serve)
+        return added.version
+
+
+def states(name: str = "tier") -> dict[int, str]:
+    """The state of each version of a model."""
+    with session_scope() as session:
+        return {row.version: str(row.state) for row in models.versions(session, name)[::-1]}

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.metadata import version
+from typing import Any
 
+import structlog
 from sqlalchemy.orm import Session
 
 from app.db import accesses, model_files, models, observations
-from app.db.model_files import PACKED, SKOPS, Serving
+from app.db.model_files import BASELINE, PACKED, SKOPS, Serving
 from app.db.observations import Observed
 from app.db.session import session_scope
-from app.db.tables import Json
-from app.errors import ArtifactRefused, NotEnoughData
-from ml import artifacts, demand_training
+from app.db.tables import Json, ModelVersion
+from app.errors import ArtifactRefused, NotEnoughData, NotFound
+from ml import artifacts, demand_drift, demand_judging, demand_training, drift
 from ml.demand_forecast import HORIZONS, Forecaster, Learned
 from ml.demand_models import BASELINES, FEATURES, PARAMS
-from ml.demand_rows import Observer
-from ml.demand_training import Judged
+from ml.demand_rows import COLUMNS, Observer
 from ml.history import DAY
-from workers import features
+from workers import features, model_life
 from workers.base import JobContext
 
+log = structlog.get_logger()
 NAME = "demand"
 SEED = 20_260_101
 LEARN_OBJECTS = 20_000
@@ -31,33 +35,33 @@ LIBRARIES = ("numpy", "scikit-learn", "scipy", "skops")
 
 
 def learn(job: JobContext) -> Json:
-    """Trains every horizon that the history is long enough for; the version serves from the next predictions on.
+    """Trains every horizon that the history is long enough for, and compares with the champion on the same later rows.
 
-    It was judged beside its baselines on later rows: where no candidate is as good, the best baseline is the version.
+    It is judged beside its baselines too: where no candidate is as good, the best baseline is the version.
     """
     until = accesses.floor_hour(features.as_of(job))
     with session_scope() as session:
         part = max(1, observations.count_objects(session) // LEARN_OBJECTS)
         observed = observations.observe_hours(session, until, (0, part))
-    judged, short = _judged(job, observed, accesses.microseconds(until))
-    if not judged:
+        champion = models.champion(session, NAME)
+        opened = _own_file(session, champion)
+    taught, short = _taught(job, observed, accesses.microseconds(until), opened)
+    if not taught:
         raise NotEnoughData("; ".join(f"{days} d: {why}" for days, why in short.items()))
-    forecaster = Forecaster(tuple(Learned.of(days, found, observed.ids) for days, found in judged.items()))
-    fitted = {f"{days}d": found.estimators for days, found in judged.items()}
-    files = {PACKED: forecaster.to_bytes(), SKOPS: artifacts.dump_estimator(fitted)}
-    result: Json = {}
-    with job.finishing(result) as session:
-        models.lock(session, NAME)
-        before = models.champion(session, NAME)
-        values = _values(observed, until, judged, short)
-        added = models.add(session, NAME, **values, parent=before.version if before else None, job_id=job.id)
-        for form, body in files.items():
-            model_files.add(session, added, form, body)
-        models.promote(session, added, values["reason"])
-        result |= {"name": f"{NAME} {added.algorithm}-{added.version}", "version": added.version, "state": added.state}
-        result |= {"reason": added.reason, "horizons": {f"{days}d": _told(found) for days, found in judged.items()}}
-        result |= {"too_short": {f"{days}d": why for days, why in short.items()}}
-    return result
+    documents = {days: one.document for days, one in taught.items()}
+    learned = model_life.Learned(
+        values=_values(observed, until, taught, short) | {"reference": _reference(observed, until, min(taught))},
+        files=_files(taught),
+        beside=champion.version if champion and opened else None,
+        found=demand_judging.together({days: one.found for days, one in taught.items()}, len(observed.ids)),
+        mends=champion.version if champion and not opened else None,
+        told={
+            "horizons": {f"{days}d": _told(document) for days, document in documents.items()},
+            "too_short": {f"{days}d": why for days, why in short.items()},
+        },
+    )
+    job.check()
+    return model_life.keep(job, NAME, learned)
 
 
 def load_serving(session: Session) -> Serving[Forecaster] | ArtifactRefused | None:
@@ -65,33 +69,88 @@ def load_serving(session: Session) -> Serving[Forecaster] | ArtifactRefused | No
     return model_files.serving(session, NAME, Forecaster.from_bytes)
 
 
-def _judged(job: JobContext, observed: Observed, end: int) -> tuple[dict[int, Judged], dict[int, str]]:
+def shortest(version: ModelVersion) -> int:
+    """Days of the shortest horizon that a version learned."""
+    return min(int(days.removesuffix("d")) for days in version.metrics["horizons"])
+
+
+def _own_file(session: Session, champion: ModelVersion | None) -> Forecaster | None:
+    """What the champion itself says, unless its file is refused: then training anew mends it."""
+    if champion is None:
+        return None
+    try:
+        return Forecaster.from_bytes(model_files.read(session, champion, PACKED))
+    except (ArtifactRefused, NotFound) as error:
+        log.warning("the champion cannot be compared", detail=error.detail)
+        return None
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """What one horizon came to."""
+
+    document: Json
+    learned: Learned
+    baseline: Learned
+    estimators: Mapping[str, Any]
+    found: Json | None
+    """The comparison with the champion."""
+
+
+def _taught(
+    job: JobContext, observed: Observed, end: int, champion: Forecaster | None
+) -> tuple[dict[int, _Taught], dict[int, str]]:
     """By days what was learned, and why nothing was of the other horizons."""
     observer = Observer(observed.history, observed.catalogue, DAY)
-    judged, short = {}, {}
+    before = {one.days: one for one in champion.learned} if champion else {}
+    taught, short = {}, {}
     for number, days in enumerate(HORIZONS):
 
         def say(done: int, _total: int, _what: str, before: int = number * STEPS) -> None:
             job.progress(before + done, STEPS * len(HORIZONS), "steps")
 
         try:
-            judged[days] = demand_training.judge(observer.looking(days * DAY), end, SEED, say=say)
+            judged = demand_training.judge(observer.looking(days * DAY), end, SEED, say=say)
         except NotEnoughData as error:
             short[days] = error.detail
+            continue
+        fitted, estimators = judged.fit(SEED)
+        taught[days] = _Taught(
+            document=judged.document,
+            learned=Learned.of(days, judged, fitted, observed.ids),
+            baseline=Learned.baseline_of(days, judged, observed.ids),
+            estimators=estimators,
+            found=demand_judging.compare(judged, before[days], observed.ids, SEED) if days in before else None,
+        )
     job.progress(STEPS * len(HORIZONS), STEPS * len(HORIZONS), "steps")
-    return judged, short
+    return taught, short
 
 
-def _told(found: Judged) -> Json:
-    measured = {row["name"]: row for row in found.document["models"]}[found.champion]
+def _reference(observed: Observed, until: datetime, days: int) -> Json:
+    """How the features of the shortest horizon are spread now."""
+    observer = Observer(observed.history, observed.catalogue, days * DAY)
+    seen = demand_drift.recent(observer, accesses.microseconds(until), SEED)
+    return drift.reference(seen.X, seen.object, FEATURES, COLUMNS) if seen else {}
+
+
+def _files(taught: Mapping[int, _Taught]) -> dict[str, bytes]:
+    return {
+        PACKED: Forecaster(tuple(one.learned for one in taught.values())).to_bytes(),
+        BASELINE: Forecaster(tuple(one.baseline for one in taught.values())).to_bytes(),
+        SKOPS: artifacts.dump_estimator({f"{days}d": one.estimators for days, one in taught.items()}),
+    }
+
+
+def _told(document: Json) -> Json:
+    measured = {row["name"]: row for row in document["models"]}[document["champion"]]
     names = ("quantile_loss", "coverage", "mae", "poisson_deviance")
-    return {"champion": found.champion, **{name: measured[name] for name in names}}
+    return {"champion": document["champion"], **{name: measured[name] for name in names}}
 
 
-def _values(observed: Observed, until: datetime, judged: dict[int, Judged], short: dict[int, str]) -> Json:
+def _values(observed: Observed, until: datetime, taught: Mapping[int, _Taught], short: dict[int, str]) -> Json:
     """Columns of ModelVersion; the figures shown first are of the longest horizon, which plans go by."""
-    longest = max(judged)
-    document = judged[longest].document
+    longest = max(taught)
+    document = taught[longest].document
     measured = {row["name"]: row for row in document["models"]}
     missing = f"; not of {', '.join(f'{days}' for days in short)} days: the history is too short" if short else ""
     return {
@@ -104,7 +163,7 @@ def _values(observed: Observed, until: datetime, judged: dict[int, Judged], shor
         "metrics": {
             **measured[document["champion"]],
             "horizon_h": longest * 24,
-            "horizons": {f"{days}d": found.document for days, found in judged.items()},
+            "horizons": {f"{days}d": found.document for days, found in taught.items()},
         },
         "baselines": {name: measured[name] for name in BASELINES},
         "libraries": {name: version(name) for name in LIBRARIES},

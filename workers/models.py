@@ -1,34 +1,31 @@
-"""The `train` task: learns a model from the history, and where the new version stands in its life (step: learn)."""
+"""The `train` task: learns a model from the history, the one of tiers itself (step: learn)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
 from app.db import accesses, model_files, models, observations, opinions
-from app.db.model_files import BASELINE, PACKED, SKOPS, Serving
+from app.db.model_files import BASELINE, OUTCOMES, PACKED, SKOPS, Serving
 from app.db.session import session_scope
 from app.db.tables import Json, ModelVersion
-from app.domain.model_life import SHADOWED, Verdict, enter, judge
-from app.domain.states import ModelState
 from app.errors import ArtifactRefused, NotFound
 from app.queue import TaskName
 from ml import artifacts, dataset, drift, importances, judging, recalibration, tiers
-from ml.dataset import Dataset, Part
-from ml.drift import Recent
+from ml.dataset import Dataset, Part, Rows
 from ml.evaluation import Outcome
-from ml.features import NAMES
-from ml.history import Floats
-from ml.recalibration import Known
+from ml.features import NAMES, FeatureBuilder
+from ml.history import Floats, Ints
+from ml.recalibration import Known, Past
 from ml.serving import Calibration, Packed
-from ml.tiers import Trained
+from ml.tiers import AREAS, Trained
 from workers import demand, features, general_models, voters
 from workers.base import JobContext, job_task
+from workers.model_life import Learned, keep
 
 log = structlog.get_logger()
 NAME = "tier"
@@ -36,20 +33,6 @@ SEED = 20_260_101
 LEARN_OBJECTS = 20_000
 """A model learns from about so many objects: every n-th of a larger catalogue."""
 LIBRARIES = ("numpy", "scikit-learn", "skops")
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What a training hands over to the model's life; `values` are columns of ModelVersion."""
-
-    values: Mapping[str, Any]
-    files: Mapping[str, bytes]
-    beside: int | None
-    """The version that it was compared with; None when nothing served that can be."""
-    found: Json | None
-    """That comparison, of ml.judging."""
-    mends: int | None = None
-    """The champion whose file is refused: anything sound may take its place at once."""
 
 
 @job_task(TaskName.TRAIN)
@@ -75,79 +58,26 @@ def learn_tiers(job: JobContext) -> Json:
         observed = observations.observe_hours(session, until, (0, part))
         champion = models.champion(session, NAME)
         packed = _own_file(session, champion)
+        past = past_of(session, champion, packed) if champion and packed else None
     rows = dataset.build(observed.history, observed.catalogue, accesses.microseconds(until), SEED)
     trained = tiers.train(rows, SEED, packed, job.progress)
     test = rows.parts[Part.TEST]
     found = None
-    if packed is not None:
-        found = judging.compare(Outcome(test.y, test.object), trained.p, _in_service(packed, rows), SEED)
-    end = accesses.microseconds(until)
-    seen = drift.recent(observed.history, observed.catalogue, end, rows.horizon, end, SEED)
+    if packed is not None and past is not None:
+        p = _in_service(packed, past, rows, observed.ids)
+        found = judging.compare(Outcome(test.y, test.object), trained.p, p, SEED)
+    builder = FeatureBuilder(observed.history, observed.catalogue)
+    seen = drift.recent(builder, accesses.microseconds(until), rows.horizon, SEED)
     learned = Learned(
         values=_values(trained, rows, seen),
-        files=_files(trained),
+        files=_files(trained, observed.ids),
         beside=champion.version if champion and packed else None,
         found=found,
         mends=champion.version if champion and not packed else None,
+        told=_told(trained),
     )
     job.check()
     return keep(job, NAME, learned)
-
-
-def keep(job: JobContext, name: str, learned: Learned) -> Json:
-    """Saves the new version and gives it its place, in the transaction that ends the job; returns the job's result."""
-    result: Json = {}
-    with job.finishing(result) as session:
-        models.lock(session, name)
-        champion = models.champion(session, name)
-        served = champion.version if champion else None
-        gate = {"training": learned.found} if learned.found else {}
-        added = models.add(session, name, **learned.values, parent=served, gate=gate, job_id=job.id)
-        for form, body in learned.files.items():
-            model_files.add(session, added, form, body)
-        _place(session, added, _verdict(learned, served))
-        metrics = learned.values["metrics"]
-        result |= {
-            "name": f"{name} {added.algorithm}-{added.version}",
-            "version": added.version,
-            "state": added.state,
-            "reason": added.reason,
-            "auc": metrics.get("auc"),
-            "pr_auc": metrics.get("pr_auc"),
-            "baselines": {
-                other: {"auc": told.get("auc"), "pr_auc": told.get("pr_auc")}
-                for other, told in learned.values["baselines"].items()
-            },
-        }
-    return result
-
-
-def _verdict(learned: Learned, served: int | None) -> Verdict | None:
-    """Of the gate against the champion that serves now; None where nothing sound serves."""
-    if served is None or served == learned.mends:
-        return None
-    if learned.found is None or served != learned.beside:
-        return Verdict(True, f"version {served} began to serve while it was trained, and is compared with it as shadow")
-    return judge(learned.found)
-
-
-def _place(session: Session, added: ModelVersion, gate: Verdict | None) -> None:
-    learned = added.reason
-    state, reason = enter(
-        gate, shadowed=added.name in SHADOWED, has_shadow=models.shadow(session, added.name) is not None
-    )
-    told = f"{reason}; {learned}"
-    if state is ModelState.CHAMPION:
-        models.promote(session, added, told)
-    elif state is ModelState.SHADOW:
-        models.put_in_shadow(session, added, told)
-    elif state is ModelState.RETIRED:
-        models.retire(session, added, told)
-    else:
-        added.reason = told
-        for older in models.in_state(session, added.name, ModelState.CANDIDATE):
-            if older is not added:
-                models.retire(session, older, f"version {added.version} waits in its place")
 
 
 def load_serving(session: Session) -> Serving[Packed] | ArtifactRefused | None:
@@ -180,14 +110,27 @@ def _own_file(session: Session, champion: ModelVersion | None) -> Packed | None:
         return None
 
 
-def _in_service(packed: Packed, rows: Dataset) -> Floats:
-    """What the champion said of the test part, its calibration renewed as the newcomer's is."""
+def past_of(session: Session, version: ModelVersion, packed: Packed) -> Past:
+    """What the version's calibration is renewed from; its curve alone where nothing sound was kept."""
+    try:
+        return Past.from_bytes(model_files.read(session, version, OUTCOMES))
+    except ArtifactRefused:
+        model_files.refusal(session, version)  # which raises the alert
+    except NotFound:
+        log.info("no outcomes were kept", model=version.name, version=version.version)
+    return Past.without_rows(packed.calibration)
+
+
+def _in_service(packed: Packed, past: Past, rows: Dataset, ids: Ints) -> Floats:
+    """What the champion said of the test part, its calibration renewed as in service and as the newcomer's is."""
     parts = (rows.parts[Part.CALIBRATE], rows.parts[Part.TEST])
-    past, test = (Known(packed.raw(part.X), part.y, part.object, part.cut) for part in parts)
-    return recalibration.rolled(packed.calibration, past, test, rows.horizon)
+    since, test = (Known(packed.raw(part.X), part.y, ids[part.object], part.cut) for part in parts)
+    newest = past.known.cut.max(initial=-1)
+    known = past.known.where(past.known.cut < test.cut.min()).joined(since.where(since.cut > newest))
+    return recalibration.rolled(past.curve, known, test, rows.horizon)
 
 
-def _values(trained: Trained, rows: Dataset, seen: Recent) -> Json:
+def _values(trained: Trained, rows: Dataset, seen: Rows) -> Json:
     serving, test = trained.serving, rows.parts[Part.TEST]
     lost = importances.permutation(serving.packed, serving.features, test.X, Outcome(test.y, test.object), SEED)
     return {
@@ -209,8 +152,19 @@ def _values(trained: Trained, rows: Dataset, seen: Recent) -> Json:
     }
 
 
-def _files(trained: Trained) -> dict[str, bytes]:
-    files = {PACKED: trained.serving.packed.to_bytes(), BASELINE: trained.fallback.packed.to_bytes()}
+def _told(trained: Trained) -> Json:
+    areas = {name: {area: told.get(area) for area in AREAS} for name, told in trained.baselines.items()}
+    return {**{area: trained.metrics.get(area) for area in AREAS}, "baselines": areas}
+
+
+def _files(trained: Trained, ids: Ints) -> dict[str, bytes]:
+    known = trained.past.known
+    past = replace(trained.past, known=replace(known, object=ids[known.object]))
+    files = {
+        OUTCOMES: past.to_bytes(),
+        PACKED: trained.serving.packed.to_bytes(),
+        BASELINE: trained.fallback.packed.to_bytes(),
+    }
     if trained.serving.estimator is not None:
         files[SKOPS] = artifacts.dump_estimator(trained.serving.estimator)
     return files

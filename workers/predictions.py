@@ -12,11 +12,13 @@ from app.db.session import session_scope
 from app.db.tables import Json
 from app.errors import ArtifactRefused
 from app.queue import TaskName
-from ml.demand_forecast import Forecaster
+from ml.demand_forecast import Forecast, Forecaster
 from ml.serving import TIERS, Floats, Scores, tier_of
 from workers import demand, features, models, shadow
 from workers.base import JobContext, job_task
 from workers.features import Vectors
+from workers.shadow import Beside
+from workers.shadowed import DEMAND, TIER
 
 AT_ONCE = 50_000
 
@@ -36,7 +38,8 @@ def predict(job: JobContext) -> Json:
     observed = vectors.observed
     scores = packed.score(vectors.X)
     tiers = tier_of(scores.p_hot)
-    expected = _expected(forecaster, vectors)
+    ahead = _ahead(forecaster, vectors)
+    expected = _columns(ahead)
     demand_version = forecaster.version if isinstance(forecaster, Serving) else None
     written = 0
     for start in range(0, len(observed.ids), AT_ONCE):
@@ -55,20 +58,32 @@ def predict(job: JobContext) -> Json:
     told |= {"demand_version": demand_version.version if demand_version else None}
     if refused := _refused(forecaster):
         told |= {"demand_refused": refused}
-    judged = shadow.attend(job, serving, vectors, scores.p_hot)
-    told |= {"shadow": judged} if judged else {}
+    if isinstance(forecaster, Serving):
+        if forecaster.refused:
+            told |= {"demand_serves": forecaster.form}
+        beside = Beside(forecaster, lambda horizon: ahead[horizon.days].quantiles)
+        told |= _judged("demand_shadow", shadow.attend(job, DEMAND, beside, vectors))
+    told |= _judged("shadow", shadow.attend(job, TIER, Beside(serving, lambda _: scores.p_hot[:, None]), vectors))
     return {"objects": len(observed.ids), "written": written, "model_version": version.version, "tiers": counts, **told}
 
 
-def _expected(forecaster: Serving[Forecaster] | ArtifactRefused | None, vectors: Vectors) -> dict[str, Floats]:
-    """Reads and bytes of each object by their columns; Gamma–Poisson says them where no version can."""
+def _ahead(forecaster: Serving[Forecaster] | ArtifactRefused | None, vectors: Vectors) -> dict[int, Forecast]:
+    """What is expected of each object by days; Gamma–Poisson says it where no version can."""
     opened = forecaster.opened if isinstance(forecaster, Serving) else Forecaster(())
     observed = vectors.observed
-    found = opened.forecast(observed.history, observed.catalogue, vectors.as_of, vectors.X, observed.ids)
-    columns = {f"reads_{days}d": ahead.reads for days, ahead in found.items()}
-    columns |= {f"bytes_{days}d": ahead.bytes for days, ahead in found.items()}
-    longest = max(found)
-    return columns | {f"reads_{longest}d_low": found[longest].low, f"reads_{longest}d_high": found[longest].high}
+    return opened.forecast(observed.history, observed.catalogue, vectors.as_of, vectors.X, observed.ids)
+
+
+def _columns(ahead: dict[int, Forecast]) -> dict[str, Floats]:
+    """Reads and bytes of each object by their columns."""
+    columns = {f"reads_{days}d": found.reads for days, found in ahead.items()}
+    columns |= {f"bytes_{days}d": found.bytes for days, found in ahead.items()}
+    longest = max(ahead)
+    return columns | {f"reads_{longest}d_low": ahead[longest].low, f"reads_{longest}d_high": ahead[longest].high}
+
+
+def _judged(name: str, judged: str | None) -> Json:
+    return {name: judged} if judged else {}
 
 
 def _refused(forecaster: Serving[Forecaster] | ArtifactRefused | None) -> str:

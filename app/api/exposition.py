@@ -84,6 +84,7 @@ MODEL_GAUGES: dict[str, tuple[str, Callable[[Gauge], float | None]]] = {
     "foretide_model_drift_psi": ("Greatest PSI of its features.", lambda model: model.psi_max),
     "foretide_model_features_over": ("Its features past their limit of drift.", lambda model: model.features_over),
     "foretide_model_calibration_gap": ("Share that was read less what it expected.", lambda m: m.calibration_gap),
+    "foretide_model_coverage_gap": ("Share of counts within its quantiles less 0.8.", lambda m: m.coverage_gap),
 }
 
 

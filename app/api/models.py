@@ -153,7 +153,7 @@ def get_drift(name: str) -> Json:
         if version is None:
             raise NotFound(f"no version of model {name} serves yet; train it: foretide models train")
         found = drift.newest(session, version)
-    nothing: Json = {"features": [], "calibration": None, "over": []}
+    nothing: Json = {"features": [], "calibration": None, "coverage": None, "over": []}
     told = {"as_of": found.as_of.isoformat(), **found.report} if found else {"as_of": None, **nothing}
     return {"name": name, "version": version.version, **told}
 

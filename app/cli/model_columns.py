@@ -67,6 +67,18 @@ def _gain(measure: str) -> Cell:
     return shown
 
 
+def _quantile_gains(item: Json) -> str:
+    """As `_gain`, in quantile loss by horizon, as shares of the champion's."""
+    gate = item.get("gate") or {}
+    found = gate.get("shadow") or gate.get("training") or {}
+    return ", ".join(
+        f"{name.removeprefix('quantile_loss').removeprefix('_')} {gain['gain']:+.1%}"
+        f" ({gain['interval'][0]:+.1%}, {gain['interval'][1]:+.1%})".strip()
+        for name, gain in found.items()
+        if name.startswith("quantile_loss")
+    )
+
+
 def _over(item: Json) -> str:
     return "over" if item["over"] else ""
 
@@ -106,6 +118,7 @@ EVALUATIONS: Columns = {
     "BASELINES": _baselines,
     "GAIN IN LOG LOSS": _gain("log_loss"),
     "GAIN IN AUC": _gain("auc"),
+    "GAIN IN QUANTILE LOSS": _quantile_gains,
 }
 FIELDS: Columns = {
     **COLUMNS,

@@ -15,6 +15,13 @@ from app.cli.output import Json, json_option, print_item, print_json, print_rows
 from app.cli.session import agreed, connect, finish, wait_options, yes_options
 from app.domain.general_models import RESERVED
 
+WATCHES = {
+    "calibration": "{predicted:.3f} were expected to be read and {happened:.3f} were, of {n} "
+    "(gap {interval[0]:+.3f} to {interval[1]:+.3f}, limit {limit:g})",
+    "coverage": "{predicted:.0%} of counts were expected between the outer quantiles and {happened:.0%} were, of {n} "
+    "(gap {interval[0]:+.3f} to {interval[1]:+.3f}, limit {limit:g})",
+}
+
 
 def reason_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --reason, which the version and the audit keep."""
@@ -101,12 +108,9 @@ def drift(name: str, as_json: bool) -> None:
         return
     nothing = "Nothing was compared yet: the watch runs each hour."
     print_rows(found["features"], DRIFT, as_json=False, nothing=nothing)
-    if watched := found["calibration"]:
-        low, high = watched["interval"]
-        click.echo(
-            f"{watched['predicted']:.3f} were expected to be read and {watched['happened']:.3f} were, of {watched['n']}"
-            f" (gap {low:+.3f} to {high:+.3f}, limit {watched['limit']:g}){', over' if watched['over'] else ''}"
-        )
+    for watch, words in WATCHES.items():
+        if watched := found[watch]:
+            click.echo(f"{words.format(**watched)}{', over' if watched['over'] else ''}")
 
 
 @models.command()

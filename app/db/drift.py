@@ -26,6 +26,7 @@ class Gauge:
     psi_max: float | None
     features_over: int | None
     calibration_gap: float | None
+    coverage_gap: float | None
 
 
 def save(session: Session, version: ModelVersion, as_of: datetime, report: Json) -> None:
@@ -66,12 +67,17 @@ def gauges(session: Session) -> list[Gauge]:
 
 
 def _gauge(version: ModelVersion, report: Json, age_s: object) -> Gauge:
-    features, watch = report.get("features"), report.get("calibration")
+    features = report.get("features")
     return Gauge(
         name=version.name,
         version=version.version,
         age_s=float(str(age_s or 0)),
         psi_max=max((row["psi"] for row in features), default=0.0) if features is not None else None,
         features_over=sum(row["over"] for row in features) if features is not None else None,
-        calibration_gap=watch["happened"] - watch["predicted"] if watch else None,
+        calibration_gap=_gap(report.get("calibration")),
+        coverage_gap=_gap(report.get("coverage")),
     )
+
+
+def _gap(watch: Json | None) -> float | None:
+    return watch["happened"] - watch["predicted"] if watch else None

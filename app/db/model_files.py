@@ -19,7 +19,8 @@ from app.domain import seals
 from app.domain.seals import Seal
 from app.errors import ArtifactRefused, NotFound
 
-PACKED, SKOPS, BASELINE, CALIBRATION = "packed", "skops", "baseline", "calibration"
+PACKED, SKOPS, BASELINE = "packed", "skops", "baseline"
+CALIBRATION, OUTCOMES = "calibration", "outcomes"
 ALERT = "model_refused"
 EARLIER = 5
 """So many earlier champions are tried when the champion's file is refused."""

@@ -68,7 +68,8 @@ class ModelArtifact(Base):
     """A model's bytes: `skops` (the fitted estimator), `packed` (arrays as npz, scored without sklearn) or `baseline`.
 
     `baseline` is the best baseline in packed form: it serves when the model's own file is refused. `calibration` is the
-    curve that was renewed since the training.
+    curve that was renewed since the training, from `outcomes` (the training's rows that it did not learn from) and
+    from what came later.
     """
 
     __tablename__ = "model_artifact"
@@ -86,8 +87,9 @@ class ShadowScore(Base):
     model_version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True)
     as_of: Mapped[datetime] = mapped_column(primary_key=True)
     object_id: Mapped[int] = mapped_column(ForeignKey("object.id", ondelete="CASCADE"), primary_key=True)
-    p: Mapped[float]
-    p_champion: Mapped[float]
+    said: Mapped[list[float]]
+    """A probability, or the quantiles of a count."""
+    said_champion: Mapped[list[float]]
     __table_args__ = (Index("ix_shadow_score_object_id", "object_id"),)
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from app.domain.states import ModelState
 
-SHADOWED = frozenset({"tier"})
+SHADOWED = frozenset({"tier", "demand"})
 """The models of which a version scores beside the champion before it may replace it."""
 WORDS: Mapping[str, str] = {"log_loss": "log loss", "auc": "AUC", "pr_auc": "PR-AUC"}
 MARGIN = 0.002
 """A loss that is surely smaller than this in each measure is no reason to keep what is older."""
 LEAST_OF_EACH = 10
-"""Outcomes of both kinds that a judgement needs: read, and not read."""
+"""Outcomes of each kind that a judgement needs: read, and not read; where counts are said, read."""
 PATIENCE = 3
 """A shadow of which too little has happened is given up after so many times its time."""
 
@@ -47,7 +47,7 @@ def judge(found: Comparison) -> Verdict:
 
 def _told(name: str, gain: Mapping[str, Any]) -> str:
     low, high = gain["interval"]
-    return f"{WORDS.get(name, name)} {gain['gain']:+.4f} ({low:+.4f} to {high:+.4f})"
+    return f"{WORDS.get(name, name.replace('_', ' '))} {gain['gain']:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def enter(gate: Verdict | None, *, shadowed: bool, has_shadow: bool) -> tuple[ModelState, str]:
@@ -85,9 +85,12 @@ class ShadowTime:
     outcomes: int
 
 
-def shadow_step(watched: timedelta, outcomes: int, positives: int, limits: ShadowTime) -> ShadowStep:
-    """watched: since its first score; outcomes: of its scores whose horizon is over; positives: of these, the read."""
-    if min(positives, outcomes - positives) < LEAST_OF_EACH:
+def shadow_step(watched: timedelta, outcomes: int, rarest: int, limits: ShadowTime) -> ShadowStep:
+    """watched: since its first score; outcomes: of its scores whose horizon is over.
+
+    rarest: of these, those of the kind of which there are fewest: read or not read; where counts are said, read.
+    """
+    if rarest < LEAST_OF_EACH:
         return ShadowStep.GIVE_UP if watched >= PATIENCE * limits.time else ShadowStep.WAIT
     return ShadowStep.JUDGE if watched >= limits.time or outcomes >= limits.outcomes else ShadowStep.WAIT
 

@@ -1,4 +1,4 @@
-"""What models learn from and go by: when an object ended, versions' numbers.
+"""What models learn from and go by: when an object ended, versions' numbers, what shadows say.
 
 Revision 0006: follows 0005.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import ARRAY
 
 revision = "0006"
 down_revision = "0005"
@@ -21,12 +22,14 @@ left join (select object_id, max(last_ts) as at from access_hour group by 1) rea
 where g.id = o.id and o.state = 'gone'
 """
 """The audit log says when an object ended; where it does not, that was after its last write and its last access."""
+SHADOW_SAID = ("p", "p_champion")
 
 
 def upgrade() -> None:
     """From 0005."""
     _numbers()
     _ends()
+    _shadows()
 
 
 def _numbers() -> None:
@@ -54,8 +57,22 @@ def _ends() -> None:
     op.create_index("ix_object_former_until", "object_former", ["until"])
 
 
+def _shadows() -> None:
+    """What a shadow says may be several numbers; what was said until now is said again."""
+    op.execute("delete from shadow_score")
+    for name in SHADOW_SAID:
+        op.drop_column("shadow_score", name)
+    for name in ("said", "said_champion"):
+        op.add_column("shadow_score", sa.Column(name, ARRAY(sa.Double), nullable=False))
+
+
 def downgrade() -> None:
     """To 0005."""
+    op.execute("delete from shadow_score")
+    for name in ("said", "said_champion"):
+        op.drop_column("shadow_score", name)
+    for name in SHADOW_SAID:
+        op.add_column("shadow_score", sa.Column(name, sa.Double, nullable=False))
     op.drop_table("model_name")
     op.drop_table("object_former")
     op.drop_column("object", "gone_at")

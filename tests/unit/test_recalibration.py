@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from app.errors import ArtifactRefused
 from ml import evaluation, recalibration
 from ml.history import DAY
-from ml.recalibration import Known
+from ml.recalibration import Known, Past
 from ml.serving import Calibration, expit, logit
 
 OBJECTS, DAYS = 300, 60
@@ -63,3 +64,15 @@ def test_the_order_of_scores_is_kept():
     known = drifting(5, 0.5, 0.8)
     curve = recalibration.renew(STRAIGHT, known, 50 * DAY, DAY)
     assert (np.diff(np.interp(np.linspace(0, 1, 500), curve.x, curve.p)) >= 0).all()
+
+
+def test_what_renewals_begin_with_travels_and_an_evaluation_renews_as_service_does():
+    known, now = drifting(6, 0.7, 0.9), 40 * DAY
+    before, later = known.where(known.cut < 20 * DAY), known.where(known.cut >= 20 * DAY)
+    past = Past.from_bytes(Past(STRAIGHT, before).to_bytes())
+    served = recalibration.renew(past.curve, past.known.joined(later), now, DAY)
+    measured = recalibration.rolled(STRAIGHT, before, later, DAY)[later.cut == now]
+    assert np.array_equal(measured, np.interp(later.raw[later.cut == now], served.x, served.p))
+    assert recalibration.renew(STRAIGHT, Past.without_rows(STRAIGHT).known, now, DAY) is STRAIGHT
+    with pytest.raises(ArtifactRefused):
+        Past.from_bytes(b"no rows")
