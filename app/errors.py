@@ -288,6 +288,14 @@ class UnsupportedMedia(Permanent):
     exit_code = ExitCode.USAGE
 
 
+class OffsetGone(Permanent):
+    """The events from this offset on were removed by retention."""
+
+    slug = "offset-gone"
+    status = 410
+    exit_code = ExitCode.CONFLICT
+
+
 class PolicyForbids(Permanent):
     """A policy forbids this."""
 

@@ -124,8 +124,8 @@ def room(queue: QueueName) -> int:
     return 4 * get_settings().worker_slots - lengths([queue])[queue]
 
 
-def ring(kind: TaskName, job_id: int, priority: int = 4) -> bool:
-    """Rings for a committed job; returns whether a message was sent.
+def ring(kind: TaskName, subject: int | str, priority: int = 4) -> bool:
+    """Rings for a committed job, or for the row that a task without one works on; returns whether a message was sent.
 
     False means that the queue has messages enough or that the broker is away: the row stands, and the sweep rings it.
     """
@@ -137,7 +137,7 @@ def ring(kind: TaskName, job_id: int, priority: int = 4) -> bool:
     try:
         if room(TASKS[kind].queue) <= 0:
             return False
-        send(kind, job_id, priority=priority)
+        send(kind, subject, priority=priority)
     except (BrokerUnavailable, OperationalError, RedisError):
         _breaker.failed()
         return False

@@ -257,6 +257,17 @@ def work(job: Job, function: Callable[[JobContext], Json | None]) -> None:
             _failed(job, error)
 
 
+def tried(act: Callable[[], None]) -> Exception | None:
+    """What went wrong, None when nothing did. Raises LeaseLost and the end of the task's time: they are no failure."""
+    try:
+        act()
+    except (LeaseLost, SoftTimeLimitExceeded):
+        raise
+    except Exception as error:
+        return error
+    return None
+
+
 def _failed(job: Job, error: Exception) -> None:
     settings = get_settings()
     policy = RetryPolicy(settings.retry_base_s, settings.retry_cap_s, settings.max_attempts)

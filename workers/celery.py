@@ -38,6 +38,7 @@ TASK_MODULES = (
     "workers.scrub",
     "workers.sites",
     "workers.tidying",
+    "workers.topics",
     "workers.verification",
     "workers.prewarming",
     "workers.what_if",

@@ -7,10 +7,11 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from app import queue
-from app.db import batch_pages, migration_kept, migrations, schedules, sweep
+from app.db import batch_pages, migration_kept, migrations, schedules, sweep, topic_groups
 from app.db.jobs import Bell
 from app.db.session import session_scope
 from app.db.tables import Json
+from app.domain.topics import WORKERS
 from app.errors import BrokerUnavailable
 from app.queue import SCHEDULES, QueueName, TaskName
 from app.settings import get_settings
@@ -43,7 +44,10 @@ def sweep_up() -> None:
     with session_scope() as session:
         for name, length in lengths.items():
             bells += _due(session, name, 4 * settings.worker_slots - length)
+        groups = topic_groups.ring(session, WORKERS, again_s=settings.ring_again_s)
     ring_all(bells)
+    for group in groups:
+        queue.ring(TaskName.CONSUME, group)
 
 
 def _due(session: Session, name: QueueName, room: int) -> list[Bell]:

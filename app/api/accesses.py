@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import Any
 
 from flask import request
 from pydantic import Field
-from sqlalchemy.orm import Session
 
 from app import clock
 from app.api import security
 from app.api.router import Router
 from app.api.schemas import In, Out
-from app.db import ingest, policies, reports, sites
+from app.db import access_bounds, ingest, reports
 from app.db.ingest import Written
 from app.db.session import session_scope
 from app.domain import access_lines
-from app.domain.access_lines import Bounds, Lines
+from app.domain.access_lines import Lines
 from app.domain.roles import Role
 from app.errors import FieldError, Invalid, UnsupportedMedia
 from app.settings import get_settings
@@ -63,27 +62,16 @@ def ingest_accesses(query: IngestQuery) -> dict[str, Any]:
     settings = get_settings()
     data = security.unpacked_body(settings.ingest_max_bytes)
     with session_scope() as session:
-        bounds = _bounds(session)
+        bounds = access_bounds.load(session, clock.now())
         found = access_lines.read(data, settings.ingest_max_lines, bounds)
         if query.strict and found.errors:
-            raise Invalid(f"{len(found.errors)} lines are wrong; nothing was taken", errors=_pointers(found))
+            raise Invalid(f"{len(found.errors)} lines are wrong; nothing was taken", errors=pointers(found.errors))
         block = found.block(bounds.site_ids) if found.lines else None
         found.lines.clear()  # their columns stand in the block: a large one is kept once
         written = ingest.copy_block(session, block, query.source) if block else None
         if written and written.writes:
             reports.follow(session, written.writes)
     return _answer(found, written)
-
-
-def _bounds(session: Session) -> Bounds:
-    settings = get_settings()
-    now = clock.now()
-    days = policies.load(session).document("retention").get("days", settings.retention_days)
-    return Bounds(
-        oldest=now - timedelta(days=days),
-        newest=now + timedelta(seconds=settings.future_skew_s),
-        site_ids={site.name: site.id for site in sites.listing(session)},
-    )
 
 
 def _answer(found: Lines, written: Written | None) -> dict[str, Any]:
@@ -95,5 +83,6 @@ def _answer(found: Lines, written: Written | None) -> dict[str, Any]:
     }
 
 
-def _pointers(found: Lines) -> tuple[FieldError, ...]:
-    return tuple(FieldError(f"/{error['line'] - 1}{error['pointer']}", error["detail"]) for error in found.errors)
+def pointers(errors: Sequence[dict[str, Any]]) -> tuple[FieldError, ...]:
+    """What is wrong with lines, as fields of the request."""
+    return tuple(FieldError(f"/{error['line'] - 1}{error['pointer']}", error["detail"]) for error in errors)

@@ -10,7 +10,7 @@ from flask import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import queue
-from app.api import exposition, jobs
+from app.api import exposition, waiting
 from app.api.router import Router, reply
 from app.auth import LOOPBACK, OPEN
 from app.db import sweep, watch
@@ -55,7 +55,7 @@ def show_metrics() -> Response:
 def readiness() -> tuple[dict[str, Any], bool]:
     """The body of /readyz and whether the process is ready."""
     body: dict[str, Any] = {"status": "ok", "degraded": [], "components": components()}
-    problem = "shutting_down" if jobs.stopping.is_set() else None
+    problem = "shutting_down" if waiting.stopping.is_set() else None
     try:
         with session_scope() as session:
             found, expected = watch.revision(session), watch.expected_revision()

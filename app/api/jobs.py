@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from threading import BoundedSemaphore, Event
 from typing import Any
 
 from flask import Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from app.api import submit
+from app.api import submit, waiting
 from app.api.audit import record
 from app.api.etags import etag
 from app.api.pages import PageQuery, page
@@ -25,16 +23,9 @@ from app.db.session import session_scope
 from app.db.tables import Job
 from app.domain.roles import Role
 from app.domain.states import JOB_FINAL, JobState
-from app.errors import Throttled
 
 router = Router("jobs")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-POLL_S = 0.1
-MAX_WAITING = 4
-"""So many requests may wait at a time, which leaves threads to answer the others."""
-stopping = Event()
-"""Set when the process was asked to end: whoever waits is answered at once."""
-_waiting = BoundedSemaphore(MAX_WAITING)
 
 
 class JobsQuery(PageQuery):
@@ -81,7 +72,7 @@ def get_job(job_id: int, query: WaitQuery) -> Response:
     """The job; with `wait`, as soon as its state, reason or progress has changed."""
     shown = _read(job_id)
     if query.wait and shown.state not in JOB_FINAL:
-        for now in _changes(job_id, query.wait):
+        for now in waiting.reads(lambda: _read(job_id), query.wait):
             if _version(now) != _version(shown):
                 shown = now
                 break
@@ -130,18 +121,6 @@ def _events(job: Job) -> Iterator[dict[str, Any]]:
 def _read(job_id: int) -> JobOut:
     with session_scope() as session:
         return show(session, jobs.get(session, job_id))
-
-
-def _changes(job_id: int, wait_s: float) -> Iterator[JobOut]:
-    """The job, read again and again for `wait_s` seconds with no connection held between. Raises Throttled."""
-    if not _waiting.acquire(blocking=False):
-        raise Throttled("too many requests wait at the moment; ask without wait", retry_after_s=1)
-    try:
-        deadline = time.monotonic() + wait_s
-        while time.monotonic() < deadline and not stopping.wait(POLL_S):
-            yield _read(job_id)
-    finally:
-        _waiting.release()
 
 
 def _version(job: JobOut) -> str:

@@ -117,7 +117,7 @@ def _operation(route: Route, refs: dict[Any, dict[str, str]]) -> dict[str, Any]:
     }
     if rest.strip():
         operation["description"] = " ".join(rest.split())
-    if route.starts_work:
+    if route.starts_work or route.takes_key:
         operation["parameters"].append(IDEMPOTENCY)
     if route.access == OPEN:
         operation["security"] = []

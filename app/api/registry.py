@@ -11,6 +11,7 @@ from app.api import (
     compat,
     compat_batch,
     compat_models,
+    dead_letters,
     evacuation,
     exports,
     faults,
@@ -36,6 +37,8 @@ from app.api import (
     tees,
     tidying,
     tokens,
+    topic_groups,
+    topics,
     verification,
 )
 
@@ -49,6 +52,9 @@ ROUTERS = tuple(
         findings,
         objects,
         accesses,
+        topics,
+        topic_groups,
+        dead_letters,
         models,
         model_life,
         general_models,

@@ -37,6 +37,7 @@ class Route:
     starts_work: bool
     reads: tuple[str, ...]
     reads_as: type[BaseModel] | None
+    takes_key: bool
 
 
 class Router:
@@ -62,13 +63,14 @@ class Router:
         starts_work: bool = False,
         reads: tuple[str, ...] = (),
         reads_as: type[BaseModel] | None = None,
+        takes_key: bool = False,
     ) -> Callable[[View], View]:
         """Registers a view under the rule.
 
         query and body: models that the view gets as keyword arguments of these names, checked; reads: media types of
         a body that the view reads itself, which may be none where reads_as is the model of its JSON; answer: the model
         of what it returns with `status`, as `media`; limited: counts against the token's rate limit; starts_work:
-        takes an Idempotency-Key.
+        takes an Idempotency-Key, as with takes_key.
         """
 
         def decorate(view: View) -> View:
@@ -81,7 +83,7 @@ class Router:
                     path["body"] = parse(body, security.json_body(), strict=True)
                 return reply(view(**path), status)
 
-            described = (query, body, answer, status, media, limited, starts_work, reads, reads_as)
+            described = (query, body, answer, status, media, limited, starts_work, reads, reads_as, takes_key)
             declare(respond, access)
             setattr(respond, _ROUTE, Route(method, self.prefix + rule, self.tag, access, view, *described))
             self.blueprint.add_url_rule(rule, view.__name__, respond, methods=[method])

@@ -60,7 +60,7 @@ def start_with(begin: Callable[[Session], Started], *, sent: object = None) -> R
     With an Idempotency-Key the reply is stored in that same transaction, and given again for the same request.
     sent: what stands for the body of a request that was read already.
     """
-    key = _key()
+    key = idempotency_key()
     sha256 = _request_sha256(sent) if key else ""
     token_id = auth.identity().token_id
     with session_scope() as session:
@@ -84,7 +84,8 @@ def ring(bell: Bell) -> None:
             jobs.not_rung(session, bell.job_id)
 
 
-def _key() -> str | None:
+def idempotency_key() -> str | None:
+    """The request's Idempotency-Key. Raises BadRequest."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
         raise BadRequest(f"an Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters")

@@ -68,12 +68,12 @@ def application() -> Flask:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     _import_redis_first()
     from app import logs
-    from app.api import jobs
+    from app.api import waiting
     from app.server import create_app
     from app.settings import get_settings
 
     logs.configure(get_settings().log_level)
-    _on_shutdown(jobs.stopping.set)
+    _on_shutdown(waiting.stopping.set)
     made = create_app()
     gc.collect()
     _libc.malloc_trim(0)  # what imports needed for a moment

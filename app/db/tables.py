@@ -26,6 +26,7 @@ from app.db.tables_models import (
     ModelVersion,
     ShadowScore,
 )
+from app.db.tables_topics import DeadLetter, Topic, TopicBlock, TopicGroup
 from app.db.tables_watch import (
     Alert,
     Audit,
@@ -61,6 +62,7 @@ __all__ = [
     "BatchPage",
     "Budget",
     "Counter",
+    "DeadLetter",
     "EndpointSample",
     "Fault",
     "Feature",
@@ -96,4 +98,7 @@ __all__ = [
     "ShadowScore",
     "Site",
     "Token",
+    "Topic",
+    "TopicBlock",
+    "TopicGroup",
 ]

@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.domain.states import (
     AlertState,
+    DeadLetterState,
     JobState,
     MigrationState,
     ModelState,
@@ -58,6 +59,7 @@ class Base(DeclarativeBase):
             )
             for kind in (
                 AlertState,
+                DeadLetterState,
                 JobState,
                 MigrationState,
                 ModelState,

@@ -182,6 +182,19 @@ class AlertState(StrEnum):
     """Over."""
 
 
+class DeadLetterState(StrEnum):
+    """An event that a group of consumers could not handle."""
+
+    DEAD = "dead"
+    """Waits for a person to say what becomes of it."""
+    RETRY = "retry"
+    """To be handled once more by its group."""
+    DONE = "done"
+    """Handled at a later try."""
+    DISCARDED = "discarded"
+    """Given up at a user's request."""
+
+
 class Mode(StrEnum):
     """How far Foretide goes by itself."""
 
@@ -250,6 +263,14 @@ MODEL_TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
     _V.SHADOW: frozenset({_V.CHAMPION, _V.RETIRED}),
     _V.CHAMPION: frozenset({_V.RETIRED}),
     _V.RETIRED: frozenset({_V.SHADOW, _V.CHAMPION}),
+}
+
+_D = DeadLetterState
+DEAD_LETTER_TRANSITIONS: Mapping[DeadLetterState, frozenset[DeadLetterState]] = {
+    _D.DEAD: frozenset({_D.RETRY, _D.DISCARDED}),
+    _D.RETRY: frozenset({_D.DEAD, _D.DONE, _D.DISCARDED}),
+    _D.DONE: frozenset({_D.DEAD}),
+    _D.DISCARDED: frozenset({_D.RETRY, _D.DEAD}),
 }
 
 

@@ -48,6 +48,7 @@ class TaskName(StrEnum):
     TICK = "tick"
     FIRE = "fire"
     PRUNE = "prune"
+    CONSUME = "consume"
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.TICK: TaskSpec(QueueName.CONTROL, 10, 20),
     TaskName.FIRE: TaskSpec(QueueName.CONTROL, 30, 60),
     TaskName.PRUNE: TaskSpec(QueueName.CONTROL, 600, 660),
+    TaskName.CONSUME: TaskSpec(QueueName.INGEST, 600, 660),
 }
 
 

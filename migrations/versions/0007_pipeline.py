@@ -29,6 +29,69 @@ def _ingest() -> None:
 
 def _topics() -> None:
     """Topics and consumer groups."""
+    op.create_table(
+        "topic",
+        sa.Column("name", sa.Text, primary_key=True),
+        *(_counted(name) for name in ("first_offset", "next_offset", "bytes", "rejected", "duplicates")),
+        _time("published_at", nullable=True),
+    )
+    op.create_table(
+        "topic_block",
+        sa.Column("topic", sa.Text, sa.ForeignKey("topic.name"), primary_key=True),
+        sa.Column("base_offset", sa.BigInteger, primary_key=True),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("lines", "size", "packed")),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("key", sa.Text),
+        sa.Column("sha256", sa.Text),
+        _time("received_at"),
+    )
+    op.execute("alter table topic_block alter column body set storage external")  # it is packed already
+    keyed = sa.text("key is not null")
+    op.create_index("uq_topic_block_key", "topic_block", ["topic", "key"], unique=True, postgresql_where=keyed)
+    op.create_table(
+        "topic_group",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("topic", sa.Text, sa.ForeignKey("topic.name"), primary_key=True),
+        sa.Column("partition", sa.BigInteger, primary_key=True, server_default="0"),
+        _counted("position"),
+        sa.Column("end_offset", sa.BigInteger),
+        sa.Column("member", sa.Text),
+        _time("lease_until", nullable=True),
+        *(_counted(name) for name in ("fence", "attempts")),
+        sa.Column("suspect_until", sa.BigInteger),
+        _time("next_attempt_at"),
+        sa.Column("error", JSONB),
+        *(_counted(name) for name in ("handled", "skipped", "batches", "failures")),
+        sa.Column("busy_s", sa.Double, server_default="0", nullable=False),
+        _time("rung_at", nullable=True),
+        *(_time(name) for name in ("created_at", "updated_at")),
+    )
+    op.create_table(
+        "dead_letter",
+        sa.Column("id", sa.BigInteger, primary_key=True),
+        sa.Column("group_name", sa.Text, nullable=False),
+        sa.Column("topic", sa.Text, sa.ForeignKey("topic.name"), nullable=False),
+        _counted("partition"),
+        sa.Column("offset", sa.BigInteger, nullable=False),
+        sa.Column("event", sa.LargeBinary, nullable=False),
+        sa.Column("state", sa.String(16), server_default="dead", nullable=False),
+        sa.Column("error", JSONB, nullable=False),
+        sa.Column("attempts", sa.BigInteger, server_default="1", nullable=False),
+        *(_time(name) for name in ("created_at", "updated_at")),
+    )
+    event = ["group_name", "topic", "partition", "offset"]
+    op.create_index("uq_dead_letter_event", "dead_letter", event, unique=True)
+    unfinished = sa.text("state in ('dead', 'retry')")
+    op.create_index("ix_dead_letter_open", "dead_letter", ["state", "id"], postgresql_where=unfinished)
+
+
+def _counted(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, server_default="0", nullable=False)
+
+
+def _time(name: str, *, nullable: bool = False) -> sa.Column[object]:
+    default = None if nullable else sa.text("now()")
+    return sa.Column(name, sa.DateTime(timezone=True), server_default=default, nullable=nullable)
 
 
 def _metrics() -> None:
@@ -71,5 +134,5 @@ def _batch() -> None:
 
 def downgrade() -> None:
     """To 0006."""
-    for table in ("metric_items", "metric_part", "metric_stream"):
+    for table in ("metric_items", "metric_part", "metric_stream", "dead_letter", "topic_group", "topic_block", "topic"):
         op.drop_table(table)
