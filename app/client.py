@@ -8,15 +8,15 @@ Every method raises the classes of app.errors that the API's problems stand for.
 
 from __future__ import annotations
 
-import gzip
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from app.blocks import IngestReport, send_blocks
 from app.domain.states import JOB_FINAL
 from app.errors import SettingsError, WaitTimeout
 from app.operations import Operations, part
@@ -26,30 +26,6 @@ from app.transport import WAIT_S, Json, Retry, Transport, given, job_error
 
 TEE_WAIT_S = 10.0
 """How long a client that is closed waits for what it writes by tee."""
-BLOCK_LINES = 5000
-BLOCK_BYTES = 4 * 2**20
-
-
-@dataclass
-class IngestReport:
-    """What became of the lines; `errors` carry the line numbers of the whole input, the first of them 1."""
-
-    accepted: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    errors: list[Json] = field(default_factory=list)
-
-    @property
-    def lines(self) -> int:
-        """How many lines have been sent."""
-        return self.accepted + self.duplicates + self.rejected
-
-    def add(self, reply: Json, first_line: int) -> None:
-        """Counts the reply to a block whose first line has this number."""
-        self.accepted += reply["accepted"]
-        self.duplicates += reply["duplicates"]
-        self.rejected += reply["rejected"]
-        self.errors += [{**error, "line": error["line"] + first_line - 1} for error in reply["errors"]]
 
 
 class Client(Operations):
@@ -325,18 +301,18 @@ class Client(Operations):
 
         strict: the API refuses a whole block for one bad line. on_block: called with the counts so far.
         """
-        report = IngestReport()
-        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
-        query = {"strict": "true"} if strict else {}
-        first_line = 1
-        for block in _blocks(lines):
-            body = gzip.compress(b"\n".join(block), compresslevel=1)
-            response = self._api.send("POST", "/accesses", content=body, headers=dict(headers), params=query)
-            report.add(response.json(), first_line)
-            first_line += len(block)
-            if on_block:
-                on_block(report)
-        return report
+        return send_blocks(self._api, "/accesses", lines, strict=strict, on_block=on_block)
+
+    def add_samples(
+        self,
+        lines: Iterable[str | bytes | Mapping[str, Any]],
+        *,
+        strict: bool = False,
+        on_block: Callable[[IngestReport], None] | None = None,
+    ) -> IngestReport:
+        """Sends samples of metrics as `ingest` sends accesses; a block that is sent again counts once."""
+        key = uuid.uuid4().hex
+        return send_blocks(self._api, "/metrics", lines, key=key, strict=strict, on_block=on_block)
 
     @contextmanager
     def read(self, key: str, *, region: str | None = None, tee: bool = True) -> Iterator[Iterator[bytes]]:
@@ -372,19 +348,3 @@ def _address(url: str | None, token: str | None) -> tuple[str, str]:
     except (OSError, ValueError):
         raise SettingsError("no stack is running here; start one with ./foretide up, or set FORETIDE_URL") from None
     return str(running["url"]), token or str(running["token"])
-
-
-def _blocks(lines: Iterable[str | bytes | Mapping[str, Any]]) -> Iterator[list[bytes]]:
-    """Lines as bytes, so many at a time that no request passes the API's limits."""
-    block: list[bytes] = []
-    size = 0
-    for line in lines:
-        data = line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
-        data = data.rstrip(b"\r\n")
-        if block and (len(block) == BLOCK_LINES or size + len(data) > BLOCK_BYTES):
-            yield block
-            block, size = [], 0
-        block.append(data)
-        size += len(data) + 1
-    if block:
-        yield block

@@ -140,6 +140,34 @@ class Operations:
         """Which engine runs what does not ask for one, and why."""
         return self._api.get("/batch/engine")
 
+    # -- Metrics
+
+    def metrics(self, window: float | None = None) -> Iterator[Json]:
+        """Every stream, a metric and a group, with its window of so many seconds."""
+        return self._api.pages("/metrics", window=window)
+
+    def metric(self, name: str, **asked: Any) -> Json:
+        """A metric's window by `window`, `group`, `group_by`, `limit`, `cursor`."""
+        return self._api.get(f"/metrics/{part(name)}", **given(asked))
+
+    def metric_groups(self, name: str, window: float | None = None) -> Iterator[Json]:
+        """The window of each of a metric's groups."""
+        cursor = None
+        while True:
+            page = self.metric(name, window=window, group_by="group", limit=500, cursor=cursor)
+            yield from page["groups"]
+            cursor = page["next_cursor"]
+            if not cursor:
+                return
+
+    def top(self, name: str, **asked: Any) -> Json:
+        """What of a metric weighs most: `k` groups or, `by` item, items in `window` seconds."""
+        return self._api.get("/metrics:top", name=name, **given(asked))
+
+    def reset_metric(self, name: str) -> None:
+        """Removes a metric's samples. Raises NotFound."""
+        self._api.change("DELETE", f"/metrics/{part(name)}")
+
     # -- Prices
 
     def price_books(self) -> list[Json]:

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING
 
 from app.api.schemas import Json
 from app.domain.placement_problem import Problem
-from app.errors import FieldError, pointer_to
+from app.errors import FieldError, Invalid, pointer_to
+from app.settings import get_settings
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from app.db.tables import MetricStream
     from ml.serving import Packed
     from ml.serving_models import General
 
@@ -106,3 +112,60 @@ def tier_onnx(npz: bytes) -> bytes:
     from ml.onnx_packed import export_packed
 
     return export_packed(packed(npz))
+
+
+def add_samples(session: Session, data: bytes, now: datetime, *, strict: bool) -> Json:
+    """Stores the samples of a text; how many were taken, and what is wrong with the others by line.
+
+    Raises TooLarge above the limit of lines and, where `strict`, Invalid when a line is wrong.
+    """
+    from app.db import metric_parts
+    from app.domain import metric_lines
+
+    found = metric_lines.read(data, get_settings().ingest_max_lines, metric_parts.microseconds(now))
+    added = metric_parts.add(session, found.samples, now=now)
+    refused = [
+        {"line": found.numbers[each.row], "pointer": each.pointer, "detail": each.detail} for each in added.refused
+    ]
+    errors = sorted(found.errors + refused, key=lambda error: int(error["line"]))
+    if strict and errors:
+        pointers = (FieldError(f"/{error['line'] - 1}{error['pointer']}", error["detail"]) for error in errors)
+        raise Invalid(f"{len(errors)} samples are wrong; nothing was taken", errors=tuple(pointers))
+    return {"accepted": added.accepted, "rejected": len(errors), "errors": errors}
+
+
+def windows(
+    session: Session, ids: list[int], rows: list[int], now: datetime, window_s: float, *, spreads: bool = True
+) -> list[Json]:
+    """The windows of streams. rows: which answer each counts in, from 0 without gaps; spreads: with percentiles."""
+    from app.db import metric_parts, metric_windows
+    from app.domain.metric_windows import Window, told
+
+    window = Window.ending(metric_parts.microseconds(now), window_s)
+    read = metric_windows.read_spread if spreads else metric_windows.read
+    found = read(session, ids, rows, window)
+    totals = metric_windows.counts(session, ids, rows)
+    about = {"window_s": window_s, "since": metric_parts.moment(window.since), "as_of": now}
+    return [about | {"total_events": total} | told(found, row) for row, total in enumerate(totals)]
+
+
+def top(
+    session: Session, name: str, streams: list[MetricStream], by: str, k: int, now: datetime, window_s: float
+) -> Json:
+    """The heaviest groups or items of a metric."""
+    from app.db import metric_parts, metric_windows
+    from app.domain.metric_windows import Window
+
+    window = Window.ending(metric_parts.microseconds(now), window_s)
+    if by == "item":
+        tally = metric_windows.top_items(session, name, window)
+    else:
+        groups = [stream for stream in streams if stream.label]
+        tally = metric_windows.top_groups(session, {group.id: group.label for group in groups}, window)
+    return {
+        "window_s": window_s,
+        "since": metric_parts.moment(window.since),
+        "as_of": now,
+        "error_bound": tally.error,
+        "items": [{by: each, "weight": weight} for each, weight in tally.top(k)],
+    }

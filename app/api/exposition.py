@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.db import batch_counts, watch
+from app import clock
+from app.db import batch_counts, metrics, watch
 from app.db.drift import Gauge
 from app.db.session import session_scope
 from app.db.watch import SIMULATED, Totals
@@ -28,6 +29,7 @@ class Database(Collector):
         self._lock = Lock()
         self._read_at = 0.0
         self._totals: Totals | None = None
+        self._streams: metrics.Gauges | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Every metric that comes from the database."""
@@ -49,7 +51,8 @@ class Database(Collector):
         yield prewarmed
         yield _gauge("migration_queue_gauge", "Migrations that have not ended.", "status", totals.in_flight())
         yield _gauge("foretide_jobs", "Jobs by state.", "state", totals.jobs)
-
+        if self._streams:
+            yield from _streams(self._streams, totals.counters.get(metrics.EXPIRED, 0))
         yield from _models(totals.models)
         yield from _batch(totals.counters)
 
@@ -59,6 +62,7 @@ class Database(Collector):
                 try:
                     with session_scope() as session:
                         self._totals = watch.totals(session)
+                        self._streams = metrics.gauges(session, clock.now())
                 except DatabaseUnavailable:
                     self._totals = None
                 self._read_at = time.monotonic()
@@ -96,6 +100,14 @@ def _models(models: list[Gauge]) -> Iterator[Metric]:
             if (value := of(model)) is not None:
                 family.add_metric([model.name], value)
         yield family
+
+
+def _streams(of: metrics.Gauges, expired: int) -> Iterator[Metric]:
+    """What the users' own metrics come to."""
+    yield GaugeMetricFamily("foretide_metric_streams", "Metrics and groups of them that have samples.", of.streams)
+    yield GaugeMetricFamily("foretide_metric_part_bytes", "Size of their samples as they are kept.", of.part_bytes)
+    yield GaugeMetricFamily("foretide_metric_samples_per_second", "Their samples in the last minute.", of.samples_per_s)
+    yield CounterMetricFamily("foretide_metric_expired", "Their samples that are no longer kept.", expired)
 
 
 def _gauge(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

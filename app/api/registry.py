@@ -10,6 +10,7 @@ from app.api import (
     break_even,
     compat,
     compat_batch,
+    compat_metrics,
     compat_models,
     dead_letters,
     evacuation,
@@ -19,6 +20,7 @@ from app.api import (
     general_models,
     health,
     jobs,
+    metrics,
     migrations,
     model_life,
     models,
@@ -55,6 +57,7 @@ ROUTERS = tuple(
         topics,
         topic_groups,
         dead_letters,
+        metrics,
         models,
         model_life,
         general_models,
@@ -80,6 +83,7 @@ ROUTERS = tuple(
         openapi,
         compat,
         compat_batch,
+        compat_metrics,
         compat_models,
     )
 )

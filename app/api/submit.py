@@ -77,6 +77,24 @@ def start_with(begin: Callable[[Session], Started], *, sent: object = None) -> R
     return _response(body, started.status, location)
 
 
+def once(sent: str, act: Callable[[Session], Json]) -> Response:
+    """Calls `act` in one transaction and answers 200 with what it returns; with an Idempotency-Key only the first time.
+
+    sent: what stands for the body of the request.
+    """
+    key = idempotency_key()
+    sha256 = _request_sha256(sent) if key else ""
+    token_id = auth.identity().token_id
+    with session_scope() as session:
+        stored = idempotency.begin(session, token_id, key, sha256) if key else None
+        if stored:
+            return reply(stored.body)
+        body = act(session)
+        if key:
+            idempotency.finish(session, token_id, key, sha256, 200, body, "")
+    return reply(body)
+
+
 def ring(bell: Bell) -> None:
     """Rings for committed work; what does not reach the broker is rung by the sweep."""
     if not queue.ring(bell.kind, bell.job_id, bell.priority):

@@ -15,7 +15,7 @@ from app.cli.session import connect
 from app.errors import ExitCode, Invalid
 
 if TYPE_CHECKING:
-    from app.client import IngestReport
+    from app.blocks import IngestReport
 
 SHOWN = 20
 GZIP_MAGIC = b"\x1f\x8b"
@@ -37,7 +37,7 @@ def ingest() -> None:
 @ingest_options
 def ndjson(file: IO[bytes], strict: bool, as_json: bool) -> ExitCode:
     """Send FILE (- for stdin), plain or gzip: one access a line, as POST /v1/accesses takes it."""
-    return _send(_unpacked(file), strict=strict, as_json=as_json)
+    return _send(unpacked(file), strict=strict, as_json=as_json)
 
 
 LOGS = {
@@ -72,7 +72,8 @@ for _name, _told in LOGS.items():
     _file_verb(_name, _told)
 
 
-def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
+def unpacked(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, plain or gzip. Raises Invalid for one that cannot be read to its end."""
     import io
     import zlib
 
@@ -100,20 +101,26 @@ def _send(
     what: of what the API's numbers are; unread: lines of the file that were no access, and are not sent.
     """
     with connect() as client:
-        report = client.ingest(lines, strict=strict, on_block=_tell)
+        report = client.ingest(lines, strict=strict, on_block=tell)
     if as_json:
         print_json(vars(report) | {"unread": unread})
     else:
         passed = f", unread {unread}" if unread else ""
         click.echo(f"accepted {report.accepted}, duplicates {report.duplicates}, rejected {report.rejected}{passed}")
+    tell_errors(report, what)
+    return ExitCode.PARTIAL if report.rejected or unread else ExitCode.OK
+
+
+def tell_errors(report: IngestReport, what: str) -> None:
+    """The first lines that were refused. what: the word for a line."""
     for error in report.errors[:SHOWN]:
         click.echo(f"{what} {error['line']}: {safe(error['pointer'])} {safe(error['detail'])}", err=True)
     if len(report.errors) > SHOWN:
         click.echo(f"… and {len(report.errors) - SHOWN} more; --json lists them all", err=True)
-    return ExitCode.PARTIAL if report.rejected or unread else ExitCode.OK
 
 
-def _tell(report: IngestReport) -> None:
+def tell(report: IngestReport) -> None:
+    """Shows how far it is: each block on a terminal, else now and then."""
     if sys.stderr.isatty():
         click.echo(f"\r{report.lines:,} lines", nl=False, err=True)
     elif report.lines % 100_000 < 5000:

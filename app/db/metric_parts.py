@@ -38,7 +38,7 @@ def add(session: Session, samples: Samples, *, now: datetime) -> Added:
     FORETIDE_FUTURE_SKEW_S, FORETIDE_METRIC_STREAMS. now: by which they are judged.
     """
     settings = get_settings()
-    present = (now - EPOCH) // timedelta(microseconds=1)
+    present = microseconds(now)
     oldest = present - round(settings.metric_keep_s * MICROSECONDS)
     found, refused = checked(samples, oldest, present + round(settings.future_skew_s * MICROSECONDS))
     if not len(found.row):
@@ -101,6 +101,11 @@ def _insert_items(session: Session, tallies: Iterable[tuple[str, datetime, Tally
     ]
     if rows:
         session.execute(insert(MetricItems), rows)
+
+
+def microseconds(moment: datetime) -> int:
+    """An aware time in microseconds since 1970."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def moment(microseconds: int) -> datetime:

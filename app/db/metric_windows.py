@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,10 @@ NUMBERS: dict[str, Column] = {
 _SPREADS = text(
     "select stream_id, (extract(epoch from bucket) * 1000000)::bigint as start, count, base, total, m2, low, high,"
     " sketched, body from metric_part where stream_id = any(:ids) and bucket between :first and :now"
+).bindparams(bindparam("ids", type_=ARRAY(BIGINT)))
+
+_COUNTS = text(
+    "select stream_id, sum(count) from metric_part where stream_id = any(:ids) group by stream_id"
 ).bindparams(bindparam("ids", type_=ARRAY(BIGINT)))
 
 
@@ -103,3 +107,20 @@ def top_items(session: Session, name: str, window: Window) -> Tally:
     for weights, error in session.execute(query, execution_options={"yield_per": 100}):
         tally.add(Tally(weights, error))
     return tally
+
+
+def top_groups(session: Session, labels: Mapping[int, str], window: Window) -> Tally:
+    """The groups of a metric, by id, with the sums of their values: exactly."""
+    found = read(session, list(labels), list(range(len(labels))), window)
+    held = found.moments.count > 0
+    sums = dict(zip(labels.values(), found.moments.sum.tolist(), strict=True))
+    return Tally({label: sums[label] for label, is_held in zip(labels.values(), held.tolist(), strict=True) if is_held})
+
+
+def counts(session: Session, ids: Sequence[int], rows: Sequence[int]) -> list[int]:
+    """Samples that are kept, in the window or not, by row."""
+    row_of = dict(zip(ids, rows, strict=True))
+    totals = [0] * (max(rows, default=-1) + 1)
+    for stream_id, count in session.execute(_COUNTS, {"ids": list(ids)}):
+        totals[row_of[stream_id]] += int(count)
+    return totals

@@ -23,6 +23,7 @@ class TaskName(StrEnum):
 
     SCAN = "scan"
     ROLLUP = "rollup"
+    METRICS = "metrics"
     TRAIN = "train"
     PREDICT = "predict"
     PREDICT_BATCH = "predict-batch"
@@ -63,6 +64,7 @@ class TaskSpec:
 TASKS: dict[TaskName, TaskSpec] = {
     TaskName.SCAN: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.ROLLUP: TaskSpec(QueueName.FEATURES, 600, 660),
+    TaskName.METRICS: TaskSpec(QueueName.FEATURES, 300, 360),
     TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.PREDICT_BATCH: TaskSpec(QueueName.LEARN, 3600, 3660),
@@ -103,6 +105,7 @@ class Schedule:
 
 SCHEDULES: dict[str, Schedule] = {
     "roll-up": Schedule(TaskName.ROLLUP, "rollup_every_s"),
+    "metrics": Schedule(TaskName.METRICS, "metrics_every_s"),
     "predict": Schedule(TaskName.PREDICT, "predict_every_s"),
     "optimize": Schedule(TaskName.RUN, "optimize_every_s", {"from": "plan", "to": "migrate"}),
     "prewarm": Schedule(TaskName.PREWARM, "prewarm_every_s"),
