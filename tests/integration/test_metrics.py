@@ -10,12 +10,16 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app import clock
 from app.db import metric_parts, metric_windows, metrics
 from app.db.session import session_scope
 from app.db.tables import MetricItems, MetricPart
 from app.domain.metric_windows import Window, told
 from app.domain.metrics import Samples
+from app.domain.tasks import TaskName
 from app.errors import NotFound
+from tests import jobs
+from workers.metrics import tend
 
 NOW = datetime(2026, 11, 20, 12, 0, 3, tzinfo=UTC)
 PRESENT = int(NOW.timestamp()) * 1_000_000
@@ -181,3 +185,22 @@ def test_a_reset_is_right_beside_writers(clean_database):
         with pytest.raises(NotFound):
             metrics.reset(session, "latency")
         assert parts(session) == 0
+
+
+def test_the_pass_merges_expires_and_forgets(clean_database):
+    """The job of the schedule; what is not due stays as it is."""
+    now = clock.now()
+    age = (NOW - now).total_seconds()
+    with session_scope() as session:
+        for _ in range(3):
+            metric_parts.add(session, samples([1.0, 2.0], age_s=age + 60, item=["a", "b"]), now=now)
+        early = now - timedelta(minutes=30)
+        metric_parts.add(session, samples([1.0], name="old", age_s=age + 4000), now=early)
+        metric_parts.add(session, samples([1.0, 1.0], age_s=age), now=now)
+    result = jobs.run(tend, TaskName.METRICS).result
+    assert result == {"merged": 6, "expired": 1, "forgotten": 1}
+    with session_scope() as session:
+        assert read(session, now=now)["count"] == 8
+        assert session.scalars(select(MetricItems.weights)).all() == [{"a": 3.0, "b": 6.0}]
+        assert metrics.gauges(session, now).streams == 1
+    assert jobs.run(tend, TaskName.METRICS).result == {"merged": 0, "expired": 0, "forgotten": 0}

@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from app import errors
-from app.client import BLOCK_LINES, Client
+from app.blocks import BLOCK_LINES
+from app.client import Client
 from app.transport import Retry
 
 JOB = {"id": 7, "kind": "plan", "state": "succeeded", "result": {"plan_id": 3}}
