@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self, TypeVar
@@ -88,6 +88,8 @@ class Blend:
 
 
 Part = TypeVar("Part", Trees, Linear, Calibration)
+Sums = Callable[[Trees, Matrix], Floats]
+"""Of each row the sum of the leaves that it falls into, (rows × outputs)."""
 
 
 @dataclass(frozen=True)
@@ -110,21 +112,20 @@ class Packed:
     body: Trees | Linear | Blend
     calibration: Calibration
 
-    def raw(self, X: Matrix) -> Floats:
-        """The uncalibrated score of each row, in [0, 1]. X: (rows × names)."""
+    def raw(self, X: Matrix, sums: Sums | None = None) -> Floats:
+        """The uncalibrated score of each row, in [0, 1]. X: (rows × names). sums: by other means than numpy's."""
         if isinstance(self.body, Linear):
             return _linear(self.body, X)
         if isinstance(self.body, Blend):
-            return expit(np.mean([logit(part.score(X).p_hot) for part in self.body.parts], axis=0))
-        blocks = [_walk(self.body, X[at : at + BLOCK]) for at in range(0, len(X), BLOCK)]
-        total = np.concatenate(blocks) if blocks else np.zeros(0)
+            return expit(np.mean([logit(part.score(X, sums).p_hot) for part in self.body.parts], axis=0))
+        total = sums(self.body, X)[:, 0] if sums else _sums(self.body, X)
         if self.kind == "forest":
             return total / len(self.body.roots)
         return expit(total + self.body.base)
 
-    def score(self, X: Matrix) -> Scores:
-        """Calibrated probabilities of each row. X: float32, (rows × names)."""
-        raw = self.raw(X)
+    def score(self, X: Matrix, sums: Sums | None = None) -> Scores:
+        """Calibrated probabilities of each row. X: float32, (rows × names). sums: by other means than numpy's."""
+        raw = self.raw(X, sums)
         curve = self.calibration
         p = np.interp(raw, curve.x, curve.p)
         low = np.minimum(np.interp(raw, curve.x, curve.low), p)
@@ -185,6 +186,11 @@ def leaves(trees: Trees, X: Matrix) -> npt.NDArray[Any]:
 
 def _walk(trees: Trees, X: Matrix) -> Floats:
     return np.asarray(trees.value.take(leaves(trees, X)).sum(axis=1))
+
+
+def _sums(trees: Trees, X: Matrix) -> Floats:
+    blocks = [_walk(trees, X[at : at + BLOCK]) for at in range(0, len(X), BLOCK)]
+    return np.concatenate(blocks) if blocks else np.zeros(0)
 
 
 def _linear(form: Linear, X: Matrix) -> Floats:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 
 from app.errors import ArtifactRefused
-from ml.serving import Floats, Matrix, Trees, leaves, pack, unpacked
+from ml.serving import Floats, Matrix, Sums, Trees, leaves, pack, unpacked
 
 BLOCK = 4096
 MOST = 1e30
 """Larger numbers are refused: trees compare as float32."""
 Label = str | float | bool
-Sums = Callable[[Trees, Matrix], Floats]
 
 
 @dataclass(frozen=True)

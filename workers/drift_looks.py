@@ -28,7 +28,7 @@ from ml.features import FeatureBuilder
 from ml.history import DAY, HOUR
 from ml.recalibration import Known, Past
 from ml.serving import Calibration, Packed
-from workers import demand
+from workers import demand, scoring
 from workers.models import NAME, SEED, open_packed, past_of, recalibrated
 
 OBJECTS = 5_000
@@ -84,7 +84,7 @@ def _later(
     since, end = time
     kept = past.known.cut.max(initial=since - horizon) + horizon
     rows = drift.later(builder, int(kept), end, horizon, SEED)
-    return Known(packed.raw(rows.X), rows.y, observed.ids[rows.object], rows.cut)
+    return Known(scoring.raw(packed, rows.X), rows.y, observed.ids[rows.object], rows.cut)
 
 
 def _renewed(past: Past, later: Known, end: int, horizon: int, *, daily: bool) -> Calibration:

@@ -19,7 +19,8 @@ from app.errors import ArtifactRefused, FieldError, NotEnoughData, NotFound, poi
 from ml import general
 from ml.general import Trained, Wanted
 from ml.general_rows import EPOCH, Reader, Table
-from ml.serving_models import BadCell, Forest, General, Isolation, Sums
+from ml.serving import Sums
+from ml.serving_models import BadCell, Forest, General, Isolation
 from workers.base import JobContext
 
 LIBRARIES = ("numpy", "scikit-learn")

@@ -18,7 +18,7 @@ from app.errors import ArtifactRefused, NotFound
 from app.queue import TaskName
 from ml.features import NAMES, Matrix, snapshot
 from ml.serving import TIERS, Packed, tier_of
-from workers import features, general_models, models
+from workers import features, general_models, models, scoring
 from workers.base import JobContext, job_task
 
 PAGE = 10_000
@@ -84,7 +84,7 @@ def _sent(job: JobContext) -> Iterator[tuple[list[str], Matrix]]:
 
 
 def _lines(packed: Packed, keys: list[str], X: Matrix) -> list[bytes]:
-    scores = packed.score(X)
+    scores = scoring.score(packed, X)
     columns = zip(keys, scores.p_hot, scores.p_low, scores.p_high, tier_of(scores.p_hot), strict=True)
     return [
         json.dumps(

@@ -14,7 +14,7 @@ from app.errors import ArtifactRefused
 from app.queue import TaskName
 from ml.demand_forecast import Forecast, Forecaster
 from ml.serving import TIERS, Floats, Scores, tier_of
-from workers import demand, features, models, shadow
+from workers import demand, features, models, scoring, shadow
 from workers.base import JobContext, job_task
 from workers.features import Vectors
 from workers.shadow import Beside
@@ -36,7 +36,7 @@ def predict(job: JobContext) -> Json:
     version, packed = serving.version, serving.opened
     vectors = features.of_all(features.as_of(job))
     observed = vectors.observed
-    scores = packed.score(vectors.X)
+    scores = scoring.score(packed, vectors.X)
     tiers = tier_of(scores.p_hot)
     ahead = _ahead(forecaster, vectors)
     expected = _columns(ahead)

@@ -18,7 +18,7 @@ from ml.evaluation import Outcome
 from ml.history import Floats, Ints
 from ml.judging import Comparison
 from ml.serving import Packed
-from workers import demand
+from workers import demand, scoring
 from workers.features import Vectors
 from workers.models import SEED, open_packed, recalibrated
 from workers.shadow import Kind
@@ -32,7 +32,7 @@ def _tier_opened(session: Session, shadow: ModelVersion) -> Packed:
 
 
 def _tier_says(packed: Packed, vectors: Vectors, chosen: Ints, _: timedelta) -> Floats:
-    return packed.score(vectors.X[chosen]).p_hot[:, None]
+    return scoring.score(packed, vectors.X[chosen]).p_hot[:, None]
 
 
 def _tier_compared(came: Outcomes) -> Comparison:

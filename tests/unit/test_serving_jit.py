@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 
-from ml.packing import Tree, flatten, pack_forest
-from ml.serving import Trees
+from ml.packing import Tree, flatten, one_column, pack_boosted, pack_forest
+from ml.serving import Blend, Calibration, Packed, Trees
 from ml.serving_jit import BLOCK_BYTES, Compiled
+from workers import scoring
 
 COLUMNS = [4, 0, 2]
 BLOCK = BLOCK_BYTES // (4 * 5)
@@ -85,3 +86,22 @@ def _packed_regression(model: RandomForestRegressor) -> Trees:
     trees = [each.tree_ for each in model.estimators_]
     parts = [Tree(t.children_left, t.children_right, t.feature, t.threshold, t.value[:, 0, 0]) for t in trees]
     return flatten(parts, COLUMNS, 0.0)
+
+
+def test_every_kind_of_model_scores_alike_by_both():
+    rng = np.random.default_rng(5)
+    X = sample(12_000)
+    y = X[:2000, 4] + rng.normal(0, 50, 2000) > X[:2000, 2]
+    curve = Calibration(*(np.array([0.0, 1.0]) for _ in range(4)))
+    names = tuple("abcde")
+    forest, _ = grown(20, max_depth=12)
+    boosted = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(X[:2000, COLUMNS], y)
+    parts = (
+        Packed("forest", names, forest, curve),
+        Packed("boosted", names, pack_boosted(boosted, COLUMNS), curve),
+        Packed("linear", names, one_column(2, 1.0), curve),
+    )
+    for packed in (*parts, Packed("blend", names, Blend(parts), curve)):
+        plain, compiled = packed.score(X), scoring.score(packed, X)
+        assert all(np.abs(getattr(plain, name) - getattr(compiled, name)).max() < 1e-6 for name in vars(plain))
+        assert np.abs(packed.raw(X) - scoring.raw(packed, X)).max() < 1e-6
