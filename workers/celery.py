@@ -23,6 +23,7 @@ TASK_MODULES = (
     "workers.control",
     "workers.drift",
     "workers.evacuation",
+    "workers.metrics",
     "workers.migrations",
     "workers.models",
     "workers.objects",
