@@ -20,15 +20,17 @@ from app.blocks import IngestReport, send_blocks
 from app.domain.states import JOB_FINAL
 from app.errors import SettingsError, WaitTimeout
 from app.operations import Operations, part
+from app.producer import Producer
 from app.settings import get_settings
 from app.tee import Tees
+from app.topic_operations import TopicOperations
 from app.transport import WAIT_S, Json, Retry, Transport, given, job_error
 
 TEE_WAIT_S = 10.0
 """How long a client that is closed waits for what it writes by tee."""
 
 
-class Client(Operations):
+class Client(Operations, TopicOperations):
     """One API and one token: those given, else FORETIDE_URL and FORETIDE_TOKEN, else those of the running stack."""
 
     def __init__(self, url: str | None = None, token: str | None = None, *, retry: Retry | None = None) -> None:
@@ -36,13 +38,16 @@ class Client(Operations):
         url, token = _address(url, token)
         self._api = Transport(url, token, retry or Retry())
         self.tees = Tees(self._api)
+        self._producers: list[Producer] = []
 
     def __enter__(self) -> Self:
-        """The client itself; leaving closes its connections, after a tee has had its time to be written."""
+        """The client itself; leaving closes its producers and its connections, after a tee has had its time."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Closes the connections."""
+        for producer in self._producers:
+            producer.close()
         self.tees.wait(TEE_WAIT_S)
         self._api.close()
 

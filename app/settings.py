@@ -164,6 +164,10 @@ class Settings(BaseSettings):
     export_after_days: int = Field(2, ge=1, description="A day is closed so many days after its end.")
     export_every_s: float = Field(3600.0, description="Export of closed days of accesses.")
 
+    # Events
+    events_days: int = Field(7, ge=1, description="Events of topics are kept for so long.")
+    events_bytes: int = Field(2**30, ge=0, description="Bytes of a topic, packed, above which its oldest events go.")
+
     # API
     max_body_bytes: int = Field(2**20, description="Bytes of any other request body.")
     rate_limit: str = Field(

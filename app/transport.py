@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -86,6 +87,12 @@ class Transport:
         """Closes the connections."""
         self._http.close()
         self._sites.close()
+
+    def impatient(self) -> Transport:
+        """The same connections, of which each request is tried once: its caller has a patience of its own."""
+        other = copy(self)
+        other._retry = Retry(attempts=1)
+        return other
 
     def get(self, path: str, **query: Any) -> Json:
         """GET; parameters that are None are left out."""

@@ -20,8 +20,8 @@ MEMORY = 110 * 2**20  # the bar of bench api, after every route that is asked he
 class Served:
     """A serving process, its worker process and a client of it."""
 
-    def __init__(self, token: str) -> None:
-        port = Ports().choose(None)
+    def __init__(self, token: str, port: int | None = None) -> None:
+        port = self.port = port or Ports().choose(None)
         command = [sys.executable, "-P", "-m", "app", "serve", "--port", str(port)]
         environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
         self.process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment)

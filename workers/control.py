@@ -7,11 +7,11 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from app import queue
-from app.db import batch_pages, migration_kept, migrations, schedules, sweep, topic_groups
+from app.db import batch_pages, dead_letters, migration_kept, migrations, schedules, sweep, topic_groups, topics
 from app.db.jobs import Bell
 from app.db.session import session_scope
 from app.db.tables import Json
-from app.domain.topics import WORKERS
+from app.domain.topics import WORKERS, TopicName
 from app.errors import BrokerUnavailable
 from app.queue import SCHEDULES, QueueName, TaskName
 from app.settings import get_settings
@@ -68,7 +68,13 @@ def tick(name: str) -> None:
 @job_task(TaskName.PRUNE)
 def prune(job: JobContext) -> Json:
     """Deletes rows past their retention."""
-    result: Json = {}
+    settings = get_settings()
+    events = 0
+    for topic in TopicName:  # each in a transaction of its own: publishers to a topic wait for it
+        with job.saving() as session:
+            events += topics.prune(session, topic, timedelta(days=settings.events_days), settings.events_bytes)
+    result: Json = {"events": events}
     with job.finishing(result) as session:
+        result["dead_letters"] = dead_letters.prune(session, settings.events_days)
         result.update(schedules.prune(session, KEEP), batch_pages=batch_pages.prune(session))
     return result

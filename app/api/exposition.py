@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from app import clock
+from app.api.exposition_topics import Topics
 from app.db import batch_counts, metrics, watch
 from app.db.drift import Gauge
 from app.db.session import session_scope
@@ -119,6 +120,7 @@ def _gauge(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMet
 
 registry = CollectorRegistry()
 registry.register(Database())
+registry.register(Topics())
 latency = Histogram(
     "http_request_duration_seconds",
     "Time to answer, by method, route and class of status.",

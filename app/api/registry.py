@@ -12,6 +12,7 @@ from app.api import (
     compat_batch,
     compat_metrics,
     compat_models,
+    compat_topics,
     dead_letters,
     evacuation,
     exports,
@@ -85,6 +86,7 @@ ROUTERS = tuple(
         compat_batch,
         compat_metrics,
         compat_models,
+        compat_topics,
     )
 )
 CHAOS = (faults.router, compat.chaos)

@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "chaos": Verb("app.cli.chaos:chaos", "Make sites fail, slow down, refuse or lie for a while."),
     "completion": Verb("app.cli.completion:completion", "Print a shell's completion script."),
     "config": Verb("app.cli.config:config", "Show the settings, or the API's OpenAPI document."),
+    "events": Verb("app.cli.events:events", "Publish and read events, watch and mend their consumers."),
     "explain": Verb("app.cli.explain:explain", "Show why an object is where it is."),
     "flower": Verb("app.cli.worker:flower", "Run Flower behind a password on loopback."),
     "ingest": Verb("app.cli.ingest:ingest", "Send accesses from a file or a pipe."),

@@ -11,15 +11,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import func, select, update
 
+from app.api.exposition_topics import Topics
 from app.db import topic_groups, topics
 from app.db.session import session_scope
 from app.db.tables import Access, Alert, DeadLetter, Object, TopicBlock, TopicGroup
 from app.domain.roles import Role
+from app.domain.tasks import TaskName
 from app.domain.topics import TopicName
 from app.errors import Unavailable
+from tests import jobs
 from tests.integration.conftest import Api
+from workers.control import prune
 from workers.topic_handlers import HANDLERS
 from workers.topics import Turn, consume
 
@@ -328,3 +333,52 @@ def test_objects_of_accesses_are_known(api: Api):
     consume("accesses")
     with session_scope() as session:
         assert session.scalar(select(Object.key)) == "ключ/😀 \t"
+
+
+def test_the_sources_routes_take_both_forms_of_a_name(api: Api):
+    assert api.get("/pipeline/topics").json["topics"][0] == "events.analytics"
+    first = api.post("/pipeline/publish", {"topic": "events.user", "event": event(1)}).json
+    assert (first["status"], first["topic"], first["next_offset"]) == ("published", "events.user", 1)
+    assert api.post("/pipeline/publish", {"topic": "user", "events": [event(2), event(3)]}).json["accepted"] == 2
+    assert numbers(api) == [1, 2, 3]
+    wrong = api.post("/pipeline/publish", {"topic": "file_access", "event": {"key": "a"}}).json
+    assert (wrong["status"], wrong["rejected"]) == ("rejected", 1)
+    assert api.post("/pipeline/publish", {"topic": "user"}).status_code == 422
+    assert api.post("/pipeline/publish", {"topic": "events.no", "event": {}}).status_code == 404
+
+
+def told() -> str:
+    """What a collector says that has not looked before."""
+    registry = CollectorRegistry()
+    registry.register(Topics())
+    return generate_latest(registry).decode()
+
+
+def test_prometheus_is_told_what_was_published_refused_and_is_not_handled(api: Api):
+    publish(api, "file_access", [access(1), access(2), {"no": "access"}])
+    claim(api, "one", begin="latest")
+    publish(api, "user", [event(1)])
+    text = told()
+    for line in (
+        'foretide_events_published_total{topic="file_access"} 2.0',
+        'foretide_events_failed_total{topic="file_access"} 1.0',
+        'foretide_consumer_lag{group="accesses",topic="file_access"} 2.0',
+        'foretide_consumer_lag{group="readers",topic="user"} 1.0',
+        'foretide_broker_up{broker="topics"} 1.0',
+    ):
+        assert line in text
+    consume("accesses")
+    text = told()
+    assert 'foretide_consumer_lag{group="accesses",topic="file_access"} 0.0' in text
+    assert 'foretide_events_handled_total{group="accesses",topic="file_access"} 2.0' in text
+    assert 'foretide_consumer_batches_total{group="accesses",topic="file_access"} 1.0' in text
+
+
+def test_old_events_go_with_the_rest_that_is_past_its_retention(api: Api, configure: Callable[..., Any]):
+    publish(api, "user", [event(1)])
+    publish(api, "user", [event(2)])
+    with session_scope() as session:
+        kept = session.scalar(select(TopicBlock.packed).where(TopicBlock.base_offset == 1))
+    configure(events_bytes=kept)
+    assert jobs.run(prune, TaskName.PRUNE).result["events"] == 1
+    assert numbers(api) == [2]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from app.__main__ import main
 from app.cli import models
-from app.cli.ingest import _unpacked
+from app.cli.ingest import unpacked
 from app.cli.output import money, print_rows, safe, size
 from app.cli.plan import left_out
 from app.cli.policy import changed
@@ -101,7 +101,7 @@ def test_a_packed_file_that_is_cut_off_is_not_read_as_if_it_were_whole(tmp_path,
     path = tmp_path / "accesses.ndjson.gz"
     path.write_bytes(content)
     with path.open("rb") as file, pytest.raises(Invalid, match=r"accesses\.ndjson\.gz cannot be read to its end"):
-        list(_unpacked(file))
+        list(unpacked(file))
 
 
 @pytest.mark.parametrize(
