@@ -1,9 +1,9 @@
-"""What the workers' own groups make of events: `accesses` stores those of file_access (step: ingest)."""
+"""What the workers' own groups make of events: `accesses` and `metrics` store them (steps: ingest, metrics)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from app.db import access_bounds, ingest, reports
 from app.db.tables import Json
 from app.db.topics import Chunk
 from app.domain import access_lines
+from app.domain.metrics import Samples
 from app.domain.topics import MOST_LINES, TopicName
 
 
@@ -46,10 +47,44 @@ def store_accesses(session: Session, chunks: Sequence[Chunk]) -> list[Refused]:
     return [Refused(offsets[error["line"] - 1], _invalid(error)) for error in found.errors]
 
 
+def store_metrics(session: Session, chunks: Sequence[Chunk]) -> list[Refused]:
+    """Adds samples as POST /v1/metrics does; one without a time has that at which it was received."""
+    from app.db import metric_parts
+    from app.domain import metric_lines
+
+    refused: list[Refused] = []
+    found, offsets = Samples([], [], [], [], []), list[int]()
+    for chunk in chunks:
+        data, now = b"\n".join(chunk.lines), metric_parts.microseconds(chunk.received_at)
+        read = metric_lines.read(data, max(MOST_LINES, len(chunk.lines)), now)
+        refused += [Refused(chunk.first_offset + error["line"] - 1, _invalid(error)) for error in read.errors]
+        found = _joined(found, read.samples)
+        offsets += [chunk.first_offset + number - 1 for number in read.numbers]
+    if offsets:
+        items = found.item if any(found.item or ()) else None  # a top list is kept only of what has items
+        added = metric_parts.add(session, replace(found, item=items), now=clock.now())
+        refused += [Refused(offsets[each.row], _invalid(vars(each))) for each in added.refused]
+    return refused
+
+
+def _joined(first: Samples, more: Samples) -> Samples:
+    return Samples(
+        [*first.name, *more.name],
+        [*first.value, *more.value],
+        [*first.ts, *more.ts],
+        _texts(first.group, len(first.name)) + _texts(more.group, len(more.name)),
+        _texts(first.item, len(first.name)) + _texts(more.item, len(more.name)),
+    )
+
+
+def _texts(given: Sequence[str | None] | None, length: int) -> list[str | None]:
+    return [None] * length if given is None else list(given)
+
+
 def _invalid(error: Json) -> Json:
     field = {"pointer": error["pointer"], "detail": error["detail"]}
     return {"type": "invalid", "detail": f"{error['pointer']} {error['detail']}".strip(), "errors": [field]}
 
 
-HANDLERS: Mapping[str, Handler] = {"accesses": store_accesses}
+HANDLERS: dict[str, Handler] = {"accesses": store_accesses, "metrics": store_metrics}
 """By the group's name; app/domain/topics.py has its topic."""

@@ -22,14 +22,14 @@ class TopicName(StrEnum):
     ERRORS = "errors"
     """Errors and exceptions."""
     METRICS = "metrics"
-    """Samples of metrics: name, value, group, ts."""
+    """Samples of metrics, as POST /v1/metrics takes them."""
     USER = "user"
     """What users do."""
     FILE_ACCESS = "file_access"
     """Accesses, as POST /v1/accesses takes them."""
 
 
-WORKERS: Mapping[str, TopicName] = {"accesses": TopicName.FILE_ACCESS}
+WORKERS: Mapping[str, TopicName] = {"accesses": TopicName.FILE_ACCESS, "metrics": TopicName.METRICS}
 """Groups whose members are the workers of this program; no other consumer may take such a name."""
 MAX_EVENT = 2**18
 """Bytes of one event."""

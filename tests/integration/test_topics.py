@@ -382,3 +382,16 @@ def test_old_events_go_with_the_rest_that_is_past_its_retention(api: Api, config
     configure(events_bytes=kept)
     assert jobs.run(prune, TaskName.PRUNE).result["events"] == 1
     assert numbers(api) == [2]
+
+
+def test_samples_of_the_topic_metrics_are_added(api: Api):
+    sent = [{"name": "latency", "value": 2.0, "group": "api", "ts": NOW.isoformat()}, {"name": "latency", "value": 4.0}]
+    publish(api, "metrics", [*sent, {"name": "latency"}, {"name": "no name", "value": 1.0}])
+    publish(api, "metrics", [{"name": "latency", "value": 6.0}])
+    consume("metrics")
+    found = api.get("/v1/metrics/latency?window=7200").json
+    assert (found["count"], found["sum"], found["max"]) == (3, 12.0, 6.0)
+    letters = api.get("/v1/dead-letters?group=metrics").json["items"]
+    assert [letter["offset"] for letter in letters] == [2, 3]
+    assert all(letter["error"]["detail"] for letter in letters)
+    assert group(api, "metrics", "metrics")["lag"] == 0
