@@ -27,7 +27,7 @@ router = Router("prediction-batches")
 MAX_ROWS = 10_000
 
 
-class BatchIn(In):
+class PredictionBatchIn(In):
     """What to score: rows of features by name, else every object, or those whose keys begin so."""
 
     prefix: str | None = Field(None, max_length=MAX_KEY_BYTES)
@@ -47,7 +47,7 @@ class RowsIn(In):
     status=202,
     starts_work=True,
     reads=("application/json", NDJSON),
-    reads_as=BatchIn,
+    reads_as=PredictionBatchIn,
 )
 def predict_batch(name: str) -> Response:
     """Starts to score; the job's result names the first page of lines and how many there are. Kept for 24 hours."""
@@ -59,8 +59,8 @@ def predict_batch(name: str) -> Response:
     if name not in RESERVED:
         sent = parse(RowsIn, security.json_body())
         return general_models.predict_batch(name, sent.rows)  # type: ignore[attr-defined]  # what parse was given
-    body = parse(BatchIn, security.json_body())
-    assert isinstance(body, BatchIn)  # noqa: S101 - what parse was given
+    body = parse(PredictionBatchIn, security.json_body())
+    assert isinstance(body, PredictionBatchIn)  # noqa: S101 - what parse was given
     if body.rows and body.prefix is not None:
         raise Invalid("send rows or a prefix", errors=(FieldError("/prefix", "not with rows"),))
     if name != SCORED:
