@@ -140,6 +140,14 @@ class Operations:
         """Which engine runs what does not ask for one, and why."""
         return self._api.get("/batch/engine")
 
+    def exports(self) -> Iterator[Json]:
+        """Days of accesses that lie at a site as Parquet, the newest first."""
+        return self._api.pages("/exports")
+
+    def run_export(self) -> Json:
+        """Starts to export the days that are due; the job. Raises Conflict where no site is set."""
+        return self._api.start("/exports:run")
+
     # -- Metrics
 
     def metrics(self, window: float | None = None) -> Iterator[Json]:

@@ -41,7 +41,7 @@ class Totals:
 class Anomalies:
     """Values that lie further from their group's mean than so many of its standard deviations.
 
-    A group of fewer than two values, or all of whose values are equal, has none.
+    These are of all values, not of a sample, as everywhere in Foretide; a group all of whose values are equal has none.
     """
 
     groups: Sequence[str] = ()
@@ -83,7 +83,7 @@ def anomalies(events: Table, asked: Anomalies) -> Table:
     """A row an anomaly, in the order of the stream: row, ts, groups, value, mean, stddev, z, and what is carried."""
     valued = events.filter(events[VALUE].notnull())
     group = ibis.window(group_by=list(asked.groups))
-    spread = valued.mutate(mean=valued[VALUE].mean().over(group), stddev=valued[VALUE].std(how="sample").over(group))
+    spread = valued.mutate(mean=valued[VALUE].mean().over(group), stddev=valued[VALUE].std(how="pop").over(group))
     spread = spread.filter(spread.stddev > 0)
     scored = spread.mutate(z=(spread[VALUE] - spread.mean) / spread.stddev)
     found = scored.filter(scored.z.abs() > asked.threshold)
@@ -142,7 +142,7 @@ def _measured(events: Table, by: list[str], **more: Value) -> Table:
         "mean": value.mean(),
         "min": value.min(),
         "max": value.max(),
-        "stddev": value.std(how="sample"),
+        "stddev": value.std(how="pop"),
         **more,
     }
     if not by:

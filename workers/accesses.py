@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
-from app.db import accesses, partitions
+from app.db import access_exports, accesses, partitions
 from app.db.tables import Json
 from app.queue import TaskName
 from app.settings import get_settings
@@ -29,6 +30,7 @@ def roll_up(job: JobContext) -> Json:
     with job.saving() as session:
         settings = get_settings()
         kept, sums = settings.retention_days, max(settings.retention_days, settings.rollup_days)
-        pruned = partitions.prune(session, moment - timedelta(days=kept), moment - timedelta(days=sums))
+        unsaved = partial(access_exports.unsaved, session) if settings.export_site else None
+        pruned = partitions.prune(session, moment - timedelta(days=kept), moment - timedelta(days=sums), unsaved)
         partitions.ensure(session, [moment.date(), (moment + timedelta(days=1)).date()])
     return {"batches": batches, "objects": refreshed, "pruned_days": pruned}

@@ -15,7 +15,10 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
+from app.db import access_days
 from app.db.access_days import COLUMNS
+from app.db.session import session_scope
+from app.domain.batch import Span
 from app.settings import get_settings
 from ml.batch_columns import ROW, TS, VALUE
 
@@ -83,6 +86,16 @@ def accesses_file(source: Path, path: Path) -> int:
                 times = batch.column(0).cast(TIME)
                 writer.write_table(pa.table([numbers, times, *batch.columns[1:]], schema=ACCESSES))
                 rows += len(batch)
+    return rows
+
+
+def accesses_from_database(span: Span, path: Path) -> int:
+    """Makes a file of the span's accesses as the database has them; returns how many there are."""
+    text = path.with_suffix(".csv")
+    with text.open("wb") as file, session_scope() as session:
+        access_days.copy_out(session, span, file)
+    rows = accesses_file(text, path)
+    text.unlink()
     return rows
 
 

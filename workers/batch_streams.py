@@ -6,18 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.db import access_days, event_pages
+from app.db import access_days, access_exports, event_pages, sites
 from app.db.accesses import microseconds
 from app.db.session import session_scope
 from app.db.tables import Json
 from app.domain.batch import ACCESS_FIELDS, Operation, Recipe, Span
 from app.errors import FieldError
+from app.s3 import files
+from app.s3.client import connect
 from ml import batch
 from ml.batch_columns import KEY, group_column, own_column
 from ml.batch_rows import BODY, Reader
 from workers.base import JobContext
 from workers.batch_engines import Engine
-from workers.batch_files import EventsFile, accesses_file
+from workers.batch_files import EventsFile, accesses_file, accesses_from_database
 
 if TYPE_CHECKING:
     from ibis.expr.types import Table
@@ -87,26 +89,23 @@ def of_accesses(job: JobContext, folder: Path, recipe: Recipe, span: Span, name:
     days = access_days.days_of(span)
     with session_scope() as session:
         kept = set(access_days.kept(session, days))
+        exported = access_exports.readable(session, days)
+    found = {"database": 0, "exported": 0, "none": 0}
     for number, day in enumerate(days, 1):
-        if day in kept:
-            path = folder / f"{name}-{day}.parquet"
-            stream.count += from_database(access_days.within(span, day), path)
-            stream.files.append(path)
+        path = folder / f"{name}-{day}.parquet"
+        if day in exported:
+            export, site = exported[day]
+            files.download(connect(sites.address(site)), export.key, export.etag, export.sha256, path, job.check)
+            stream.count += export.rows
+        elif day in kept:
+            stream.count += accesses_from_database(access_days.within(span, day), path)
+        found["exported" if day in exported else "database" if day in kept else "none"] += 1
+        stream.files += [path] if path.exists() else []
         job.progress(number, len(days), "days")
-    stream.days = {"database": len(stream.files), "none": len(days) - len(stream.files)}
+    stream.days = found
     if not stream.files:
         stream.files.append(_empty(folder / f"{name}-none.parquet"))
     return stream
-
-
-def from_database(span: Span, path: Path) -> int:
-    """Makes a file of the span's accesses as the database has them; returns how many there are."""
-    text = path.with_suffix(".csv")
-    with text.open("wb") as file, session_scope() as session:
-        access_days.copy_out(session, span, file)
-    rows = accesses_file(text, path)
-    text.unlink()
-    return rows
 
 
 def _empty(path: Path) -> Path:

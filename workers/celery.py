@@ -18,6 +18,7 @@ from app.settings import get_settings
 
 app = producer()
 TASK_MODULES = (
+    "workers.access_exports",
     "workers.accesses",
     "workers.batch",
     "workers.control",

@@ -11,13 +11,13 @@ from app.db import absence, objects, sites
 from app.db.objects import Scanned
 from app.db.session import session_scope
 from app.db.tables import Json, Site
+from app.domain.keys import is_own
 from app.domain.pins import Pin
 from app.domain.states import SiteState
 from app.errors import Conflict, ForetideError, ObjectMissing
 from app.queue import TaskName
 from app.s3 import objects as s3_objects
 from app.s3.client import Bucket, connect
-from app.s3.probe import PREFIX
 from app.settings import get_settings
 from workers.base import JobContext, job_task
 from workers.faults import obey_faults
@@ -53,7 +53,7 @@ def _scan_site(job: JobContext, site: Site, prefix: str, before: int) -> Json:
     total, tagged = Scanned(), Counter[str]()
     bucket = connect(sites.address(site))
     for page in s3_objects.pages(bucket, prefix):
-        listed = {line.key: line.pin for line in page if not line.key.startswith(PREFIX)}
+        listed = {line.key: line.pin for line in page if not is_own(line.key)}
         marked = _marked(site, listed)
         with job.saving() as session:
             total.add(objects.save_page(session, site.id, listed, began, marked))

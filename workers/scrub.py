@@ -14,6 +14,7 @@ from app.db.scrub import Line
 from app.db.session import session_scope
 from app.db.tables import Json, Site
 from app.db.verification import Held, Selection
+from app.domain.keys import is_own
 from app.domain.scrub import FindingKind, Looked, Suspicion, Why, confirm, is_corrupt, suspect
 from app.domain.states import SiteState
 from app.domain.verification import Judgement, Verdict, may_be_read
@@ -23,7 +24,6 @@ from app.s3 import objects
 from app.s3.client import Bucket, connect
 from app.s3.clocks import now_at
 from app.s3.heads import Head
-from app.s3.probe import PREFIX
 from app.settings import get_settings
 from workers.base import JobContext, job_task
 from workers.faults import obey_faults
@@ -89,7 +89,7 @@ class Scrub:
             self.result["replicas"] = store.begin(session, self._job.id, self._site.id, self._prefix)
         for page in objects.pages(self._bucket, self._prefix):
             with self._job.saving() as session:
-                kept = {line.key: line.pin for line in page if not line.key.startswith(PREFIX)}
+                kept = {line.key: line.pin for line in page if not is_own(line.key)}
                 store.add_page(session, self._job.id, kept)
             self.result["listed"] += len(kept)
             self._job.progress(self.result["listed"], 0, "objects")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.api import (
+    access_exports,
     accesses,
     alerts,
     audit,
@@ -64,6 +65,7 @@ ROUTERS = tuple(
         general_models,
         prediction_batches,
         batch,
+        access_exports,
         placement,
         break_even,
         plans,

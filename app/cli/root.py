@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
     "config": Verb("app.cli.config:config", "Show the settings, or the API's OpenAPI document."),
     "events": Verb("app.cli.events:events", "Publish and read events, watch and mend their consumers."),
     "explain": Verb("app.cli.explain:explain", "Show why an object is where it is."),
+    "exports": Verb("app.cli.exports:exports", "List and run the export of accesses as Parquet."),
     "flower": Verb("app.cli.worker:flower", "Run Flower behind a password on loopback."),
     "ingest": Verb("app.cli.ingest:ingest", "Send accesses from a file or a pipe."),
     "jobs": Verb("app.cli.jobs:jobs", "Follow, stop and retry what was submitted."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import text
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import lives
 
+Keeping = Callable[[list[date]], list[date]]
 PREFIX = "access_d"
 LOCK = 0x666F7265  # any number that nothing else uses: one transaction at a time makes or drops partitions
 
@@ -32,17 +33,29 @@ def missing(session: Session, days: Iterable[date]) -> list[date]:
     return [wanted[name] for name in _missing(session, list(wanted))]
 
 
-def prune(session: Session, before: datetime, sums_before: datetime) -> int:
-    """Drops accesses of days that ended before an aware time, and sums before another; returns the partitions."""
-    last_kept, last_sum = before.astimezone(UTC).date(), sums_before.astimezone(UTC).date()
-    session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+def days(session: Session, before: date | None = None) -> list[date]:
+    """Days that have a partition, before a day if one is given, in their order."""
     names = session.scalars(
         text(
             "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
-            " where i.inhparent = 'access'::regclass and c.relname < :first order by 1"
+            " where i.inhparent = 'access'::regclass and (cast(:first as text) is null or c.relname < :first)"
+            " order by 1"
         ),
-        {"first": _name(last_kept)},
-    ).all()
+        {"first": _name(before) if before else None},
+    )
+    return [date.fromisoformat(name.removeprefix(PREFIX)) for name in names]
+
+
+def prune(session: Session, before: datetime, sums_before: datetime, kept: Keeping | None = None) -> int:
+    """Drops accesses of days that ended before an aware time, and sums before another; returns the partitions.
+
+    kept: tells which of the days that are to be dropped must stay for now.
+    """
+    last_kept, last_sum = before.astimezone(UTC).date(), sums_before.astimezone(UTC).date()
+    session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+    old = days(session, last_kept)
+    staying = kept(old) if kept else []
+    names = [_name(day) for day in old if day not in staying]
     for name in names:
         session.execute(text(f"drop table {name}"))
     session.execute(text("delete from access_hour where hour < :day"), {"day": start(last_sum)})

@@ -17,6 +17,7 @@ from app.db.tables_data import (
     Replica,
     Site,
 )
+from app.db.tables_exports import AccessExport
 from app.db.tables_metrics import MetricItems, MetricPart, MetricStream
 from app.db.tables_models import (
     BatchPage,
@@ -55,6 +56,7 @@ from app.db.tables_work import (
 __all__ = [
     "Access",
     "AccessBatch",
+    "AccessExport",
     "AccessHour",
     "Alert",
     "Audit",

@@ -9,6 +9,16 @@ import unicodedata
 from collections.abc import Iterable
 from enum import StrEnum
 
+PROBES = ".foretide-probe/"
+"""Where probes of a site write, and remove again."""
+EXPORTS = "foretide/accesses/day="
+"""Where days of accesses are exported to, a folder a day as engines read partitions."""
+
+
+def is_own(key: str) -> bool:
+    """Whether an object at a site is Foretide's own and none of the catalogue's."""
+    return key.startswith((PROBES, EXPORTS))
+
 
 class KeyTrait(StrEnum):
     """Something unusual in a key."""

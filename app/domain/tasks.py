@@ -28,6 +28,7 @@ class TaskName(StrEnum):
     PREDICT = "predict"
     PREDICT_BATCH = "predict-batch"
     BATCH = "batch"
+    EXPORT = "export"
     DRIFT = "drift"
     ACCRUE = "accrue"
     PLAN = "plan"
@@ -69,6 +70,7 @@ TASKS: dict[TaskName, TaskSpec] = {
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.PREDICT_BATCH: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.BATCH: TaskSpec(QueueName.LEARN, 3600, 3660),
+    TaskName.EXPORT: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.DRIFT: TaskSpec(QueueName.LEARN, 600, 660),
     TaskName.ACCRUE: TaskSpec(QueueName.OPTIMIZE, 3600, 3660),
     TaskName.PLAN: TaskSpec(QueueName.OPTIMIZE, 900, 960),
@@ -116,5 +118,6 @@ SCHEDULES: dict[str, Schedule] = {
     "tidy": Schedule(TaskName.TIDY, "tidy_every_s"),
     "expire": Schedule(TaskName.EXPIRE, "expire_every_s"),
     "accrue": Schedule(TaskName.ACCRUE, "accrue_every_s"),
+    "export": Schedule(TaskName.EXPORT, "export_every_s"),
     "prune": Schedule(TaskName.PRUNE, "prune_every_s"),
 }

@@ -1,6 +1,6 @@
 """What a site can do, found by acting and acting again: a server may accept a condition and ignore it.
 
-Everything is written under PREFIX and removed again. Runs when a site is registered and in the periodic probe.
+Everything is written under PROBES and removed again. Runs when a site is registered and in the periodic probe.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 
+from app.domain.keys import PROBES
 from app.domain.sites import SERVERS_NAMES, Capabilities
 from app.errors import (
     AccessDenied,
@@ -30,7 +31,6 @@ from app.s3.objects import Target
 from app.s3.probe_acts import refused, unsupported
 from app.s3.probe_keys import kept_keys
 
-PREFIX = ".foretide-probe/"
 INTENT = "probe"
 FIRST, SECOND = b"foretide probe, first", b"foretide probe, second"
 CARRIED = Carried(
@@ -46,7 +46,7 @@ def ping(bucket: Bucket) -> float:
     Raises BucketMissing, AccessDenied or SiteUnavailable.
     """
     started = time.perf_counter()
-    bucket.ask("GET", None, query={"list-type": 2, "prefix": PREFIX, "max-keys": 1})
+    bucket.ask("GET", None, query={"list-type": 2, "prefix": PROBES, "max-keys": 1})
     return (time.perf_counter() - started) * 1000
 
 
@@ -58,7 +58,7 @@ def probe(bucket: Bucket, classes: Sequence[str]) -> Capabilities:
     Raises BucketMissing, AccessDenied, SiteUnavailable or what else keeps the site from being used at all.
     """
     ping(bucket)
-    trial = _Trial(bucket, f"{PREFIX}{uuid.uuid4().hex}/")
+    trial = _Trial(bucket, f"{PROBES}{uuid.uuid4().hex}/")
     try:
         return trial.run(classes) if trial.may_write() else trial.read_only(classes)
     finally:
@@ -70,7 +70,7 @@ def same_bucket(bucket: Bucket, others: Iterable[Bucket]) -> str | None:
 
     A site that cannot be asked is passed over. Raises as `probe`.
     """
-    trial = _Trial(bucket, f"{PREFIX}{uuid.uuid4().hex}/")
+    trial = _Trial(bucket, f"{PROBES}{uuid.uuid4().hex}/")
     try:
         return trial.shown_by(others)
     finally:

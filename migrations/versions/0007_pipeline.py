@@ -130,9 +130,29 @@ def _metrics() -> None:
 
 def _batch() -> None:
     """Batch operations and exports."""
+    now = sa.text("now()")
+    op.create_table(
+        "access_export",
+        sa.Column("day", sa.Date, primary_key=True),
+        sa.Column("site_id", sa.BigInteger, sa.ForeignKey("site.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("version", "rows", "bytes", "blocks")),
+        *(sa.Column(name, sa.Text, nullable=False) for name in ("sha256", "etag")),
+        sa.Column("exported_at", sa.DateTime(timezone=True), server_default=now, nullable=False),
+    )
+    op.create_index("ix_access_export_site_id", "access_export", ["site_id"])
 
 
 def downgrade() -> None:
     """To 0006."""
-    for table in ("metric_items", "metric_part", "metric_stream", "dead_letter", "topic_group", "topic_block", "topic"):
+    for table in (
+        "metric_items",
+        "metric_part",
+        "metric_stream",
+        "access_export",
+        "dead_letter",
+        "topic_group",
+        "topic_block",
+        "topic",
+    ):
         op.drop_table(table)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from app.devstack.ports import HOST
+from app.domain.keys import PROBES
 from app.domain.sites import Capabilities, SiteAddress, parse_networks
 from app.errors import (
     AccessDenied,
@@ -82,8 +83,8 @@ def test_the_probe_finds_what_the_server_really_does(server, found):
 
 
 def test_the_probe_leaves_nothing_behind(site, found):
-    assert Plain(site).keys(probe.PREFIX) == set()
-    assert Plain(site).uploads(probe.PREFIX) == {}
+    assert Plain(site).keys(PROBES) == set()
+    assert Plain(site).uploads(PROBES) == {}
 
 
 @pytest.mark.parametrize("server", [SEAWEEDFS, MOTO], indirect=True)
