@@ -21,8 +21,6 @@ HEDGE_MOST_MS, HEDGE_EVERY, HEDGES_SAVED = 250.0, 20, 20
 """A hedge leaves after this at the latest; there is one for so many reads, and so many may be saved up."""
 BIAS = 4.0
 """Full risk makes a site's score so many times dearer, beyond once."""
-AVOIDED = 0.5
-"""Risk beyond the least from which a site counts as avoided."""
 RISK_OLD_S = 30.0
 """Risk that was not heard of anew for so long counts as none."""
 
@@ -99,7 +97,7 @@ class Balancer:
         """Whether a hedge that is due may leave."""
         return False
 
-    def avoids(self, site: int) -> bool:
+    def avoids(self, site: int, now: float) -> bool:  # noqa: ARG002 - risk grows old
         """Whether reads that might go to a site go elsewhere."""
         return self.breakers[site].is_open
 
@@ -229,9 +227,15 @@ class Foresight(Fresh):
             self._dearer = [1.0] * len(self._dearer)
         return super().tick(now)
 
-    def avoids(self, site: int) -> bool:
-        """Whether reads go elsewhere: its breaker is open, or its risk is high and another's is not."""
-        return super().avoids(site) or self._dearer[site] > 1.0 + BIAS * AVOIDED
+    def avoids(self, site: int, now: float) -> bool:
+        """Whether reads go elsewhere: its breaker is open, or it were the best if not for its risk."""
+        if super().avoids(site, now):
+            return True
+        if self._dearer[site] == 1.0:
+            return False
+        closed = [n for n, breaker in enumerate(self.breakers) if not breaker.is_open]
+        plain = min(closed, key=lambda n: self.score(n, now) / self._dearer[n])
+        return plain == site and self._best(now, closed) != site
 
 
 class SourceRule(Balancer):
@@ -248,7 +252,7 @@ class SourceRule(Balancer):
         """Takes in the expected latency of each site."""
         self._expected = list(latencies_ms)
 
-    def avoids(self, site: int) -> bool:
+    def avoids(self, site: int, now: float) -> bool:  # noqa: ARG002
         """Whether the primary is left."""
         return site == 0 and self._expected[0] > self.sla_ms
 

@@ -156,4 +156,4 @@ class _Game:
                 self.probed += now >= WARM_S
                 self._push(now + took, PROBE, owner, site, took * 1000, ok=ok)
             for site in self.among:
-                self.avoided[int(now), site] += reader.avoids(site) / len(self.readers)
+                self.avoided[int(now), site] += reader.avoids(site, now) / len(self.readers)

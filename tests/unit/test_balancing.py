@@ -152,7 +152,8 @@ def test_risk_makes_a_site_dearer_until_it_grows_old():
     assert balancer.choose(now, (0, 1)).site == 0
     balancer.foresee([1.0, 0.0], now)
     assert balancer.choose(now, (0, 1)).site == 1
-    assert balancer.avoids(0)
+    assert balancer.avoids(0, now)
+    assert not balancer.avoids(1, now)
     assert not any(breaker.is_open for breaker in balancer.breakers)
     balancer.tick(now + RISK_OLD_S + 1)
     assert balancer.choose(now, (0, 1)).site == 0
