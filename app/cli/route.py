@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 
 from app.cli.output import Columns, json_option, print_item, print_rows
+from app.cli.route_explore import explore
 from app.cli.route_simulate import simulate
 from app.cli.session import connect
 
@@ -64,3 +65,4 @@ def read(key: str, output: BinaryIO, region: str | None) -> None:
 
 
 route.add_command(simulate)
+route.add_command(explore)

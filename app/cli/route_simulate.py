@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -39,15 +40,14 @@ def simulate(scenarios: int, seed: int, as_json: bool) -> None:
     from app.domain.balancing import POLICIES
     from app.lab.route_simulation import simulate as play
 
-    document = play(scenarios, seed, list(POLICIES), _tell)
+    document = play(scenarios, seed, list(POLICIES), told)
     if as_json:
         print_json(document)
         return
     print_rows(document["policies"], COLUMNS, as_json=False, nothing="")
 
 
-def _tell(done: int, total: int, what: str) -> None:
-    import sys
-
+def told(done: int, total: int, what: str) -> None:
+    """Says on a terminal how far a simulation is."""
     if sys.stderr.isatty():
         click.echo(f"\r\033[K{done} of {total} {what}", nl=done == total, err=True)

@@ -43,7 +43,7 @@ class Result:
 
 def simulate(scenarios: int, seed: int, names: Sequence[str], progress: Progress) -> dict[str, Any]:
     """The document that `foretide route simulate` prints. All policies see the same arrivals and draws."""
-    models = _learn(seed, progress) if LEARNED & set(names) else None
+    models = learn(seed, progress)[0] if LEARNED & set(names) else None
     found: dict[str, list[Result]] = {name: [] for name in names}
     for number in range(scenarios):
         world = scenario(number, seed)
@@ -70,8 +70,8 @@ def counted(seen: Seen, sites: int) -> latency.Seconds:
     return latency.Seconds.of(at, seen.site, took, seen.ok, sites=sites, begin=0, seconds=LENGTH_S)
 
 
-def _learn(seed: int, progress: Progress) -> Models:
-    """From what readers without a model saw in other scenarios."""
+def learn(seed: int, progress: Progress) -> tuple[Models, Floats, Floats]:
+    """Models of what readers without one saw in other scenarios, with the rows and labels of ml.latency."""
     parts = []
     for number in range(TRAINED_ON):
         world = scenario(number, seed + OTHER_SEED)
@@ -79,7 +79,7 @@ def _learn(seed: int, progress: Progress) -> Models:
         parts.append(latency.rows(counted(seen, len(world.sites)), 60, LENGTH_S))
         progress(number + 1, TRAINED_ON, "scenarios to learn from")
     X, y = np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
-    return Models(Fitted(latency.fit(X, y, seed)), Fitted(latency_rule.fit(X, y, seed)))
+    return Models(Fitted(latency.fit(X, y, seed)), Fitted(latency_rule.fit(X, y, seed))), X, y
 
 
 def _result(world: Scenario, state: Bools, run: Played) -> Result:
