@@ -83,6 +83,11 @@ class Transport:
         # Sites are other parties: no header of ours, the token above all, may reach them.
         self._sites = httpx.Client(timeout=timeout, headers={"Accept-Encoding": "identity"}, verify=_trusted())
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the API runs on this machine."""
+        return httpx.URL(self.url).host in ("127.0.0.1", "localhost", "::1")
+
     def close(self) -> None:
         """Closes the connections."""
         self._http.close()

@@ -8,7 +8,7 @@ from typing import IO, Any
 import click
 
 from app.cli.arguments import Finite
-from app.cli.ingest import ingest_options, tell, tell_errors, unpacked
+from app.cli.lines import ingest_options, tell, tell_errors, unpacked
 from app.cli.output import Columns, Json, json_option, print_item, print_json, print_rows, when_of
 from app.cli.session import agreed, connect, yes_options
 from app.domain.metrics import DEFAULT_K, DEFAULT_WINDOW_S

@@ -47,9 +47,7 @@ FRACTION = "Where nothing tells sizes: the share of an object that its largest r
 
 @click.command()
 @click.option("--logs", multiple=True, type=click.Path(path_type=Path), help="Access logs or a trace; repeatable.")
-@click.option(
-    "--log-format", type=click.Choice([name for name in LOGS if name != "parquet"]), help="If not recognised."
-)
+@click.option("--log-format", type=click.Choice(LOGS), help="If not recognised.")
 @click.option("--inventory", type=click.Path(path_type=Path), help="CSV, Parquet, or an S3 Inventory's manifest.json.")
 @click.option("--site", help="The catalogue of this site instead of an inventory file.")
 @click.option("--prices", "book_name", help=PRICES)

@@ -36,7 +36,7 @@ VERBS: dict[str, Verb] = {
     "explain": Verb("app.cli.explain:explain", "Show why an object is where it is."),
     "exports": Verb("app.cli.exports:exports", "List and run the export of accesses as Parquet."),
     "flower": Verb("app.cli.worker:flower", "Run Flower behind a password on loopback."),
-    "ingest": Verb("app.cli.ingest:ingest", "Send accesses from a file or a pipe."),
+    "ingest": Verb("app.cli.ingest:ingest", "Send accesses from files, folders or a pipe."),
     "jobs": Verb("app.cli.jobs:jobs", "Follow, stop and retry what was submitted."),
     "migrate": Verb("app.cli.migrate:migrate", "Watch moves under way, retry or cancel them."),
     "mode": Verb("app.cli.mode:mode", "Show or set how far the optimizer may go by itself."),

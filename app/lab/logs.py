@@ -1,214 +1,150 @@
-"""Reads providers' access logs as the columns of a trace (step: ingest): what each line says of one request.
+"""The forms of access logs: where each says what, and how the first lines tell which it is (step: ingest).
 
-Requests that failed, or that concern no object, are passed over; lines of another form are named.
+Requests that failed, or that concern no object, are passed over; lines of another form are named. app/lab/log_lines.py
+reads by them.
 """
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+from app.errors import Invalid
+from app.lab.blocks import BOM, head
 
-GZIP_MAGIC = b"\x1f\x8b"
-LONGEST_LINE = 2**20
-_QUOTED = r'"((?:[^"]|"")*)"'
-_CLOCK = "try_strptime(p.time, '%d/%b/%Y:%H:%M:%S %z')"
-_BY_METHOD = (
-    "case when p.method in ('GET', 'HEAD', 'DELETE') then p.method when p.method in ('PUT', 'POST') then 'PUT' end"
-)
-_OPERATIONS = """case when p.operation = 'GetBlob' then 'GET' when p.operation = 'GetBlobProperties' then 'HEAD'
-    when p.operation in ('PutBlob', 'PutBlockList', 'CopyBlob') then 'PUT' when p.operation = 'DeleteBlob' then 'DELETE'
-    end"""
-_BLOB = r"url_decode(regexp_replace(p.key, '^/[^/]+/[^/]+/', ''))"
-_BLOB_BYTES = "case p.operation when 'PutBlob' then p.received when 'GetBlob' then p.sent else '' end"
-_PATH = r"url_decode(regexp_replace(p.path, '\?.*$', ''))"
+_METHODS = {"GET": "GET", "HEAD": "HEAD", "PUT": "PUT", "POST": "PUT", "DELETE": "DELETE"}
+_BLOBS = {
+    "GetBlob": "GET", "GetBlobProperties": "HEAD", "PutBlob": "PUT", "PutBlobFromURL": "PUT+unsized", "PutBlockList":
+    "PUT+unsized", "CopyBlob": "PUT+unsized", "DeleteBlob": "DELETE",
+}  # fmt: skip
+OK = (200, 201, 202, 204, 206, 304, -1)
+"""Statuses of requests that were answered well; -1: none is told."""
 
 
 @dataclass(frozen=True)
 class LogFormat:
-    """How a provider writes a request: a pattern that both RE2 and `re` know, and SQL over its groups, named p."""
+    """How a provider writes a request: fields between delimiters, or members of a JSON object."""
 
     name: str
     """As in `foretide ingest NAME`."""
+    mark: str
+    """What event_ids begin with."""
     line: str
-    groups: Mapping[str, str] | tuple[str, ...]
-    """Names of the pattern's groups; or, where lines are JSON, names with the path of each."""
-    ts: str
-    object: str
-    op: str
-    """NULL: not a request for an object."""
-    bytes: str
-    """Read or written; an empty text where nothing is said."""
-    size: str = "''"
-    region: str = "''"
-    status: str = "p.status"
+    """A pattern of `re` that a line of this form matches from its begin."""
+    columns: Mapping[str, int]
+    """Numbers of the fields that are read, the first 0 (that of the clock, where it comes first): time, at will
+    time_of_day; operation; key; status; sent, received, size (bytes); id and id_part (of the request)."""
+    operations: Mapping[str, str]
+    """What an operation or method means, with `once` (its key is encoded once only), `unsized` (its bytes are not the
+    object's) and `shared` (it has its request's id in common with other lines) behind a +."""
+    delimiter: str
+    clock: str
+    """named (06/Feb/2019:02:00:00 +0200), iso, or micros (since 1970)."""
+    quotes: str = "bare"
+    """bare: none; quoted; escaped: with backslashes before quotes inside; doubled: with quotes doubled."""
+    clock_first: bool = False
+    """Fields count from the one in brackets, which may follow on any number of others."""
+    key: tuple[str, ...] = ()
+    """How the key stands there, as app/lab/log_loops.py names it."""
+    members: Mapping[str, str] | None = None
+    """Where lines are JSON: the members, by column, with points between levels."""
+    header: Mapping[str, str] | None = None
+    """Where a comment `#Fields:` names the fields: their names, by column."""
 
-    @property
-    def parsed(self) -> str:
-        """SQL of what a line `text` says, as a struct."""
-        if isinstance(self.groups, Mapping):
-            fields = (f"{name} := json_extract_string(text, '{path}')" for name, path in self.groups.items())
-            return f"struct_pack({', '.join(fields)})"
-        names = ", ".join(f"'{group}'" for group in self.groups)
-        return f"regexp_extract(text, '{self._pattern}', [{names}])"
+    def of_header(self, line: bytes) -> LogFormat:
+        """The format with the fields in the order of a comment `#Fields:`. Raises Invalid where one is missing."""
+        names = line.decode(errors="replace").split()[1:]
+        wanted = self.header or {}
+        missing = [name for what, name in wanted.items() if name not in names and what != "id"]
+        if missing:
+            raise Invalid(f"the fields of the log lack {', '.join(missing)}")
+        return replace(self, columns={what: names.index(name) for what, name in wanted.items() if name in names})
 
-    @property
-    def known(self) -> str:
-        """SQL of whether a line is of this form."""
-        valid = " and json_valid(text)" if isinstance(self.groups, Mapping) else ""
-        return f"(regexp_matches(text, '{self._pattern}'){valid})"
 
-    @property
-    def _pattern(self) -> str:
-        return self.line.replace("'", "''")
-
+_EDGE = {
+    "time": "date", "time_of_day": "time", "sent": "sc-bytes", "operation": "cs-method", "key": "cs-uri-stem",
+    "status": "sc-status", "id": "x-edge-request-id",
+}  # fmt: skip
+_EDGE_ORDER = {"time": 0, "time_of_day": 1, "sent": 3, "operation": 5, "key": 7, "status": 8, "id": 14}
+FLAT = "\x01"
+"""Between the members of a JSON line once they stand in a row."""
 
 FORMATS = (
     LogFormat(
-        name="s3-access-logs",
-        line=r"^\S+ \S+ \[([^\]]+)\] \S+ \S+ \S+ ((?:REST|WEBSITE|BATCH|S3|SOAP)\.\S+) (\S+) "
-        r'(?:"[^"]*"|-) (\d+|-) \S+ (\d+|-) (\d+|-)',
-        groups=("time", "operation", "key", "status", "sent", "size"),
-        ts=_CLOCK,
-        object="case when p.key = '-' then '' when p.operation in ('BATCH.DELETE.OBJECT', 'S3.EXPIRE.OBJECT')"
-        " then url_decode(p.key) else url_decode(url_decode(p.key)) end",  # all others are encoded twice
-        op=r"""case when regexp_full_match(p.operation, '(REST|WEBSITE)\.GET\.OBJECT|REST\.COPY\.OBJECT_GET')
-            then 'GET' when regexp_full_match(p.operation, '(REST|WEBSITE)\.HEAD\.OBJECT') then 'HEAD'
-            when regexp_full_match(p.operation, 'REST\.(PUT|POST|COPY)\.OBJECT|REST\.POST\.UPLOAD') then 'PUT'
-            when p.operation in ('REST.DELETE.OBJECT', 'BATCH.DELETE.OBJECT', 'S3.EXPIRE.OBJECT') then 'DELETE' end""",
-        bytes="case when regexp_matches(p.operation, '(PUT|POST|COPY)\\.(OBJECT|UPLOAD)$') then p.size else p.sent end",
-        size="p.size",
-    ),
-    LogFormat(
-        name="gcs-logs",
-        line=r"^\"?(\d{16})\"?," + ",".join([_QUOTED] * 16) + r"\s*$",
-        groups=(
-            "time",
-            "ip",
-            "ip_type",
-            "ip_region",
-            "method",
-            "uri",
-            "status",
-            "received",
-            "sent",
-            "took",
-            "host",
-            "referer",
-            "agent",
-            "request",
-            "operation",
-            "bucket",
-            "key",
-        ),
-        ts="to_timestamp(p.time::bigint / 1e6)",
-        object="replace(p.key, '\"\"', '\"')",
-        op=_BY_METHOD,
-        bytes="case p.method when 'GET' then p.sent when 'HEAD' then '' else p.received end",
-        size="case when p.method in ('PUT', 'POST') then p.received else '' end",
-    ),
-    LogFormat(
-        name="azure-logs",
-        line=r'^[12]\.0;([^;]+);(\w+);[^;]*;(\d+);[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;blob;"[^"]*";"([^"]*)";'
-        r"[^;]*;[^;]*;[^;]*;[^;]*;(\d*);(\d*);(\d*);(\d*);",
-        groups=("time", "operation", "status", "key", "head_in", "received", "head_out", "sent"),
-        ts="try_cast(p.time as timestamptz)",
-        object=_BLOB,
-        op=_OPERATIONS,
-        bytes=_BLOB_BYTES,
-    ),
-    LogFormat(
-        name="azure-logs",
-        line=r'^\s*\{.*"operationName"\s*:.*"objectKey"\s*:.*\}\s*$',
-        groups={
-            "time": "$.time",
-            "operation": "$.operationName",
-            "status": "$.statusCode",
-            "key": "$.properties.objectKey",
-            "received": "$.properties.requestBodySize",
-            "sent": "$.properties.responseBodySize",
+        name="s3-access-logs", mark="s3",
+        line=r"\S+ \S+ \[\d\d/\w{3}/\d{4}:[^\]]+\] \S+ \S+ \S+ (?:REST|WEBSITE|BATCH|S3|SOAP)\.\S+ \S+ ",
+        columns={"time": 0, "id": 3, "operation": 4, "key": 5, "status": 7, "sent": 9, "received": 10, "size": 10},
+        operations={
+            "REST.GET.OBJECT": "GET", "REST.HEAD.OBJECT": "HEAD", "WEBSITE.GET.OBJECT": "GET",
+            "WEBSITE.HEAD.OBJECT": "HEAD", "REST.COPY.OBJECT_GET": "GET+shared", "REST.COPY.PART_GET": "GET+shared",
+            "REST.PUT.OBJECT": "PUT", "REST.POST.OBJECT": "PUT", "REST.POST.UPLOAD": "PUT",
+            "REST.COPY.OBJECT": "PUT+shared", "REST.DELETE.OBJECT": "DELETE",
+            "BATCH.DELETE.OBJECT": "DELETE+once+shared", "S3.EXPIRE.OBJECT": "DELETE+once+shared",
+            "S3.CREATE.DELETEMARKER": "DELETE+once+shared",
         },
-        ts="try_cast(p.time as timestamptz)",
-        object=_BLOB,
-        op=_OPERATIONS,
-        bytes=_BLOB_BYTES,
+        delimiter=" ", clock="named", quotes="quoted", clock_first=True, key=("twice",),
     ),
     LogFormat(
-        name="cloudfront",
-        line=r"^(\d{4}-\d\d-\d\d)\t(\d\d:\d\d:\d\d)\t[A-Z]{3}\S*\t(\d+)\t\S+\t([A-Z]+)\t\S+\t(\S+)\t(\d+)\t",
-        groups=("date", "clock", "sent", "method", "path", "status"),
-        ts="try_cast(p.date || ' ' || p.clock || '+00' as timestamptz)",
-        object=f"ltrim({_PATH}, '/')",
-        op="case when p.method in ('GET', 'HEAD') then p.method end",
-        bytes="case p.method when 'GET' then p.sent else '' end",
+        name="gcs-logs", mark="gcs", line=r'(?:"time_micros",|"?\d{16}"?,"[^"]*","\d*",)',
+        columns={"time": 0, "operation": 4, "status": 6, "received": 7, "size": 7, "sent": 8, "id": 13, "key": 16},
+        operations=_METHODS, delimiter=",", clock="micros", quotes="doubled", key=("raw",),
     ),
     LogFormat(
-        name="nginx",
-        line=r'^\S+ \S+ .*?\[([^\]]+)\] "([A-Z]+) (\S+)(?: HTTP/[\d.]+)?" (\d+) (\d+|-)',
-        groups=("time", "method", "path", "status", "sent"),
-        ts=_CLOCK,
-        object=f"ltrim({_PATH}, '/')",
-        op=_BY_METHOD,
-        bytes="case p.method when 'GET' then p.sent else '' end",
+        name="azure-logs", mark="az", line=r"[12]\.0;[^;]+;\w+;[^;]*;\w*;",
+        columns={
+            "time": 1, "operation": 2, "status": 4, "key": 12, "id": 13, "id_part": 14, "received": 18, "sent": 20,
+        },
+        operations=_BLOBS, delimiter=";", clock="iso", quotes="quoted", key=("bucket", "html"),
     ),
     LogFormat(
-        name="ndjson",
-        line=r'^\s*\{.*"ts"\s*:.*\}\s*$',
-        groups={name: f"$.{name}" for name in ("ts", "key", "op", "bytes", "size", "region", "status")},
-        ts=r"case when regexp_matches(p.ts, '([zZ]|[+-]\d\d:?\d\d)$') then try_cast(p.ts as timestamptz) end",
-        object="p.key",
-        op="p.op",
-        bytes="p.bytes",
-        size="p.size",
-        region="p.region",
-        status="coalesce(p.status, '-')",
+        name="azure-logs", mark="az", line=r'\s*\{.*"operationName"\s*:.*\}\s*$',
+        columns={"time": 0, "operation": 1, "status": 2, "key": 3, "received": 4, "sent": 5, "id": 6},
+        operations=_BLOBS, delimiter=FLAT, clock="iso", key=("bucket",),
+        members={
+            "time": "time", "operation": "operationName", "status": "statusCode", "key": "properties.objectKey",
+            "received": "properties.requestBodySize", "sent": "properties.responseBodySize", "id": "correlationId",
+        },
     ),
-)
+    LogFormat(
+        name="cloudfront", mark="cf",
+        line=r"(?:#Fields:.*cs-uri-stem|\d{4}-\d\d-\d\d\t\d\d:\d\d:\d\d\t\S+\t\d+\t\S+\t[A-Z]+\t)",
+        columns=_EDGE_ORDER, operations={"GET": "GET", "HEAD": "HEAD"}, delimiter="\t", clock="iso",
+        key=("rooted", "twice"), header=_EDGE,
+    ),
+    LogFormat(
+        name="cloudfront", mark="cf", line=r'\s*\{.*"cs-uri-stem"\s*:.*\}\s*$',
+        columns={what: number for number, what in enumerate(_EDGE)}, operations={"GET": "GET", "HEAD": "HEAD"},
+        delimiter=FLAT, clock="iso", key=("rooted", "twice"), members=_EDGE,
+    ),
+    LogFormat(
+        name="nginx", mark="web", line=r'.*?\[\d\d/\w{3}/\d{4}:[^\]]+\] "(?:[^"\\]|\\.)*" \d{3} (?:\d+|-)',
+        columns={"time": 0, "operation": 1, "key": 1, "status": 2, "sent": 3}, operations=_METHODS,
+        delimiter=" ", clock="named", quotes="escaped", clock_first=True, key=("request", "rooted", "backslashes"),
+    ),
+    LogFormat(
+        name="ndjson", mark="nd", line=r'\s*\{.*"ts"\s*:.*\}\s*$',
+        columns={}, operations={}, delimiter=FLAT, clock="iso",
+    ),
+)  # fmt: skip
+"""The last is what the API itself takes: app/lab/log_source.py reads it."""
 NAMES = tuple(dict.fromkeys(entry.name for entry in FORMATS))
-OK = ("200", "201", "202", "204", "206", "304", "-")
+LOOKED_AT = 20
+"""Lines of a file that may be of no form before it is one of none."""
 
 
 def detect(path: Path) -> LogFormat | None:
-    """The format of a file's first line that is neither empty, a comment nor a header of GCS; None: another."""
-    with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
-        for _ in range(20):
-            line = file.readline(65_536).decode(errors="replace").strip("\r\n")
-            found = next((entry for entry in FORMATS if re.match(entry.line, line)), None)
-            if found:
-                return found
+    """The format of one of a file's first lines; None: none that is known. Raises Invalid for what cannot be read."""
+    return detect_in(head(path))
+
+
+def detect_in(data: bytes, name: str | None = None) -> LogFormat | None:
+    """The same of a file's first bytes; name: only of this format."""
+    formats = [entry for entry in FORMATS if name is None or entry.name == name]
+    for line in data.removeprefix(BOM).splitlines()[:LOOKED_AT]:
+        text = line.decode(errors="replace")
+        found = next((entry for entry in formats if re.match(entry.line, text)), None)
+        if found:
+            return found.of_header(line) if found.header and line.startswith(b"#Fields:") else found
     return None
-
-
-def load(connection: DuckDBPyConnection, path: Path, wanted: LogFormat) -> None:
-    """Table `source` of the file's requests: line, unread (not of this form), ts, object, op, bytes, size."""
-    packing = "gzip" if _is_packed(path) else "none"
-    connection.execute(
-        f"""create temp table source as
-        with text as (
-            select row_number() over () as line, text from read_csv(?, columns = {{'text': 'VARCHAR'}}, delim = '\x01',
-                quote = '', escape = '', header = false, auto_detect = false, compression = '{packing}',
-                max_line_size = {LONGEST_LINE}, strict_mode = false)),
-        known as (
-            select line, text, {wanted.known} as known from text
-            where text is not null and text <> '' and text not like '#%' and text not like '"time_micros"%'),
-        parts as (select line, case when known then {wanted.parsed} end as p from known),
-        said as (
-            select line, {wanted.ts} as ts, try({wanted.object}) as object, {wanted.op} as op,
-                   {wanted.bytes} as bytes, {wanted.size} as size, {wanted.region} as region,
-                   {wanted.status} as status from parts)
-        select line, object is null as unread, ts, object, op, nullif(replace(bytes, '-', ''), '') as bytes,
-               nullif(replace(size, '-', ''), '') as size, region from said
-        where object is null or (status in {OK} and op is not null and object <> '')""",  # noqa: S608 - all of this module
-        [str(path)],
-    )
-
-
-def _is_packed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == GZIP_MAGIC

@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import Invalid
+from app.lab.log_source import load
 from app.lab.logs import NAMES as LOGS
-from app.lab.logs import LogFormat, detect, load
+from app.lab.logs import LogFormat, detect
 from ml.history import Catalogue, History, Ints
 
 if TYPE_CHECKING:
@@ -152,6 +153,11 @@ def _format(path: Path, log: str | None) -> LogFormat | None:
 
 def _load(connection: DuckDBPyConnection, path: Path, log: LogFormat | None) -> None:
     """Table `line`: each row's place, its values as far as they can be read, and what is wrong with it."""
+    connection.execute(f"create temp table line as {judged(connection, path, log)}")
+
+
+def judged(connection: DuckDBPyConnection, path: Path, log: LogFormat | None) -> str:
+    """SQL of the same over `source`, which it makes. Raises Invalid for a missing column and times without a zone."""
     parquet = path.suffix.lower() == ".parquet"
     if log:
         load(connection, path, log)
@@ -173,10 +179,8 @@ def _load(connection: DuckDBPyConnection, path: Path, log: LogFormat | None) -> 
     op = "upper(op::varchar)" if "op" in types else "'GET'"
     optional = {name: name if name in types else "NULL" for name in ("size", "region", "partial_upload", "count")}
     place = "line" if log else f"row_number() over () + {0 if parquet else 1}"
-    connection.execute(
-        f"""create temp table line as
-        with parsed as (
-            select {place} as line, {"unread" if log else "false"} as unread,
+    return f"""with parsed as (
+            select {place} as line, {"unread" if log else "null"} as unread,
                    object::varchar as object, {zoned} as zoned,
                    try_cast({moment} as timestamptz) as ts, {op} as op,
                    bytes is null as no_bytes, coalesce(try_cast(bytes as bigint), -1) as bytes,
@@ -187,7 +191,7 @@ def _load(connection: DuckDBPyConnection, path: Path, log: LogFormat | None) -> 
                    coalesce(try_cast({optional["partial_upload"]} as boolean), false) as partial_upload
             from source)
         select *, case
-            when unread then 'not a line of {log.name if log else ""}'
+            when unread is not null then unread
             when object is null or object = '' then 'object is empty'
             when octet_length(encode(object)) > {KEY_BYTES} then 'object is longer than {KEY_BYTES} bytes'
             when not coalesce(zoned, true) then 'ts has no time zone'
@@ -202,7 +206,6 @@ def _load(connection: DuckDBPyConnection, path: Path, log: LogFormat | None) -> 
             when not no_count and count not between 1 and {MOST_COUNT}
                 then 'count is not a number from 1 to {MOST_COUNT}'
             end as problem from parsed"""  # noqa: S608 - only names and numbers of this module are put in
-    )
 
 
 def _columns(connection: DuckDBPyConnection, path: Path) -> Trace:

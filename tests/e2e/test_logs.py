@@ -13,11 +13,13 @@ def test_a_log_is_ingested_once_and_its_bad_lines_are_named(foretide, tmp_path):
     file.write_text(line % ("a%20b", 200) + line % ("gone", 404) + "nonsense\n" + line % ("c", 206))
     sent = foretide("ingest", "nginx", str(file))
     assert sent.returncode == ExitCode.PARTIAL, sent.stderr
-    assert sent.stdout == b"accepted 2, duplicates 0, rejected 0, unread 1\n"
+    assert sent.stdout == b"accepted 2, duplicates 0, rejected 1, passed over 1\n"
     assert b"line 3: not a line of nginx" in sent.stderr
-    assert b"accepted 0, duplicates 2, rejected 0" in foretide("ingest", "nginx", str(file)).stdout
-    told = json.loads(foretide("ingest", "nginx", str(file), "--json").stdout)
-    assert told == {"accepted": 0, "duplicates": 2, "rejected": 0, "errors": [], "unread": 1}
+    assert b"accepted 0, duplicates 2, rejected 1" in foretide("ingest", "nginx", str(file), "--again").stdout
+    told = json.loads(foretide("ingest", "nginx", str(file), "--again", "--json").stdout)
+    refused = {"file": str(file), "line": 3, "pointer": "", "detail": "not a line of nginx"}
+    counts = {"files": 1, "skipped_files": 0, "lines": 4, "passed_over": 1, "uncounted": 0}
+    assert told == {"accepted": 0, "duplicates": 2, "rejected": 1, "errors": [refused], **counts}
     other = foretide("ingest", "gcs-logs", str(file))
     assert (other.returncode, other.stdout) == (ExitCode.USAGE, b"")
     assert b"does not begin with a line of gcs-logs, but of nginx" in other.stderr

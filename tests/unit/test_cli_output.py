@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from app.__main__ import main
 from app.cli import models
-from app.cli.ingest import unpacked
+from app.cli.lines import unpacked
 from app.cli.output import money, print_rows, safe, size
 from app.cli.plan import left_out
 from app.cli.policy import changed

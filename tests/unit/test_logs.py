@@ -32,7 +32,10 @@ AZURE = (
     '252;{received};265;{sent};0;;;"&quot;0x8D&quot;";Thursday;;"agent";;"x"'
 )
 NGINX = '1.2.3.4 - - [17/May/2015:10:05:03 +0000] "{method} {path} HTTP/1.1" {status} {sent} "http://x/" "Mozilla"'
-CLOUDFRONT = "2019-12-04\t21:02:31\tLAX1\t{sent}\t192.0.2.100\t{method}\td.cloudfront.net\t{path}\t{status}\t-\tMozilla"
+CLOUDFRONT = (
+    "2019-12-04\t21:02:31\tLAX1\t{sent}\t192.0.2.100\t{method}\td.cloudfront.net\t{path}\t{status}"
+    "\t-\tMozilla\t-\t-\tHit\tid"
+)
 
 
 def read(folder: Path, *lines: str) -> Trace:
@@ -102,8 +105,7 @@ def test_web_logs_name_objects_by_their_paths(tmp_path: Path):
     web = read(tmp_path, *(NGINX.format(**request) for request in named), "not a request")
     assert accesses(web) == [("a b.png", "GET", 7, 0), ("b", "HEAD", 0, 0)]
     assert [(line.line, line.detail) for line in web.rejected] == [(4, "not a line of nginx")]
-    comments = ("#Version: 1.0", "#Fields: date time")
-    edge = read(tmp_path, *comments, *(CLOUDFRONT.format(**request) for request in named))
+    edge = read(tmp_path, "#Version: 1.0", *(CLOUDFRONT.format(**request) for request in named))
     assert accesses(edge) == accesses(web)
 
 
