@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import click
 
-from app.cli.ingest import SHOWN, unpacked
+from app.cli.lines import SHOWN, unpacked
 from app.cli.output import Columns, json_option, print_rows, safe, size_of, when_of
 from app.cli.session import agreed, connect, yes_options
 from app.domain.states import DeadLetterState

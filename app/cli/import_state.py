@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from app.lab.imports import Place, Source
+from app.lab.parts import Place, Source
 
 HEAD_BYTES = 2**16
 

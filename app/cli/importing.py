@@ -16,7 +16,8 @@ from app.cli.import_state import Identity, Journal, Mark
 from app.client import Client
 from app.errors import FieldError, Invalid
 from app.lab.blocks import STDIN
-from app.lab.imports import Part, Place, Source, parts
+from app.lab.imports import parts
+from app.lab.parts import Part, Place, Source
 
 AHEAD = 2
 """Requests that are ready while one is under way."""

@@ -18,7 +18,7 @@ from app.errors import ExitCode
 
 if TYPE_CHECKING:
     from app.cli.importing import Import, Report
-    from app.lab.imports import Source
+    from app.lab.parts import Source
 
 SHOWN = 20
 TOLD_EVERY_S = 10.0
@@ -65,7 +65,7 @@ def _verb(kind: str, told: str) -> None:
 
     @_options
     def send(files: tuple[str, ...], site: str | None = None, source: str = "", **options: Any) -> ExitCode:
-        from app.lab.imports import Source
+        from app.lab.parts import Source
 
         return _run(_expanded(files), Source(kind, source, site), **options)
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 from app.errors import Invalid
-from app.lab.blocks import STDIN, Block, Refused, blocks, head
+from app.lab.blocks import STDIN, Block, blocks, head
 from app.lab.line_ids import DIGEST_BYTES, LineIds
 from app.lab.logs import LogFormat, detect_in
+from app.lab.parts import Part, Place, Source
 
 TABLES, NDJSON = "parquet", "ndjson"
 KINDS = {"apache": "nginx"}
@@ -22,46 +22,6 @@ KINDS = {"apache": "nginx"}
 LOOKED_AT_BYTES = 2**16
 OPENED = re.compile(rb"\{\s*\"")
 """How a line begins that is an object with a member."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where reading may begin: an offset and the number of the line there; of a table the number of the row, twice."""
-
-    offset: int = 0
-    line: int = 1
-
-
-@dataclass(frozen=True)
-class Part:
-    """Lines for POST /v1/accesses, and what the others of the same stretch of the file are."""
-
-    body: bytes
-    ends: list[int]
-    """Where each line of the body ends."""
-    lines: list[int]
-    """The number of each within the file."""
-    refused: list[Refused]
-    passed: int
-    """Lines that concern no object, or of requests that failed."""
-    total: int
-    begin: Place
-    """Where reading must begin to go on behind this part: a stretch before it, so that equal lines are told apart."""
-    end: int | None
-    """The offset behind it; None: the stretch has further parts."""
-    read: int
-    """Bytes of the file that have been read, packed if it is."""
-    uncounted: int = 0
-    """Accesses that rows stand for beside the one that is sent of each."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What files are read as. name: tells apart equal lines of several servers; site: where the accesses were made."""
-
-    kind: str
-    name: str = ""
-    site: str | None = None
 
 
 def parts(path: Path, source: Source, start: Place, sent: int) -> Iterator[Part]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.errors import Invalid
 from app.lab.blocks import Refused
-from app.lab.imports import Part, Place, Source
+from app.lab.parts import Part, Place, Source
 from app.lab.traces import OFFLINE, judged
 
 if TYPE_CHECKING:

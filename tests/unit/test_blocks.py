@@ -15,8 +15,9 @@ import pytest
 
 from app.errors import Invalid
 from app.lab.blocks import LONGEST_LINE, blocks
-from app.lab.imports import Place, Source, parts
+from app.lab.imports import parts
 from app.lab.line_ids import LineIds
+from app.lab.parts import Place, Source
 
 TEXT = b"".join(b"%d" % number * (number % 7) + b"\n" for number in range(500))
 LINE = '1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET /{} HTTP/1.1" 200 7\n'

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.errors import Invalid
-from app.lab.imports import Part, Place, Source, parts
+from app.lab.imports import parts
+from app.lab.parts import Part, Place, Source
 
 PASSED, REFUSED = "passed over", "refused"
 OWNER = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be"
