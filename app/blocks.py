@@ -10,8 +10,8 @@ from typing import Any
 
 from app.transport import Json, Transport
 
-BLOCK_LINES = 5000
-BLOCK_BYTES = 4 * 2**20
+BLOCK_LINES = 50_000
+BLOCK_BYTES = 12 * 2**20
 Lines = Iterable[str | bytes | Mapping[str, Any]]
 
 

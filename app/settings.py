@@ -139,8 +139,8 @@ class Settings(BaseSettings):
         400, description="Hourly sums of accesses older than this are dropped: voters on placement need months."
     )
     future_skew_s: float = Field(300.0, description="An access further in the future than this is refused.")
-    ingest_max_lines: int = Field(10_000, description="Lines of one ingest request.")
-    ingest_max_bytes: int = Field(8 * 2**20, description="Bytes of one ingest request, after unpacking.")
+    ingest_max_lines: int = Field(50_000, description="Lines of one ingest request.")
+    ingest_max_bytes: int = Field(16 * 2**20, description="Bytes of one ingest request, after unpacking.")
 
     # Metrics
     metric_keep_s: float = Field(

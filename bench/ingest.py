@@ -16,7 +16,7 @@ from app.settings import get_settings
 from bench.result import Result, more, per_second, sent_per_second
 from bench.rig import Rig
 
-BLOCK, LARGEST = 5000, 10_000
+BLOCK, LARGEST = 5000, 50_000
 KEYS = 1000
 SECONDS = 3.0
 BAR_POSTS, BAR_COPY = 100.0, 0.25

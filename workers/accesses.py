@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
-from app.db import access_exports, accesses, partitions
+from app.db import access_bounds, access_exports, accesses, partitions
 from app.db.tables import Json
 from app.queue import TaskName
 from app.settings import get_settings
@@ -29,7 +29,8 @@ def roll_up(job: JobContext) -> Json:
     refreshed = features.refresh(job, touched, moment)
     with job.saving() as session:
         settings = get_settings()
-        kept, sums = settings.retention_days, max(settings.retention_days, settings.rollup_days)
+        kept = access_bounds.retention_days(session)
+        sums = max(kept, settings.rollup_days)
         unsaved = partial(access_exports.unsaved, session) if settings.export_site else None
         pruned = partitions.prune(session, moment - timedelta(days=kept), moment - timedelta(days=sums), unsaved)
         partitions.ensure(session, [moment.date(), (moment + timedelta(days=1)).date()])

@@ -14,9 +14,13 @@ from app.settings import get_settings
 def load(session: Session, now: datetime) -> Bounds:
     """The bounds at an aware time, by policy and settings."""
     settings = get_settings()
-    days = policies.load(session).document("retention").get("days", settings.retention_days)
     return Bounds(
-        oldest=now - timedelta(days=days),
+        oldest=now - timedelta(days=retention_days(session)),
         newest=now + timedelta(seconds=settings.future_skew_s),
         site_ids={site.name: site.id for site in sites.listing(session)},
     )
+
+
+def retention_days(session: Session) -> int:
+    """For how many days accesses are kept: by the policy, else by the setting."""
+    return int(policies.load(session).document("retention").get("days", get_settings().retention_days))

@@ -18,7 +18,7 @@ _DAY = """copy (select (extract(epoch from a.ts) * 1000000)::bigint, o.key, a.op
         a.client, a.event_id, a.partial_upload
     from access a join object o on o.id = a.object_id left join site s on s.id = a.site_id
     where a.ts >= %(since)s and a.ts < %(until)s and starts_with(o.key, %(prefix)s)
-    order by a.ts, a.batch_id, a.line) to stdout (format csv)"""
+    order by a.ts, a.batch_id, a.ctid) to stdout (format csv)"""
 
 
 def days_of(span: Span) -> list[date]:

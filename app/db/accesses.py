@@ -35,6 +35,16 @@ _ROLL_UP = text(
         last_ts = greatest(h.last_ts, excluded.last_ts)
     returning object_id"""  # noqa: S608 - only constants of this module are put in
 )
+_RECENT = text(
+    f"""with open as (select id, ts_min, ts_max from access_batch where rolled_up_at is null and ts_max > :day),
+    single as (
+        select a.ts from access a where a.object_id = :id and {READ} and a.ts > :day and a.ts < :first
+        union all select a.ts from access a where a.object_id = :id and {READ} and a.ts >= :last and a.ts <= :now
+        union all select a.ts from open o join access a on a.batch_id = o.id and a.ts between o.ts_min and o.ts_max
+            where a.object_id = :id and {READ} and a.ts >= :first and a.ts < :last)
+    select count(*) filter (where ts > :hour), count(*) + (select coalesce(sum(reads), 0) from access_hour
+        where object_id = :id and hour >= :first and hour < :last) from single"""  # noqa: S608 - only a constant
+)
 
 
 @dataclass(frozen=True)
@@ -93,12 +103,15 @@ def known_days(session: Session, now: datetime) -> int:
 
 
 def recent_reads(session: Session, object_id: int, now: datetime) -> tuple[int, int]:
-    """How often the object was read in the last hour and in the last 24 hours."""
+    """How often the object was read in the last hour and in the last 24 hours.
+
+    Whole hours come from their sums, which are found by object; single accesses, which are not, only of the hours at
+    the ends, and of blocks that wait to be rolled up. One statement sees both as of the same moment.
+    """
+    hour, day = now - timedelta(hours=1), now - timedelta(hours=24)
+    first, last = floor_hour(day) + timedelta(hours=1), floor_hour(hour)
     row = session.execute(
-        text(
-            f"select count(*) filter (where a.ts > :hour), count(*) from access a"  # noqa: S608
-            f" where a.object_id = :id and a.ts > :day and a.ts <= :now and {READ}"
-        ),
-        {"id": object_id, "now": now, "hour": now - timedelta(hours=1), "day": now - timedelta(hours=24)},
-    ).one()
-    return int(row[0]), int(row[1])
+        _RECENT, {"id": object_id, "now": now, "hour": hour, "day": day, "first": first, "last": last}
+    )
+    in_hour, in_day = row.one()
+    return int(in_hour), int(in_day)

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+from psycopg2.errors import UniqueViolation
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Session
 
-from app.db import partitions
+from app.db import bulk, partitions
+from app.db.access_rows import Rows
 from app.domain.accesses import Block
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-COLUMNS = "ts, line, object_id, op, site_id, bytes, status, event_id, region, client, partial_upload"
+DAY = 86_400_000_000
 WRITES = ("PUT", "DELETE")
 
-_STAGE = text(
-    "create temp table if not exists access_stage (ts timestamptz, line bigint, object_id bigint, op text,"
-    " site_id bigint, bytes bigint, status bigint, event_id text, region text, client text, partial_upload boolean)"
-    " on commit delete rows"
-)
-_INSERT = text(
-    f"""with written as (
-        insert into access (batch_id, {COLUMNS}) select :batch_id, {COLUMNS} from access_stage
-        on conflict (event_id, ts) where event_id is not null do nothing
-        returning ts, line, op)
-    select count(*), min(ts), max(ts), coalesce(array_agg(line) filter (where op in {WRITES}), '{{}}') from written"""  # noqa: S608
+_KNOWN = text(
+    """select line - 1 from unnest(cast(:stamps as bigint[]), cast(:events as text[]))
+        with ordinality as s (stamp, event_id, line)
+    where s.event_id is not null and exists (select from access a where a.event_id = s.event_id
+        and a.ts = timestamptz 'epoch' + s.stamp * interval '1 microsecond' and a.ts between :first and :last)"""
 )
 
 
@@ -60,24 +54,60 @@ def copy_block(session: Session, block: Block, source: str | None = None) -> Wri
 
     Unknown keys become objects in state `unknown`. source: who sent it, such as a trace's name.
     """
-    days = {ts // 86_400_000_000 for ts in block.ts}
-    partitions.ensure(session, [(EPOCH + timedelta(days=day)).date() for day in sorted(days)])
+    partitions.ensure(session, [(EPOCH + timedelta(days=day)).date() for day in sorted(_days(block))])
     ids = intern(session, block.key)
     batch_id = session.execute(
         text("insert into access_batch (accepted, source) values (0, :source) returning id"), {"source": source}
     ).scalar_one()
-    session.execute(_STAGE)
-    cursor = session.connection().connection.cursor()
-    columns, lines = _lines(block, ids)
-    cursor.copy_expert(f"copy access_stage ({', '.join(columns)}) from stdin", lines)
-    cursor.close()
-    accepted, first, last, writes = session.execute(_INSERT, {"batch_id": batch_id}).one()
-    session.execute(text("delete from access_stage"))
-    session.execute(
-        text("update access_batch set accepted = :accepted, ts_min = :first, ts_max = :last where id = :id"),
-        {"accepted": accepted, "first": first, "last": last, "id": batch_id},
-    )
-    return Written(batch_id, accepted, len(block.ts) - accepted, [_write(block, ids, n) for n in sorted(writes)])
+    kept = block
+    while kept.ts and not _copied(session, kept, ids, batch_id):
+        kept = _unseen(session, kept)
+    if kept.ts:
+        session.execute(
+            text("update access_batch set accepted = :accepted, ts_min = :first, ts_max = :last where id = :id"),
+            {"accepted": len(kept.ts), "first": _time(min(kept.ts)), "last": _time(max(kept.ts)), "id": batch_id},
+        )
+    writes = [_write(kept, ids, line) for line, op in enumerate(kept.op) if op in WRITES]
+    return Written(batch_id, len(kept.ts), len(block.ts) - len(kept.ts), writes)
+
+
+def _copied(session: Session, block: Block, ids: dict[str, int], batch_id: int) -> bool:
+    """Whether the lines stand in the table: all, or none because one of them is a duplicate.
+
+    Duplicates are rare, so the index finds them while it is written and nobody looks first.
+    """
+    rows = Rows(block, list(map(ids.__getitem__, block.key)), batch_id)
+    days = _days(block)
+    table = partitions.name_of(_time(block.ts[0]).date()) if len(days) == 1 else "access"
+    try:
+        with session.begin_nested(), bulk.cursor(session) as cursor:
+            cursor.copy_expert(f"copy {table} ({', '.join(rows.columns)}) from stdin (format binary)", rows)
+    except UniqueViolation:
+        return False
+    return True
+
+
+def _unseen(session: Session, block: Block) -> Block:
+    """The lines that are no duplicates of stored ones, nor of earlier ones of the block."""
+    values = {"stamps": list(block.ts), "events": list(block.event_id)}
+    span = {"first": _time(min(block.ts)), "last": _time(max(block.ts))}
+    dropped = set(session.scalars(_KNOWN, values | span))
+    seen: set[tuple[str, int]] = set()
+    for line, (event, ts) in enumerate(zip(block.event_id, block.ts, strict=True)):
+        if event is not None:
+            if (event, ts) in seen:
+                dropped.add(line)
+            seen.add((event, ts))
+    return block.without(dropped)
+
+
+def _days(block: Block) -> set[int]:
+    first, last = min(block.ts) // DAY, max(block.ts) // DAY
+    return {first} if first == last else {ts // DAY for ts in block.ts}
+
+
+def _time(ts: int) -> datetime:
+    return EPOCH + timedelta(microseconds=int(ts))
 
 
 def intern(session: Session, keys: Iterable[str]) -> dict[str, int]:
@@ -96,47 +126,4 @@ def intern(session: Session, keys: Iterable[str]) -> dict[str, int]:
 
 
 def _write(block: Block, ids: dict[str, int], line: int) -> Write:
-    ts = EPOCH + timedelta(microseconds=int(block.ts[line]))
-    return Write(ids[block.key[line]], block.key[line], block.op[line], block.site_id[line], ts)
-
-
-def _lines(block: Block, ids: dict[str, int]) -> tuple[list[str], io.BytesIO]:
-    """The block in COPY's text form, built a column at a time; columns of which no line says anything are left out."""
-    columns: dict[str, Iterable[str]] = {
-        "ts": _times(block.ts),
-        "line": map(str, range(len(block.ts))),
-        "object_id": map(str, map(ids.__getitem__, block.key)),
-        "op": block.op,
-        "bytes": map(str, block.bytes_read),
-        "partial_upload": ["t" if partial else "f" for partial in block.partial_upload],
-    }
-    optional = {"site_id": _numbers, "status": _numbers, "event_id": _texts, "region": _texts, "client": _texts}
-    for name, form in optional.items():
-        values = getattr(block, name)
-        if any(value is not None for value in values):
-            columns[name] = form(values)
-    rows = map("\t".join, zip(*columns.values(), strict=True))
-    return list(columns), io.BytesIO("\n".join(rows).encode())
-
-
-def _times(values: Sequence[int]) -> Iterable[str]:
-    """ISO times of distinct microseconds, each made once."""
-    made: dict[int, str] = {}
-    for value in values:
-        if value not in made:
-            made[value] = (EPOCH + timedelta(microseconds=int(value))).isoformat()
-    return map(made.__getitem__, values)
-
-
-def _numbers(values: Sequence[int | None]) -> list[str]:
-    return ["\\N" if value is None else str(value) for value in values]
-
-
-def _texts(values: Sequence[Any]) -> list[str]:
-    """Text for COPY: its four special characters are escaped."""
-    made = ["\\N" if value is None else value for value in values]
-    everything = "".join(value for value in values if value is not None)
-    if not any(special in everything for special in "\\\t\n\r"):
-        return made
-    escapes = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-    return [line if value is None else line.translate(escapes) for value, line in zip(values, made, strict=True)]
+    return Write(ids[block.key[line]], block.key[line], block.op[line], block.site_id[line], _time(block.ts[line]))

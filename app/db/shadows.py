@@ -66,10 +66,12 @@ def add(session: Session, shadow_id: int, as_of: datetime, ids: Ints, said: Floa
 def outcomes(session: Session, shadow_id: int, until: datetime, horizon: timedelta, numbers: int) -> Outcomes:
     """Of what was said up to a time: how often each object was read within the horizon. numbers: of each side."""
     sides = [f"{side}[{place}]" for side in ("said", "said_champion") for place in range(1, numbers + 1)]
-    query = f"""select s.object_id, {", ".join(f"s.{side}" for side in sides)}, (
-            select count(*) from access a where a.object_id = s.object_id and a.ts >= s.as_of
-            and a.ts < s.as_of + %(horizon)s and {READ})
-        from shadow_score s where s.model_version_id = %(shadow)s and s.as_of <= %(until)s
+    query = f"""select s.object_id, {", ".join(f"s.{side}" for side in sides)}, count(a.ts)
+        from shadow_score s left join access a on a.object_id = s.object_id and a.ts >= s.as_of
+            and a.ts < s.as_of + %(horizon)s and {READ} and a.ts < %(until)s + %(horizon)s
+            and a.ts >= (select min(as_of) from shadow_score where model_version_id = %(shadow)s)
+        where s.model_version_id = %(shadow)s and s.as_of <= %(until)s
+        group by s.model_version_id, s.as_of, s.object_id
         order by s.as_of, s.object_id"""  # noqa: S608 - only names and a constant of another module are put in
     columns: dict[str, Column] = {"object": "bigint", **dict.fromkeys(sides, "double precision"), "reads": "bigint"}
     found = read_columns(session, query, columns, shadow=shadow_id, until=until, horizon=horizon)

@@ -131,27 +131,30 @@ class AccessBatch(Base):
 
 
 class Access(Base):
-    """One read or write of an object; partitioned by day of `ts`, pruned by retention."""
+    """One read or write of an object; partitioned by day of `ts`, pruned by retention.
+
+    Each index costs as much to write as the row itself: there is none but what finds duplicates, and the ranges of
+    batches and times, which cost next to nothing since both grow as rows are added.
+    """
 
     __tablename__ = "access"
-    ts: Mapped[datetime] = mapped_column(primary_key=True)
-    batch_id: Mapped[int] = mapped_column(primary_key=True)
-    line: Mapped[int] = mapped_column(primary_key=True)
-    object_id: Mapped[int]
+    ts: Mapped[datetime] = mapped_column()
+    batch_id: Mapped[int] = mapped_column()
+    object_id: Mapped[int] = mapped_column()
     op: Mapped[str]
     site_id: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(server_default="0")
     status: Mapped[int | None]
-    event_id: Mapped[str | None]
+    event_id: Mapped[str | None] = mapped_column(BYTEWISE)
     region: Mapped[str | None]
     client: Mapped[str | None]
     partial_upload: Mapped[bool] = mapped_column(server_default="false")
     __table_args__ = (
-        Index("uq_access_event_id_ts", "event_id", "ts", unique=True, postgresql_where=text("event_id is not null")),
-        Index("ix_access_object_id_ts", "object_id", "ts"),
-        Index("ix_access_batch_id", "batch_id", postgresql_using="brin"),
+        Index("uq_access_ts_event_id", "ts", "event_id", unique=True, postgresql_where=text("event_id is not null")),
+        Index("ix_access_batch_id_ts", "batch_id", "ts", postgresql_using="brin"),
         {"postgresql_partition_by": "RANGE (ts)"},
     )
+    __mapper_args__ = {"primary_key": (batch_id, ts, object_id, event_id)}  # noqa: RUF012 - as SQLAlchemy reads it
 
 
 class AccessHour(Base):

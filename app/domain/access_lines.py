@@ -166,7 +166,7 @@ def _check(found: Lines, data: bytes, bounds: Bounds) -> None:
     checks: list[Callable[[Line], tuple[str, str] | None]] = []
     if min(times) < bounds.oldest or max(times) > bounds.newest:
         checks.append(lambda line: _time_problem(line.ts, bounds))
-    if max(len(line.key) for line in lines) > SURELY_SHORT:
+    if max(map(len, [line.key for line in lines])) > SURELY_SHORT:
         checks.append(_key_problem)
     if not sites <= bounds.site_ids.keys():
         checks.append(lambda line: _site_problem(line.site, bounds))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
 
 MAX_KEY_BYTES = 1024
 """A key has no more bytes of UTF-8."""
@@ -26,3 +27,9 @@ class Block:
     region: Sequence[str | None]
     client: Sequence[str | None]
     partial_upload: Sequence[bool]
+
+    def without(self, lines: Collection[int]) -> Self:
+        """The block less some lines, by their places from 0."""
+        kept = [line for line in range(len(self.ts)) if line not in lines]
+        columns = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*([column[line] for line in kept] for column in columns))

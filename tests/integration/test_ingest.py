@@ -45,7 +45,7 @@ def test_lines_become_rows_and_unknown_keys_objects(session: Session):
     assert (written.accepted, written.duplicates, written.writes) == (3, 0, [])
     assert count(session, "object") == 2
     rows = session.execute(
-        text("select o.key, o.state, a.bytes, a.ts from access a join object o on o.id = object_id order by line")
+        text("select o.key, o.state, a.bytes, a.ts from access a join object o on o.id = object_id order by ts")
     )
     assert [tuple(row) for row in rows][2] == ("a", "unknown", 100, DAY + timedelta(seconds=2))
 
@@ -57,6 +57,30 @@ def test_the_same_event_and_time_counts_once_within_and_across_blocks(session: S
     assert (again.accepted, again.duplicates) == (2, 2)  # without event_id a line is never a duplicate
     other_time = ingest.copy_block(session, block(1, event_id=["x"], ts=[1_790_000_000_000_001]))
     assert other_time.accepted == 1
+
+
+def test_a_block_with_duplicates_leaves_the_same_rows_as_its_lines_one_by_one(session: Session):
+    """Duplicates are found by the index and left out of a second COPY; a block without them needs but the first."""
+    events = ["a", "b", "a", None, "c", None, "b", "d"]
+    stamps = [1_790_000_000_000_000 + day * 86_400_000_000 for day in (0, 1, 0, 0, 1, 0, 2, 0)]
+    lines = {"event_id": events, "ts": stamps, "op": ["PUT", "GET", "PUT", "GET", "DELETE", "HEAD", "GET", "PUT"]}
+    stored = text(
+        "select ts, key, op, bytes, status, event_id, region from access join object o on o.id = object_id"
+        " order by 1, 2"
+    )
+    ingest.copy_block(session, block(1, key=["k/7"], event_id=["d"], ts=stamps[:1]))
+    with session.begin_nested() as first:
+        whole = ingest.copy_block(session, block(8, **lines))
+        rows = session.execute(stored).all()
+        first.rollback()
+    ones = [ingest.copy_block(session, Block(**{name: [values[n]] for name, values in vars(block(8, **lines)).items()}))
+            for n in range(8)]  # fmt: skip
+    assert session.execute(stored).all() == rows
+    assert (whole.accepted, whole.duplicates) == (6, 2)
+    assert (sum(one.accepted for one in ones), sum(one.duplicates for one in ones)) == (6, 2)
+    assert (
+        [write.op for one in ones for write in one.writes] == [write.op for write in whole.writes] == ["PUT", "DELETE"]
+    )
 
 
 def test_puts_and_deletes_are_reported_once_in_order(session: Session):
@@ -78,7 +102,7 @@ def test_odd_characters_survive(session: Session):
     n = len(ODD)
     ingest.copy_block(session, block(n, key=ODD, event_id=ODD, region=ODD, client=ODD))
     rows = session.execute(
-        text("select o.key, event_id, region, client from access a join object o on o.id = object_id order by line")
+        text("select o.key, event_id, region, client from access a join object o on o.id = object_id order by ts")
     ).all()
     assert [tuple(row) for row in rows] == [(odd, odd, odd, odd) for odd in ODD]
 
@@ -93,6 +117,21 @@ def test_partitions_are_made_for_the_days_and_dropped_past_retention(session: Se
     assert count(session, "access_hour") == 3
     assert partitions.prune(session, DAY - timedelta(days=90), DAY - timedelta(days=90)) == 0
     assert count(session, "access_hour") == 2
+
+
+def test_no_day_is_dropped_before_its_blocks_are_rolled_up(session: Session):
+    stamps = [int((DAY - timedelta(days=ago)).timestamp()) * 1_000_000 for ago in (401, 400)]
+    ingest.copy_block(session, block(1, ts=stamps[:1], event_id=["early"]))
+    accesses.roll_up(session)
+    ingest.copy_block(session, block(2, ts=stamps))
+    ingest.copy_block(session, block(2, ts=stamps))  # of duplicates alone: it has no time
+    limit = DAY - timedelta(days=90)
+    assert partitions.prune(session, limit, limit - timedelta(days=400)) == 0
+    accesses.roll_up(session)
+    assert session.execute(text("select sum(reads) from access_hour")).scalar_one() == 3
+    assert partitions.prune(session, limit, limit) == 2
+    assert count(session, "access") == count(session, "access_hour") == 0
+    assert count(session, "access_batch") == 1  # the one without a time was received today
 
 
 def test_blocks_at_the_same_time_share_keys_and_partitions(clean_database: str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -96,6 +97,65 @@ def test_two_workers_roll_each_block_up_once(clean_database: str):
         thread.join()
     with session_scope() as session:
         assert [row[3] for row in hours(session)] == [40, 40, 40]
+
+
+def test_sums_equal_a_direct_count_whatever_comes_late_twice_or_between(session: Session, seed: int | None):
+    """Blocks with duplicates and lines of days ago, rolled up now and then, a few or many at a time."""
+    seed = random.randrange(2**32) if seed is None else seed
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    counted: dict[tuple[str, datetime, str], list[int]] = {}
+    sent: dict[tuple[str, datetime], dict[str, Any]] = {}
+    for _ in range(25):
+        lines = [_chosen(chance, list(sent.values())) for _ in range(chance.randrange(1, 30))]
+        ingest.copy_block(session, block(lines))
+        for line in lines:
+            if line["event_id"] is None or (line["event_id"], line["ts"]) not in sent:
+                _count(counted, line)
+            if line["event_id"] is not None:
+                sent.setdefault((line["event_id"], line["ts"]), line)
+        if chance.random() < 0.4:
+            accesses.roll_up(session, limit=chance.choice((1, 2, 64)))
+        key, moment = chance.choice("abc"), NOON - timedelta(minutes=chance.randrange(3000))
+        ids = ingest.intern(session, [key])
+        assert accesses.recent_reads(session, ids[key], moment) == _recent(session, ids[key], moment)
+    while accesses.roll_up(session).batches:
+        pass
+    assert {row[:3]: list(row[3:7]) for row in hours(session)} == counted
+
+
+def _chosen(chance: random.Random, sent: list[dict[str, Any]]) -> dict[str, Any]:
+    """A line that was sent before, or another of up to five days ago."""
+    if sent and chance.random() < 0.3:
+        return chance.choice(sent)
+    return {
+        "ts": NOON - timedelta(minutes=chance.choice((60, 7200)) * chance.random()),
+        "key": chance.choice("abc"),
+        "op": chance.choice(("GET", "GET", "HEAD", "PUT", "DELETE")),
+        "bytes": chance.randrange(100),
+        "status": chance.choice((None, 200, 404)),
+        "event_id": chance.choice((None, str(chance.randrange(1000)))),
+        "region": chance.choice((None, "eu", "us")),
+        "partial": chance.random() < 0.1,
+    }
+
+
+def _count(counted: dict[tuple[str, datetime, str], list[int]], line: dict[str, Any]) -> None:
+    sums = counted.setdefault((line["key"], accesses.floor_hour(line["ts"]), line["region"] or ""), [0, 0, 0, 0])
+    read = line["op"] in ("GET", "HEAD") and line["status"] != 404
+    sums[0] += read
+    sums[1] += line["op"] == "PUT"
+    sums[2] += line["bytes"] if read and line["op"] == "GET" else 0
+    sums[3] += line["partial"]
+
+
+def _recent(session: Session, object_id: int, moment: datetime) -> tuple[int, int]:
+    query = text(
+        f"select count(*) from access a where object_id = :id and {accesses.READ} and ts > :since and ts <= :now"
+    )
+    since = (moment - timedelta(hours=1), moment - timedelta(hours=24))
+    found = [session.execute(query, {"id": object_id, "now": moment, "since": one}).scalar_one() for one in since]
+    return int(found[0]), int(found[1])
 
 
 def test_history_is_exact_in_the_last_day_and_by_hours_before(session: Session):

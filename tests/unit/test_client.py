@@ -237,8 +237,8 @@ def test_ingest_sends_gzip_blocks_and_counts_lines_over_all_of_them(server, clie
 
 def test_ingest_keeps_blocks_below_the_size_of_a_request(server, client):
     server.say(200, {"accepted": 0, "duplicates": 0, "rejected": 0, "errors": []})
-    client.ingest([b"x" * 2**20] * 9)
-    assert max(len(gzip.decompress(body)) for _, _, _, body in server.asked) <= 4 * 2**20 + 16
+    client.ingest([b"x" * 2**20] * 25)
+    assert max(len(gzip.decompress(body)) for _, _, _, body in server.asked) <= 12 * 2**20 + 16
 
 
 def test_read_follows_to_the_site_without_the_token(server, client):
