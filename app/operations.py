@@ -120,7 +120,7 @@ class Operations:
     # -- Batch operations
 
     def start_batch(self, operation: str, **what: Any) -> Json:
-        """Starts an operation over `events` or `accesses` (since, until, prefix), for a join with `other`; the job.
+        """Starts an operation over `events`, a `topic` or `accesses`, for a join with `other` too; the job.
 
         The rest of `what` is its parameters, as POST /v1/batch takes them.
         """

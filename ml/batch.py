@@ -116,10 +116,10 @@ def hours(accesses: Table) -> Table:
     )
     read_whole = ibis.ifelse(t["is_read"] & (t["op"] == "GET"), t["number"], 0.0)
     cells = t.group_by([KEY, "hour"]).aggregate(
-        reads=_count(t["is_read"]),
-        writes=_count(t["op"] == "PUT"),
+        reads=t.count(where=t["is_read"]),
+        writes=t.count(where=t["op"] == "PUT"),
         bytes_read=ibis.least(read_whole.sum(), ibis.literal(float(MOST_BYTES))).cast("int64"),
-        partial_uploads=_count(t["partial_upload"]),
+        partial_uploads=t.count(where=t["partial_upload"]),
         last_ts=t[TS].max(),
     )
     return cells.order_by([cells[KEY], cells["hour"]])
@@ -160,10 +160,6 @@ def _side(events: Table, name: str, carried: Sequence[str]) -> Table:
 def _floor(ts: IntegerColumn, width_us: int) -> IntegerColumn:
     """The multiple of the width at or before: engines' % has the sign of what is divided."""
     return ts - ((ts % width_us) + width_us) % width_us
-
-
-def _count(condition: Value) -> Value:
-    return ibis.ifelse(condition, 1, 0).sum().cast("int64")
 
 
 def _ordered(column: Value) -> Value:

@@ -16,7 +16,7 @@ from app import engines
 from app.db import alerts, batch_counts, batch_pages
 from app.db.session import session_scope
 from app.db.tables import Json
-from app.domain.batch import MAX_LINES, Choice, Operation, Recipe, Span, choose
+from app.domain.batch import MAX_LINES, Choice, Operation, Received, Recipe, Span, Spark, choose
 from app.errors import Cancelled, ForetideError, LeaseLost, TooLarge
 from app.queue import TaskName
 from workers.base import JobContext, job_task
@@ -36,9 +36,10 @@ def run_batch(job: JobContext) -> Json:
     """Runs {"recipe": …} over what was sent or the accesses of a span; the result tells how many lines and pages."""
     began = time.monotonic()
     recipe = Recipe.of(job.args["recipe"])
-    choice = choose(recipe.engine, engines.spark())
+    spark = engines.spark()
+    choice = choose(recipe.engine, spark)
     try:
-        result = _run(job, recipe, choice)
+        result = _run(job, recipe, choice, spark)
     except (Cancelled, LeaseLost):
         raise
     except ForetideError:
@@ -58,13 +59,13 @@ def _count(recipe: Recipe, choice: Choice, ended: str, began: float, events: int
             alerts.clear(session, ALERT)
 
 
-def _run(job: JobContext, recipe: Recipe, choice: Choice) -> Json:
+def _run(job: JobContext, recipe: Recipe, choice: Choice, spark: Spark) -> Json:
     from workers.batch_engines import opened
     from workers.batch_files import workspace
 
     with workspace() as folder:
         streams = _streams(job, recipe, folder)
-        with opened(choice.engine, engines.spark(), folder) as engine:
+        with opened(choice.engine, spark, folder) as engine:
             lines = _features(job, engine, streams[0], folder) if _is_features(recipe) else _rows(
                 job, engine, recipe, streams, folder
             )  # fmt: skip
@@ -93,21 +94,24 @@ def _is_features(recipe: Recipe) -> bool:
 
 def _streams(job: JobContext, recipe: Recipe, folder: Path) -> list[Stream]:
     """The stream, or for a join the left one and the right one."""
+    left = job.args.get("left")
+    streams = [_stream(job, recipe, folder, job.args, "first", 0, left)]
+    if (other := job.args.get("other")) is not None:
+        its = replace(recipe, **{name: other[name] for name in ("key", "time") if other.get(name)})
+        streams.append(_stream(job, its, folder, other, "other", left or 0, None))
+    return streams
+
+
+def _stream(
+    job: JobContext, recipe: Recipe, folder: Path, of: Json, name: str, first: int, count: int | None
+) -> Stream:
     from workers import batch_streams
 
-    args, left = job.args, job.args.get("left")
-    span = args.get("accesses")
-    if span:
-        streams = [batch_streams.of_accesses(job, folder, recipe, Span.of(span))]
-    else:
-        streams = [batch_streams.of_events(job, folder, recipe, count=left)]
-    if (other := args.get("other")) is not None:
-        its = replace(recipe, **{name: other[name] for name in ("key", "time") if other.get(name)})
-        if other.get("accesses"):
-            streams.append(batch_streams.of_accesses(job, folder, its, Span.of(other["accesses"]), "other"))
-        else:
-            streams.append(batch_streams.of_events(job, folder, its, first=left or 0, name="other"))
-    return streams
+    if of.get("accesses"):
+        return batch_streams.of_accesses(job, folder, recipe, Span.of(of["accesses"]), name)
+    if of.get("topic"):
+        return batch_streams.of_topic(job, folder, recipe, Received.of(of["topic"]), name)
+    return batch_streams.of_events(job, folder, recipe, first=first, count=count, name=name)
 
 
 def _rows(
@@ -134,7 +138,7 @@ def _expression(engine: Engine, recipe: Recipe, streams: list[Stream]) -> Table:
     from workers.batch_lines import MINUTE
     from workers.batch_streams import table
 
-    first, groups = table(engine, streams[0], recipe), streams[0].group_columns
+    first, groups = table(engine, streams[0]), streams[0].group_columns
     if recipe.operation is Operation.PROCESS_EVENTS:
         return batch.totals(first, batch.Totals(groups))
     if recipe.operation is Operation.TIME_WINDOW_METRICS:
@@ -143,7 +147,7 @@ def _expression(engine: Engine, recipe: Recipe, streams: list[Stream]) -> Table:
         return batch.anomalies(first, batch.Anomalies(groups, recipe.threshold, streams[0].carried))
     within = None if recipe.within_seconds is None else round(recipe.within_seconds * 1e6)
     asked = batch.Join(streams[0].carried, streams[1].carried, within)
-    return batch.join(first, table(engine, streams[1], recipe), asked)
+    return batch.join(first, table(engine, streams[1]), asked)
 
 
 def _features(job: JobContext, engine: Engine, stream: Stream, folder: Path) -> Iterator[list[bytes]]:

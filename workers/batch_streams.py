@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.db import access_days, access_exports, event_pages, sites
+from app.db import access_days, access_exports, event_pages, sites, topics
 from app.db.accesses import microseconds
 from app.db.session import session_scope
 from app.db.tables import Json
-from app.domain.batch import ACCESS_FIELDS, Operation, Recipe, Span
+from app.domain.batch import ACCESS_FIELDS, Operation, Received, Recipe, Span
+from app.domain.topics import MOST_BYTES, MOST_LINES
 from app.errors import FieldError
 from app.s3 import files
 from app.s3.client import connect
@@ -35,6 +37,8 @@ TIMED = (Operation.TIME_WINDOW_METRICS,)
 class Stream:
     """Files of one kind with what is needed to read them as a stream."""
 
+    recipe: Recipe
+    """Of this stream: those of a join may be joined by different fields."""
     files: list[Path]
     groups: tuple[str, ...]
     carried: tuple[str, ...]
@@ -57,9 +61,40 @@ def of_events(
     job: JobContext, folder: Path, recipe: Recipe, *, first: int = 0, count: int | None = None, name: str = "events"
 ) -> Stream:
     """The events that were sent with the job, or `count` of them from `first` on."""
-    groups = recipe.groups(EVENT_GROUPS)
     total = int(job.args["events"])
     last = total if count is None else first + count
+
+    def mine() -> Iterator[list[bytes]]:
+        seen = 0
+        for lines in event_pages.read(job.id) if total else ():
+            yield lines[max(first - seen, 0) : max(last - seen, 0)]
+            seen += len(lines)
+
+    return _written(job, folder / f"{name}.parquet", recipe, mine(), first, last - first)
+
+
+def of_topic(job: JobContext, folder: Path, recipe: Recipe, asked: Received, name: str = "topic") -> Stream:
+    """The events of a topic that came within a time, up to the last that stands there now. Raises OffsetGone."""
+    with session_scope() as session:
+        begin, end = topics.between(session, asked.topic, asked.since, asked.until)
+
+    def kept() -> Iterator[list[bytes]]:
+        offset = begin
+        while offset < end:
+            with session_scope() as session:
+                chunks = topics.read(session, asked.topic, offset, min(MOST_LINES, end - offset), MOST_BYTES)
+            for chunk in chunks:
+                yield list(chunk.lines)
+                offset = chunk.next_offset
+
+    return _written(job, folder / f"{name}.parquet", recipe, kept(), begin, end - begin)
+
+
+def _written(
+    job: JobContext, path: Path, recipe: Recipe, pages: Iterable[list[bytes]], first: int, total: int
+) -> Stream:
+    """A stream of the events of these pages. first: the first event's number, which errors go by."""
+    groups = recipe.groups(EVENT_GROUPS)
     reader = Reader(
         time=recipe.time,
         value=recipe.value or "value",
@@ -70,22 +105,18 @@ def of_events(
         first=first,
     )
     texts = [KEY, *(group_column(number) for number in range(len(groups))), *([BODY] if reader.keeps_body else [])]
-    path = folder / f"{name}.parquet"
     with EventsFile(path, texts) as file:
-        seen = 0
-        for lines in event_pages.read(job.id) if total else ():
-            mine = lines[max(first - seen, 0) : max(last - seen, 0)]
-            seen += len(lines)
-            if mine:
-                file.add(reader.columns(event_pages.decoded(mine), mine))
-            job.progress(seen, total, "events")
+        for lines in pages:
+            if lines:
+                file.add(reader.columns(event_pages.decoded(lines), lines))
+            job.progress(reader.count, total, "events")
     carried = (BODY,) if reader.keeps_body else ()
-    return Stream([path], groups, carried, None, reader.count, reader.left_out, reader.errors)
+    return Stream(recipe, [path], groups, carried, None, reader.count, reader.left_out, reader.errors)
 
 
 def of_accesses(job: JobContext, folder: Path, recipe: Recipe, span: Span, name: str = "accesses") -> Stream:
     """The accesses of a span, a file a day."""
-    stream = Stream([], recipe.groups(ACCESS_GROUPS), tuple(map(own_column, ACCESS_FIELDS)), span)
+    stream = Stream(recipe, [], recipe.groups(ACCESS_GROUPS), tuple(map(own_column, ACCESS_FIELDS)), span)
     days = access_days.days_of(span)
     with session_scope() as session:
         kept = set(access_days.kept(session, days))
@@ -115,12 +146,14 @@ def _empty(path: Path) -> Path:
     return path
 
 
-def table(engine: Engine, stream: Stream, recipe: Recipe) -> Table:
+def table(engine: Engine, stream: Stream) -> Table:
     """The stream as the operations take it; of accesses with all their fields."""
     read = engine.read(stream.files)
     if stream.span is None:
         return read
-    return batch.accesses_stream(within(read, stream.span), recipe.value or "bytes", recipe.key or KEY, stream.groups)
+    return batch.accesses_stream(
+        within(read, stream.span), stream.recipe.value or "bytes", stream.recipe.key or KEY, stream.groups
+    )
 
 
 def within(read: Table, span: Span) -> Table:

@@ -18,13 +18,15 @@ from app.api.submit import Started
 from app.db import batch_pages, event_pages, jobs
 from app.db.session import session_scope
 from app.domain.accesses import MAX_KEY_BYTES
-from app.domain.batch import MAX_GROUPS, MAX_WINDOW_MINUTES, EngineName, Operation, Recipe, Span, choose
+from app.domain.batch import MAX_GROUPS, MAX_WINDOW_MINUTES, EngineName, Operation, Received, Recipe, Span, choose
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
+from app.domain.topics import TopicName
 from app.errors import FieldError, Invalid, NotFound
 from app.settings import get_settings
 
 router = Router("batch")
+ONE = "give events, accesses or a topic, one of them"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -45,11 +47,20 @@ class SpanIn(In):
     prefix: str = Field("", max_length=MAX_KEY_BYTES)
 
 
+class TopicIn(In):
+    """Events that were published to a topic, by when they came."""
+
+    name: TopicName
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = Field(None, description="The first moment that is not meant any more.")
+
+
 class OtherIn(In):
     """The right stream of a join."""
 
     events: list[Any] | None = None
     accesses: SpanIn | None = None
+    topic: TopicIn | None = None
     key: FieldName | None = Field(None, description="Its field, where it differs from the left stream's.")
     time: FieldName | None = Field(None, description="The same.")
 
@@ -73,10 +84,11 @@ class RecipeIn(In):
 
 
 class BatchIn(RecipeIn):
-    """The same with the stream, which is one of events and accesses, and for a join the other one."""
+    """The same with the stream, one of events, accesses and topic, and for a join the other one."""
 
     events: list[Any] | None = None
     accesses: SpanIn | None = None
+    topic: TopicIn | None = None
     other: OtherIn | None = None
 
 
@@ -119,22 +131,19 @@ def start_batch(query: BatchQuery) -> Response:
 
 
 def _of_body(body: BatchIn) -> Response:
-    recipe = body.model_dump(exclude={"events", "accesses", "other"})
+    recipe = body.model_dump(exclude={"events", "accesses", "topic", "other"})
     other = body.other
-    mine, theirs = body.events, other.events if other else None
-    both = "give events or accesses, one of them"
-    wrong = [FieldError("/events", both)] if (mine is None) == (body.accesses is None) else []
-    if other and (theirs is None) == (other.accesses is None):
-        wrong.append(FieldError("/other/events", both))
+    wrong = [FieldError("/events", ONE)] if not _is_one(body) else []
+    wrong += [FieldError("/other/events", ONE)] if other and not _is_one(other) else []
     if wrong:
         raise Invalid(errors=tuple(wrong))
-    return start(
-        recipe,
-        events.of_list([*(mine or []), *(theirs or [])]),
-        left=len(mine or []) if theirs is not None else None,
-        accesses=body.accesses,
-        other=other,
-    )
+    mine, theirs = body.events or [], (other.events or []) if other else []
+    left = len(mine) if other and other.events is not None else None
+    return start(recipe, events.of_list([*mine, *theirs]), left=left, stream=body, other=other)
+
+
+def _is_one(stream: BatchIn | OtherIn) -> bool:
+    return [stream.events, stream.accesses, stream.topic].count(None) == 2
 
 
 def start(
@@ -142,12 +151,17 @@ def start(
     upload: Upload,
     *,
     left: int | None = None,
-    accesses: SpanIn | None = None,
+    stream: BatchIn | None = None,
     other: OtherIn | None = None,
 ) -> Response:
-    """Starts the job. Raises Invalid, and Conflict for an engine that is asked for and cannot run."""
+    """Starts the job. Raises Invalid, and Conflict for an engine that is asked for and cannot run.
+
+    left: how many of the events that were uploaded are the left stream of a join of events. stream, other: where the
+    streams come from that are no uploaded events.
+    """
     recipe = Recipe.of(document)
     is_join, is_features = (recipe.operation is each for each in (Operation.JOIN_STREAMS, Operation.EXTRACT_FEATURES))
+    accesses = stream.accesses if stream else None
     if is_join != (other is not None or left is not None):
         raise Invalid(errors=(FieldError("/other", "is the right stream of join_streams, and of nothing else"),))
     if is_join and recipe.key is None and accesses is None:
@@ -157,10 +171,9 @@ def start(
     args: Json = {"recipe": recipe.as_json(), "events": upload.count}
     if left is not None:
         args["left"] = min(left, upload.count)
-    if accesses:
-        recipe.check_for_accesses()
-        args["accesses"] = _span(accesses, "/accesses", whole_hours=is_features).as_json()
-    if other or left is not None:
+    if stream:
+        args |= _stream(stream, recipe, "", whole_hours=is_features)
+    if is_join:
         args["other"] = _other(other or OtherIn(), recipe)
     choose(recipe.engine, engines.spark())  # refused now, not when a worker comes to it
 
@@ -173,11 +186,24 @@ def start(
 
 
 def _other(other: OtherIn, recipe: Recipe) -> Json:
-    found: Json = {name: value for name in ("key", "time") if (value := getattr(other, name)) is not None}
-    if other.accesses:
-        Recipe(recipe.operation, key=other.key or recipe.key, time=other.time).check_for_accesses()
-        found["accesses"] = _span(other.accesses, "/other/accesses", whole_hours=False).as_json()
-    return found
+    named: Json = {name: value for name in ("key", "time") if (value := getattr(other, name)) is not None}
+    its = Recipe(recipe.operation, key=other.key or recipe.key, time=other.time)
+    if its.key is None and other.accesses is None:
+        raise Invalid(errors=(FieldError("/other/key", "is the field of the right stream that is joined"),))
+    return named | _stream(other, its, "/other", whole_hours=False)
+
+
+def _stream(stream: BatchIn | OtherIn, recipe: Recipe, pointer: str, *, whole_hours: bool) -> Json:
+    """Where the stream comes from, as it stands in the job's arguments."""
+    if stream.accesses:
+        recipe.check_for_accesses()
+        return {"accesses": _span(stream.accesses, f"{pointer}/accesses", whole_hours=whole_hours).as_json()}
+    if stream.topic:
+        asked = stream.topic
+        if asked.since and asked.until and asked.until <= asked.since:
+            raise Invalid(errors=(FieldError(f"{pointer}/topic/until", "is not after since"),))
+        return {"topic": Received(asked.name, asked.since, asked.until).as_json()}
+    return {}
 
 
 def _span(given: SpanIn, pointer: str, *, whole_hours: bool) -> Span:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from pydantic import Field
 
 from app import engines
-from app.api import batch, events
-from app.api.router import Router
+from app.api import batch, events, security
+from app.api.router import Router, parse
 from app.api.schemas import In, JobOut, Json
 from app.db import batch_counts, watch
 from app.db.session import session_scope
 from app.domain.batch import MAX_WINDOW_MINUTES, EngineName, Operation, choose
 from app.domain.roles import Role
+from app.errors import FieldError, Invalid
+from app.settings import get_settings
 
 router = Router("sources-batch", prefix="")
+SENT = {"/key": "/join_key", "/other": "/right_events"}
+"""What fields are called in these routes."""
 
 
 class ProcessIn(In):
@@ -30,18 +34,31 @@ class ProcessIn(In):
     right_events: list[Any] | None = None
 
 
-@router.post("/pipeline/spark/process", Role.OPERATOR, body=ProcessIn, answer=JobOut, status=202, starts_work=True)
-def spark_process(body: ProcessIn) -> Response:
+@router.post(
+    "/pipeline/spark/process",
+    Role.OPERATOR,
+    answer=JobOut,
+    status=202,
+    starts_work=True,
+    reads=("application/json",),
+    reads_as=ProcessIn,
+)
+def spark_process() -> Response:
     """Starts an operation over the events that are sent, on the engine that is in use."""
-    document: Json = {"operation": body.operation}
+    request.max_content_length = get_settings().ingest_max_bytes
+    body = parse(ProcessIn, security.json_body(), strict=True)
+    assert isinstance(body, ProcessIn)  # noqa: S101 - what parse was given
+    document: Json = {"operation": body.operation, "key": body.join_key}
     if body.operation is Operation.TIME_WINDOW_METRICS:
         document["window_minutes"] = body.window_minutes
     if body.operation is Operation.DETECT_ANOMALIES:
         document["threshold"] = body.threshold_std
-    if body.join_key is not None:
-        document["key"] = body.join_key
     left = None if body.right_events is None else len(body.events)
-    return batch.start(document, events.of_list([*body.events, *(body.right_events or [])]), left=left)
+    try:
+        return batch.start(document, events.of_list([*body.events, *(body.right_events or [])]), left=left)
+    except Invalid as error:
+        sent = (FieldError(SENT.get(each.pointer, each.pointer), each.detail) for each in error.errors)
+        raise Invalid(error.detail, errors=tuple(sent)) from error
 
 
 @router.get("/pipeline/spark/status", Role.VIEWER)

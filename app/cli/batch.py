@@ -1,4 +1,4 @@
-"""`foretide batch run|engine`: operations over files of events or accesses, by DuckDB or Spark."""
+"""`foretide batch run|engine`: operations over files of events, topics or accesses, by DuckDB or Spark."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("operation", type=click.Choice(list(Operation)))
 @click.option("--file", type=click.File("rb"), help="Events (- for stdin), one JSON object a line; gzip too.")
 @click.option("--with", "other", type=click.File("rb"), help="The right stream of join_streams, beside --file.")
+@click.option("--topic", help="Events of a topic instead, or of those that came between --since and --until.")
 @click.option("--since", metavar="TIME", help="Accesses from this time on, such as 2026-11-06T00:00:00Z, instead.")
-@click.option("--until", metavar="TIME", help="Their end; the first moment that is not meant.")
+@click.option("--until", metavar="TIME", help="The first moment that is not meant any more.")
 @click.option("--prefix", help="Only accesses of keys that begin so.")
 @recipe_options
 @click.option("--output", type=NewFile(), help="Write the lines to this file instead of stdout.")
@@ -59,6 +60,7 @@ def run(
     operation: str,
     file: BinaryIO | None,
     other: BinaryIO | None,
+    topic: str | None,
     since: str | None,
     until: str | None,
     prefix: str | None,
@@ -68,17 +70,21 @@ def run(
     **recipe: Any,
 ) -> ExitCode:
     """Run an operation and print its result as NDJSON; with --json the job's result alone."""
-    if (file is None) == (since is None) or (since is None) != (until is None):
-        raise click.UsageError("say --file, or --since and --until")
-    if prefix is not None and file is not None:
-        raise click.UsageError("--prefix is of accesses; leave it out with --file")
+    if (file and (topic or since or until)) or not (file or topic or (since and until)):
+        raise click.UsageError("say --file, --topic, or --since and --until")
+    if prefix is not None and (file or topic):
+        raise click.UsageError("--prefix is of accesses alone")
+    if other is not None and file is None:
+        raise click.UsageError("--with goes with --file")
     with connect() as client:
         if file is not None:
             job = _over_files(client, operation, file, other, recipe)
+        elif topic:
+            kept = {"name": topic, "since": since, "until": until}
+            job = _over_stored(client, operation, {"topic": kept}, recipe)
         else:
-            if other is not None:
-                raise click.UsageError("--with goes with --file")
-            job = _over_accesses(client, operation, {"since": since, "until": until, "prefix": prefix or ""}, recipe)
+            span = {"since": since, "until": until, "prefix": prefix or ""}
+            job = _over_stored(client, operation, {"accesses": span}, recipe)
         ended = follow(client, job, wait=True, timeout=timeout)
         if output or not as_json:
             with output.open("wb") if output else nullcontext(sys.stdout.buffer) as out:
@@ -97,10 +103,10 @@ def _over_files(client: Client, operation: str, file: BinaryIO, other: BinaryIO 
     return client.start_batch_over(operation, buffer.getvalue(), left=left, **recipe)
 
 
-def _over_accesses(client: Client, operation: str, span: Json, recipe: Json) -> Json:
+def _over_stored(client: Client, operation: str, stream: Json, recipe: Json) -> Json:
     groups = recipe.pop("group_by")
     split = None if groups is None else [name for name in groups.split(",") if name]
-    return client.start_batch(operation, accesses=span, group_by=split, **recipe)
+    return client.start_batch(operation, **stream, group_by=split, **recipe)
 
 
 def _lines(file: BinaryIO) -> list[bytes]:

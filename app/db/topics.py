@@ -148,6 +148,16 @@ def read(session: Session, name: TopicName, offset: int, lines: int, size: int) 
     return chunks
 
 
+def between(session: Session, name: TopicName, since: datetime | None, until: datetime | None) -> tuple[int, int]:
+    """The first offset and that after the last of the batches that came in [since, until), as far as they are kept."""
+    mine = [TopicBlock.topic == name]
+    mine += [TopicBlock.received_at >= since] if since else []
+    mine += [TopicBlock.received_at < until] if until else []
+    ends = select(func.min(TopicBlock.base_offset), func.max(TopicBlock.base_offset + TopicBlock.lines)).where(*mine)
+    first, end = session.execute(ends).one()
+    return (0, 0) if first is None or end is None else (int(first), int(end))
+
+
 def _blocks(name: TopicName, offset: int, until: int, size: int) -> Select[int, datetime, int, bytes]:
     """The batches that hold the offsets, as far as they are not too large together."""
     begin = select(func.max(TopicBlock.base_offset)).where(TopicBlock.topic == name, TopicBlock.base_offset <= offset)

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
+from app.domain.topics import TopicName
 from app.errors import Conflict, FieldError, Invalid
 
 MAX_GROUPS = 8
@@ -123,6 +124,26 @@ class Span:
     def as_json(self) -> dict[str, str]:
         """As it stands in a job's arguments."""
         return {"since": self.since.isoformat(), "until": self.until.isoformat(), "prefix": self.prefix}
+
+
+@dataclass(frozen=True)
+class Received:
+    """Events of a topic that came in [since, until), as far as they are given; aware times."""
+
+    topic: TopicName
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, str | None]) -> Self:
+        """From what `as_json` stored."""
+        since, until = (datetime.fromisoformat(at) if (at := stored.get(name)) else None for name in ("since", "until"))
+        return cls(TopicName(stored["name"] or ""), since, until)
+
+    def as_json(self) -> dict[str, str | None]:
+        """As it stands in a job's arguments."""
+        times = {name: at.isoformat() if at else None for name, at in (("since", self.since), ("until", self.until))}
+        return {"name": self.topic.value, **times}
 
 
 @dataclass(frozen=True)

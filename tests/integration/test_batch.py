@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from sqlalchemy import text
 
@@ -127,6 +128,14 @@ def test_streams_are_joined_by_key(api: Api):
         ({"operation": "join_streams", "events": [], "key": "a"}, "/other"),
         ({"operation": "join_streams", "events": [], "other": {"events": []}}, "/key"),
         ({"operation": "process_events", "events": [], "other": {"events": []}}, "/other"),
+        (
+            {
+                "operation": "join_streams",
+                "accesses": {"since": DAY, "until": "2026-01-02T00:00:00Z"},
+                "other": {"events": []},
+            },
+            "/other/key",
+        ),
         ({"operation": "extract_features", "events": []}, "/accesses"),
         (
             {
@@ -194,12 +203,31 @@ def test_an_engine_that_cannot_run_is_refused_or_replaced_aloud(make_api: Callab
     assert (status["status"], status["mode"]) == ("active_fallback_mode", "local")
 
 
+@pytest.mark.needs("Spark")
+def test_spark_runs_where_a_master_is_set_and_its_java_ends_with_the_job(make_api: Callable[..., Api]):
+    api = make_api(spark_master="local[2]")
+    told = api.get("/v1/batch/engine", role=Role.VIEWER).json
+    assert (told["engine"], told["spark"]["problem"]) == ("spark", None)
+    events = [{"timestamp": at(n), "value": n, "service": "é"} for n in range(100)]
+    document = {"operation": "time_window_metrics", "events": events, "group_by": ["service"]}
+    result, lines = answer(api, document)
+    assert (result["engine"], result["why"]) == ("spark", "FORETIDE_SPARK_MASTER is local[2]")
+    by_duckdb, same = answer(api, {**document, "engine": "duckdb"})
+    assert by_duckdb["why"] == "it was asked for"
+    assert [line | {"stddev": 0} for line in lines] == [line | {"stddev": 0} for line in same]
+    assert not [child for child in psutil.Process().children(recursive=True) if "java" in child.name()]
+    assert api.get("/pipeline/spark/status").json["status"] == "active"
+    assert answer(api, {**document, "operation": "process_events"})[0]["engine"] == "spark"  # a second session
+
+
 def test_source_routes(api: Api):
     body = {"events": [{"timestamp": at(0), "value": 2}], "operation": "time_window_metrics", "window_minutes": 60}
     _, lines = answer(api, body, path="/pipeline/spark/process")
     assert lines[0]["mean"] == 2.0
     body = {"events": [{"id": 1}], "right_events": [{"id": 1}], "join_key": "id", "operation": "join_streams"}
     assert len(answer(api, body, path="/pipeline/spark/process")[1]) == 1
+    refused = api.post("/pipeline/spark/process", {"events": [], "operation": "join_streams"})
+    assert [error["pointer"] for error in refused.json["errors"]] == ["/right_events"]
     status = api.get("/pipeline/spark/status", role=Role.VIEWER).json
     assert status | {"why": ""} == {
         "status": "active_fallback_mode", "mode": "local", "events_processed": 3, "engine": "duckdb", "why": "",
@@ -302,3 +330,25 @@ def test_features_are_those_that_models_see(api: Api):
     wanted = {keys[number]: row for number, row in zip(observed.ids.tolist(), expected, strict=True)}
     for key, row in found.items():
         assert np.allclose(row, wanted[key], rtol=1e-6), key
+
+
+# -- topics -----------------------------------------------------------------------------------------------------------
+
+
+def test_events_of_a_topic_are_joined_with_accesses(api: Api):
+    for number in range(3):
+        assert api.post("/v1/events/user", [{"path": f"é{number}", "value": number}] * 2).status_code < 300
+    result, lines = answer(api, {"operation": "process_events", "topic": {"name": "user"}, "group_by": ["path"]})
+    assert [(line["group"]["path"], line["count"], line["sum"]) for line in lines] == [
+        ("é0", 2, 0.0), ("é1", 2, 2.0), ("é2", 2, 4.0),
+    ]  # fmt: skip
+    assert result["events"] == 6
+    later = {"name": "user", "since": "2100-01-01T00:00:00Z"}
+    assert answer(api, {"operation": "process_events", "topic": later})[1] == []
+    ingest_accesses((NOON, "é2", "GET", 1, 200))
+    span = {"since": at(0), "until": at(1)}
+    joined = {"operation": "join_streams", "topic": {"name": "user"}, "key": "path"}
+    _, lines = answer(api, {**joined, "other": {"accesses": span, "key": "key"}})
+    assert [(line["left"]["value"], line["right"]["bytes"]) for line in lines] == [(2, 1), (2, 1)]
+    both = api.post("/v1/batch", {"operation": "process_events", "topic": {"name": "user"}, "events": []})
+    assert both.json["errors"][0]["pointer"] == "/events"
