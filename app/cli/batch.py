@@ -37,7 +37,9 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--window-minutes", type=click.IntRange(min=1), help="Of time_window_metrics; 60 unless told."),
         click.option("--threshold", type=Finite(min=0, min_open=True), help="Standard deviations; 2 unless told."),
         click.option("--within", "within_seconds", type=Finite(min=0), help="Seconds that joined events are apart."),
-        click.option("--engine", type=click.Choice(list(EngineName)), help="By the settings unless told."),
+        click.option(
+            "--engine", type=click.Choice([each.value for each in EngineName]), help="By the settings unless told."
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -45,7 +47,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @batch.command("run")
-@click.argument("operation", type=click.Choice(list(Operation)))
+@click.argument("operation", type=click.Choice([each.value for each in Operation]))
 @click.option("--file", type=click.File("rb"), help="Events (- for stdin), one JSON object a line; gzip too.")
 @click.option("--with", "other", type=click.File("rb"), help="The right stream of join_streams, beside --file.")
 @click.option("--topic", help="Events of a topic instead, or of those that came between --since and --until.")
