@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from app.errors import NotEnoughData
 from ml import demand_spread
 from ml.demand import PRIOR_DAYS, Expected, expect
 from ml.demand_models import Boosted
@@ -42,6 +43,18 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class Past:
+    """What came of all objects, with those that have ended since: by it spreads are renewed, as they were learned."""
+
+    observer: Observer
+    """Of any horizon."""
+    ids: Ints
+    """Of its objects by dense index."""
+    end: int
+    """Until when accesses are known in it, microseconds."""
+
+
+@dataclass(frozen=True)
 class Learned:
     """One horizon of a demand model."""
 
@@ -65,10 +78,11 @@ class Learned:
         """The best baseline of the training in its place."""
         return cls(days, judged.baseline, Boosted(), Boosted(), _kept(judged.baseline_known, ids), judged.end)
 
-    def forecast(self, observer: Observer, rows: Rows, as_of: int, ids: Ints) -> Forecast:
-        """Of rows as of now, by the spread as of now. ids: of the objects by dense index."""
+    def forecast(self, rows: Rows, as_of: int, past: Past) -> Forecast:
+        """Of rows as of now, by the spread as of now."""
         mean = self.fitted.means(rows, self.champion)
-        spread = demand_spread.fit(self.known_by(observer, as_of, ids), as_of, observer.horizon)
+        ahead = past.observer.looking(self.days * DAY)
+        spread = demand_spread.fit(self.known_by(ahead, past.end, past.ids), as_of, ahead.horizon)
         quantiles = spread.quantiles(mean, rows.before)
         return Forecast(mean, mean * rows.bytes_a_read, *quantiles.T)
 
@@ -77,7 +91,10 @@ class Learned:
         cuts = observer.cuts(self.end - observer.horizon + 1, as_of)  # the training knew no outcome of these
         if not len(cuts):
             return self.known
-        rows = observer.rows(cuts, LATER_ROWS, np.random.default_rng(SEED))
+        try:
+            rows = observer.rows(cuts, LATER_ROWS, np.random.default_rng(SEED))
+        except NotEnoughData:  # no object was there
+            return self.known
         return self.known.joined(named(said(rows, self.fitted.means(rows, self.champion)), ids))
 
 
@@ -98,16 +115,21 @@ class Forecaster:
 
     learned: tuple[Learned, ...]
 
-    def forecast(self, history: History, catalogue: Catalogue, as_of: int, X: Matrix, ids: Ints) -> dict[int, Forecast]:
-        """By days of HORIZONS. X: ml.features.snapshot as of then, which must lie after the history."""
+    def forecast(
+        self, history: History, catalogue: Catalogue, as_of: int, X: Matrix, past: Past | None
+    ) -> dict[int, Forecast]:
+        """Of the objects that are there, by days of HORIZONS.
+
+        X: ml.features.snapshot as of then, which must lie after the history. past: None where nothing is learned.
+        """
         expected = expect(history, catalogue, as_of)
         found = {days: plain(expected, days) for days in HORIZONS}
-        if not self.learned or not len(ids):
+        if not self.learned or past is None or not history.objects:
             return found
         observer = Observer(history, catalogue, DAY)
         for one in self.learned:
-            ahead = observer.looking(one.days * DAY)
-            found[one.days] = one.forecast(ahead, ahead.now(as_of, expected, X), as_of, ids)
+            rows = observer.looking(one.days * DAY).now(as_of, expected, X)
+            found[one.days] = one.forecast(rows, as_of, past)
         return found
 
     def to_bytes(self) -> bytes:

@@ -18,7 +18,7 @@ from app.db.session import session_scope
 from app.db.tables import Json, ModelVersion
 from app.errors import ArtifactRefused, NotEnoughData, NotFound
 from ml import artifacts, demand_drift, demand_judging, demand_training, drift
-from ml.demand_forecast import HORIZONS, Forecaster, Learned
+from ml.demand_forecast import HORIZONS, Forecaster, Learned, Past
 from ml.demand_models import BASELINES, FEATURES, PARAMS
 from ml.demand_rows import COLUMNS, Observer
 from ml.history import DAY
@@ -41,8 +41,7 @@ def learn(job: JobContext) -> Json:
     """
     until = accesses.floor_hour(features.as_of(job))
     with session_scope() as session:
-        part = max(1, observations.count_objects(session) // LEARN_OBJECTS)
-        observed = observations.observe_hours(session, until, (0, part))
+        observed = _observed(session, until)
         champion = models.champion(session, NAME)
         opened = _own_file(session, champion)
     taught, short = _taught(job, observed, accesses.microseconds(until), opened)
@@ -67,6 +66,20 @@ def learn(job: JobContext) -> Json:
 def load_serving(session: Session) -> Serving[Forecaster] | ArtifactRefused | None:
     """What forecasts now; None before the first version."""
     return model_files.serving(session, NAME, Forecaster.from_bytes)
+
+
+def past(moment: datetime) -> Past:
+    """What spreads are renewed by as of an aware time: what a training would observe then, as far as it is known."""
+    with session_scope() as session:
+        until = accesses.floor_hour(min(moment, accesses.clock(session) or moment))
+        observed = _observed(session, until)
+    observer = Observer(observed.history, observed.catalogue, DAY)
+    return Past(observer, observed.ids, accesses.microseconds(until))
+
+
+def _observed(session: Session, until: datetime) -> Observed:
+    part = max(1, observations.count_objects(session) // LEARN_OBJECTS)
+    return observations.observe_hours(session, until, (0, part))
 
 
 def shortest(version: ModelVersion) -> int:

@@ -12,13 +12,12 @@ from app.db.session import session_scope
 from app.db.tables import Json
 from app.errors import ArtifactRefused
 from app.queue import TaskName
-from ml.demand_forecast import Forecast, Forecaster
+from ml.demand_forecast import Forecast, Forecaster, Past
 from ml.serving import TIERS, Floats, Scores, tier_of
-from workers import demand, features, models, scoring, shadow
+from workers import demand, features, models, scoring, shadow, shadowed
 from workers.base import JobContext, job_task
 from workers.features import Vectors
 from workers.shadow import Beside
-from workers.shadowed import DEMAND, TIER
 
 AT_ONCE = 50_000
 
@@ -34,11 +33,13 @@ def predict(job: JobContext) -> Json:
     if isinstance(serving, ArtifactRefused):
         raise serving
     version, packed = serving.version, serving.opened
-    vectors = features.of_all(features.as_of(job))
+    moment = features.as_of(job)
+    vectors = features.of_all(moment)
     observed = vectors.observed
     scores = scoring.score(packed, vectors.X)
     tiers = tier_of(scores.p_hot)
-    ahead = _ahead(forecaster, vectors)
+    past = demand.past(moment) if isinstance(forecaster, Serving) else None
+    ahead = _ahead(forecaster, vectors, past)
     expected = _columns(ahead)
     demand_version = forecaster.version if isinstance(forecaster, Serving) else None
     written = 0
@@ -58,20 +59,24 @@ def predict(job: JobContext) -> Json:
     told |= {"demand_version": demand_version.version if demand_version else None}
     if refused := _refused(forecaster):
         told |= {"demand_refused": refused}
-    if isinstance(forecaster, Serving):
+    if isinstance(forecaster, Serving) and past:
         if forecaster.refused:
             told |= {"demand_serves": forecaster.form}
         beside = Beside(forecaster, lambda horizon: ahead[horizon.days].quantiles)
-        told |= _judged("demand_shadow", shadow.attend(job, DEMAND, beside, vectors))
-    told |= _judged("shadow", shadow.attend(job, TIER, Beside(serving, lambda _: scores.p_hot[:, None]), vectors))
+        told |= _judged("demand_shadow", shadow.attend(job, shadowed.demand_by(past), beside, vectors))
+    told |= _judged(
+        "shadow", shadow.attend(job, shadowed.TIER, Beside(serving, lambda _: scores.p_hot[:, None]), vectors)
+    )
     return {"objects": len(observed.ids), "written": written, "model_version": version.version, "tiers": counts, **told}
 
 
-def _ahead(forecaster: Serving[Forecaster] | ArtifactRefused | None, vectors: Vectors) -> dict[int, Forecast]:
+def _ahead(
+    forecaster: Serving[Forecaster] | ArtifactRefused | None, vectors: Vectors, past: Past | None
+) -> dict[int, Forecast]:
     """What is expected of each object by days; Gamma–Poisson says it where no version can."""
     opened = forecaster.opened if isinstance(forecaster, Serving) else Forecaster(())
     observed = vectors.observed
-    return opened.forecast(observed.history, observed.catalogue, vectors.as_of, vectors.X, observed.ids)
+    return opened.forecast(observed.history, observed.catalogue, vectors.as_of, vectors.X, past)
 
 
 def _columns(ahead: dict[int, Forecast]) -> dict[str, Floats]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from app.db.model_files import PACKED, Serving
 from app.db.shadows import Outcomes
 from app.db.tables import ModelVersion
 from ml import demand_measures, judging
-from ml.demand_forecast import Forecaster
+from ml.demand_forecast import Forecaster, Past
 from ml.demand_spread import QUANTILES
 from ml.evaluation import Outcome
 from ml.history import Floats, Ints
@@ -55,10 +56,10 @@ def _demand_opened(session: Session, shadow: ModelVersion) -> Forecaster:
     return Forecaster.from_bytes(model_files.read(session, shadow, PACKED))
 
 
-def _demand_says(opened: Forecaster, vectors: Vectors, chosen: Ints, horizon: timedelta) -> Floats:
+def _demand_says(past: Past, opened: Forecaster, vectors: Vectors, chosen: Ints, horizon: timedelta) -> Floats:
     seen = vectors.observed
     alone = Forecaster(tuple(one for one in opened.learned if one.days == horizon.days))
-    found = alone.forecast(seen.history, seen.catalogue, vectors.as_of, vectors.X, seen.ids)
+    found = alone.forecast(seen.history, seen.catalogue, vectors.as_of, vectors.X, past)
     return found[horizon.days].quantiles[chosen]
 
 
@@ -69,11 +70,13 @@ def _demand_compared(came: Outcomes) -> Comparison:
     return {"n": len(reads), "objects": len(np.unique(came.object)), "quantile_loss": gain}
 
 
-DEMAND = Kind(
-    horizon=lambda shadow: timedelta(days=demand.shortest(shadow)),
-    open=_demand_opened,
-    say=_demand_says,
-    numbers=len(QUANTILES),
-    rarest=lambda reads: int((reads > 0).sum()),
-    compare=_demand_compared,
-)
+def demand_by(past: Past) -> Kind[Forecaster]:
+    """Of demand. past: what its spread is renewed by."""
+    return Kind(
+        horizon=lambda shadow: timedelta(days=demand.shortest(shadow)),
+        open=_demand_opened,
+        say=partial(_demand_says, past),
+        numbers=len(QUANTILES),
+        rarest=lambda reads: int((reads > 0).sum()),
+        compare=_demand_compared,
+    )

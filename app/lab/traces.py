@@ -24,6 +24,7 @@ from app.errors import Invalid
 from app.lab.log_source import load
 from app.lab.logs import NAMES as LOGS
 from app.lab.logs import LogFormat, detect
+from ml import lives
 from ml.history import Catalogue, History, Ints
 
 if TYPE_CHECKING:
@@ -94,16 +95,19 @@ class Trace:
 
     def history(self) -> History:
         """The accesses as the learners read them; a row that stands for several requests counts as so many."""
-        read = np.isin(self.op, (0, 1)).astype(np.int64)
+        read, written = (np.isin(self.op, ops).astype(np.int64) for ops in ((0, 1), (2,)))
         times = np.ones(len(self), np.int64) if self.count is None else self.count
-        reads, writes, partial = times * read, times * (1 - read), times * self.partial_upload
+        reads, writes, partial = times * read, times * written, times * self.partial_upload
         return History.of(self.object, self.ts, reads, writes, self.bytes_read * read, partial, len(self.keys))
 
     def catalogue(self) -> Catalogue:
-        """The objects as the learners read them; sizes only as far as rows state them, since reads are the future."""
-        stated = np.zeros(len(self.keys), np.int64)
-        np.maximum.at(stated, self.object, self.size)
-        return Catalogue.of(self.keys, stated.astype(float))
+        """The objects as the learners read them, with ends and sizes as they were told in time.
+
+        Sizes only as far as rows state them: the bytes of reads are the future.
+        """
+        written, deleted = (self.op == OPS.index(op) for op in ("PUT", "DELETE"))
+        said = lives.told(self.object, self.ts, self.size, written, deleted, len(self.keys))
+        return Catalogue.of(self.keys, *said)
 
     def ndjson(self, name: str, lines: int = 10_000) -> Iterator[bytes]:
         """Blocks for POST /v1/accesses. Each line's event_id is made of the name and its place, so a retry is safe."""

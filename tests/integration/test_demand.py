@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
@@ -71,19 +72,28 @@ def test_spreads_follow_what_came_true_after_the_training(clean_database: str):
     assert perform(train, model="demand", as_of=(NOW - timedelta(days=3)).isoformat()).state == "succeeded"
     with session_scope() as session:
         serving = demand.load_serving(session)
+        gone, ended = (
+            "update object set state = 'gone', gone_at = :at where id % 3 = 0 returning id",
+            NOW - timedelta(days=1),
+        )
+        ids = session.scalars(text(gone), {"at": ended}).all()
         observed = demand.observations.observe(session, NOW)
     assert isinstance(serving, Serving)
     (day,) = (one for one in serving.opened.learned if one.days == 1)
-    now = accesses.microseconds(NOW)
+    now, past = accesses.microseconds(NOW), demand.past(NOW)
     told = serving.opened.forecast(
-        observed.history, observed.catalogue, now, snapshot(observed.history, observed.catalogue, now), observed.ids
+        observed.history, observed.catalogue, now, snapshot(observed.history, observed.catalogue, now), past
     )
     assert set(told) == {1, 7, 30}
-    observer = demand.Observer(observed.history, observed.catalogue, demand.DAY)
-    known = day.known_by(observer, now, observed.ids)
+    assert all(len(found.reads) == len(observed.ids) for found in told.values()), "of those that are there"
+    known = day.known_by(past.observer, past.end, past.ids)
     assert len(known) > len(day.known)
     assert (known.cut[len(day.known) :] + demand.DAY > day.end).all(), "the training knew no outcome of them"
     assert (known.cut + demand.DAY <= now).all()
+    later = known.where(known.cut + demand.DAY > day.end)
+    of_gone = later.cut[np.isin(later.object, ids)]
+    assert len(of_gone) > 0, "spreads are renewed by what has ended since too"
+    assert of_gone.max() <= accesses.microseconds(ended)
 
 
 def test_a_changed_file_is_refused_and_gamma_poisson_says_the_demand(clean_database: str):

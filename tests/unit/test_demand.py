@@ -11,11 +11,12 @@ from app.domain.demand import Forecast
 from app.domain.placement import gamma_quantile
 from app.errors import ArtifactRefused, NotEnoughData
 from ml import demand, demand_measures, demand_models, demand_spread, demand_training
+from ml.demand_forecast import Learned
 from ml.demand_models import BASELINES, CANDIDATES, FEATURES, Boosted
 from ml.demand_rows import COLUMNS, Observer, Rows
 from ml.demand_spread import Known, Spread
 from ml.demand_training import Judged, Limits
-from ml.history import DAY, Catalogue, Floats, History
+from ml.history import DAY, STAYS, Catalogue, Floats, History
 
 OBJECTS, DAYS = 40, 120
 END = DAYS * DAY
@@ -122,6 +123,28 @@ def test_the_spread_follows_what_came_last():
     spread = demand_spread.fit(known, 101 * DAY, DAY)
     u = spread.transform(replace(later, reads=2 * later.reads), np.random.default_rng(0))
     assert demand_measures.coverage(u) == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_spread_is_renewed_by_what_has_ended_since_too():
+    """Half of the objects are read often and end after the training: who asked the others alone expects too little."""
+    rng, trained = np.random.default_rng(0), 20 * DAY
+    ends = np.where(np.arange(OBJECTS) % 2, STAYS, rng.integers(22, 29, OBJECTS) * DAY)
+    reads = rng.poisson(np.where(ends < STAYS, 6.0, 0.5)[:, None], (OBJECTS, 30))
+    reads[:, 0] += 1
+    object_, day = np.nonzero(reads * (np.arange(30) * DAY < ends[:, None]))
+    count, none = reads[object_, day], np.zeros(len(day), np.int64)
+    past = History.of(object_, day * DAY, count, none, count, none, OBJECTS, begin=0)
+    catalogue = Catalogue.of([""] * OBJECTS, [1] * OBJECTS, ends)
+    now, first = 30 * DAY, replace(drawn(200, 0), cut=np.full(200, 19 * DAY))
+    learned = Learned(1, "gamma_poisson", Boosted(), Boosted(), first, trained)
+    all_of_them = learned.known_by(Observer(past, catalogue, DAY), now, np.arange(OBJECTS) + 100)
+    later = all_of_them.where(all_of_them.cut >= trained)
+    assert (later.cut <= ends[later.object - 100]).all(), "after its end it is no row"
+    left = learned.known_by(Observer(past.where(ends[past.object] == STAYS), catalogue, DAY), now, np.arange(OBJECTS))
+    left = left.where(left.cut >= trained)
+    assert later.reads.mean() > 3 * left.reads.mean()
+    nobody = replace(catalogue, gone=np.full(OBJECTS, -1))
+    assert learned.known_by(Observer(past, nobody, DAY), now, np.arange(OBJECTS)) is first
 
 
 def test_one_row_is_enough_for_a_spread():
