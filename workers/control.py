@@ -7,7 +7,17 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from app import queue
-from app.db import batch_pages, dead_letters, migration_kept, migrations, schedules, sweep, topic_groups, topics
+from app.db import (
+    batch_pages,
+    dead_letters,
+    event_pages,
+    migration_kept,
+    migrations,
+    schedules,
+    sweep,
+    topic_groups,
+    topics,
+)
 from app.db.jobs import Bell
 from app.db.session import session_scope
 from app.db.tables import Json
@@ -76,5 +86,6 @@ def prune(job: JobContext) -> Json:
     result: Json = {"events": events}
     with job.finishing(result) as session:
         result["dead_letters"] = dead_letters.prune(session, settings.events_days)
-        result.update(schedules.prune(session, KEEP), batch_pages=batch_pages.prune(session))
+        pages = {"batch_pages": batch_pages.prune(session), "upload_pages": event_pages.prune(session)}
+        result.update(schedules.prune(session, KEEP), **pages)
     return result

@@ -15,7 +15,7 @@ from app.api.events import NDJSON, Upload
 from app.api.router import Router, parse
 from app.api.schemas import In, JobOut, Json
 from app.api.submit import Started
-from app.db import batch_pages, event_pages, jobs
+from app.db import batch_pages, jobs
 from app.db.session import session_scope
 from app.domain.accesses import MAX_KEY_BYTES
 from app.domain.batch import MAX_GROUPS, MAX_WINDOW_MINUTES, EngineName, Operation, Received, Recipe, Span, choose
@@ -121,7 +121,8 @@ def start_batch(query: BatchQuery) -> Response:
     """Starts an operation; the job's result names the first page of lines and how many there are. Kept for 24 hours."""
     if events.is_lines():
         document = parse(RecipeIn, _of_query(query))
-        return start(document.model_dump(), events.of_lines(), left=query.left)
+        with events.of_lines() as upload:
+            return start(document.model_dump(), upload, left=query.left)
     if query.model_fields_set:
         raise Invalid("the query says what to do with NDJSON; a JSON body says it itself")
     request.max_content_length = get_settings().ingest_max_bytes
@@ -139,7 +140,8 @@ def _of_body(body: BatchIn) -> Response:
         raise Invalid(errors=tuple(wrong))
     mine, theirs = body.events or [], (other.events or []) if other else []
     left = len(mine) if other and other.events is not None else None
-    return start(recipe, events.of_list([*mine, *theirs]), left=left, stream=body, other=other)
+    with events.of_list([*mine, *theirs]) as upload:
+        return start(recipe, upload, left=left, stream=body, other=other)
 
 
 def _is_one(stream: BatchIn | OtherIn) -> bool:
@@ -179,7 +181,7 @@ def start(
 
     def begin(session: Session) -> Started:
         job = submit.job(session, TaskName.BATCH, args)
-        event_pages.put(session, job.id, upload.pages)
+        upload.give(session, job.id)
         return Started(job)
 
     return submit.start_with(begin, sent=[args, upload.sha256])

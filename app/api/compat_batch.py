@@ -55,7 +55,8 @@ def spark_process() -> Response:
         document["threshold"] = body.threshold_std
     left = None if body.right_events is None else len(body.events)
     try:
-        return batch.start(document, events.of_list([*body.events, *(body.right_events or [])]), left=left)
+        with events.of_list([*body.events, *(body.right_events or [])]) as upload:
+            return batch.start(document, upload, left=left)
     except Invalid as error:
         sent = (FieldError(SENT.get(each.pointer, each.pointer), each.detail) for each in error.errors)
         raise Invalid(error.detail, errors=tuple(sent)) from error

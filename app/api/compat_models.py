@@ -15,7 +15,7 @@ from app.api.router import Router, parse
 from app.api.schemas import In, JobOut, Json, Name
 from app.db import general_models as stored
 from app.db.session import session_scope
-from app.domain.general_models import MAX_EVENTS, MAX_FEATURES, SUPERVISED, Algorithm
+from app.domain.general_models import MAX_EVENTS, MAX_FEATURES, SUPERVISED, Algorithm, Recipe
 from app.domain.roles import Role
 from app.errors import FieldError, Invalid, TooLarge, pointer_to
 from app.settings import get_settings
@@ -68,9 +68,11 @@ def pipeline_train() -> Response:
         "params": {},
     }
     try:
-        return general_models.start(body.model_name, document, events.of_list(body.events))
+        recipe = Recipe.of(document)
     except Invalid as error:
         raise Invalid(error.detail, errors=tuple(_as_sent(each) for each in error.errors)) from error
+    with events.of_list(body.events) as upload:
+        return general_models.start(body.model_name, recipe, upload)
 
 
 def _as_sent(error: FieldError) -> FieldError:

@@ -16,7 +16,7 @@ from app.api.events import Upload
 from app.api.router import Router, parse
 from app.api.schemas import In, Json
 from app.api.submit import Started
-from app.db import event_pages, general_models, model_files, models
+from app.db import general_models, model_files, models
 from app.db.model_files import PACKED, Serving
 from app.db.session import session_scope
 from app.domain.general_models import (
@@ -133,27 +133,27 @@ def train(name: str, query: TrainQuery) -> Response:
     if name in RESERVED:
         raise Conflict(f"Foretide trains {name} itself; choose another name")
     if events.is_lines():
-        document = parse(RecipeIn, _of_query(query))
-        upload = events.of_lines()
-    else:
-        if query.model_fields_set:
-            raise Invalid("the query says what to train on NDJSON; a JSON body says it itself")
-        request.max_content_length = get_settings().ingest_max_bytes
-        if not request.get_data() or security.json_body() == {}:
-            raise NotFound(
-                f"there is no model {name} that trains itself; there are tier, placement. To train one over your own"
-                " events, send algorithm, features and events"
-            )
-        document = parse(EventsTrainIn, security.json_body(), strict=True)
-        upload = events.of_list(document.events)  # type: ignore[attr-defined]  # what parse was given
-    return start(name, document.model_dump(exclude={"events"}), upload)
+        recipe = Recipe.of(parse(RecipeIn, _of_query(query)).model_dump())
+        with events.of_lines() as upload:
+            return start(name, recipe, upload)
+    if query.model_fields_set:
+        raise Invalid("the query says what to train on NDJSON; a JSON body says it itself")
+    request.max_content_length = get_settings().ingest_max_bytes
+    if not request.get_data() or security.json_body() == {}:
+        raise NotFound(
+            f"there is no model {name} that trains itself; there are tier, placement. To train one over your own"
+            " events, send algorithm, features and events"
+        )
+    document = parse(EventsTrainIn, security.json_body(), strict=True)
+    recipe = Recipe.of(document.model_dump(exclude={"events"}))
+    with events.of_list(document.events) as upload:  # type: ignore[attr-defined]  # what parse was given
+        return start(name, recipe, upload)
 
 
-def start(name: str, document: Json, upload: Upload) -> Response:
-    """Starts the training job. Raises Invalid, TooLarge, Conflict for a name that is taken."""
+def start(name: str, recipe: Recipe, upload: Upload) -> Response:
+    """Starts the training job. Raises TooLarge, Conflict for a name that is taken."""
     if name in RESERVED:
         raise Conflict(f"Foretide trains {name} itself; choose another name")
-    recipe = Recipe.of(document)
     if upload.count * len(recipe.features) > MAX_ROW_FEATURES:
         raise TooLarge(f"events times features are at most {MAX_ROW_FEATURES}; send fewer of either")
     args = {"model": name, "recipe": recipe.as_json(), "events": upload.count}
@@ -162,15 +162,15 @@ def start(name: str, document: Json, upload: Upload) -> Response:
 
 def predict_batch(name: str, rows: list[Json] | None) -> Response:
     """Starts to score rows of JSON, or of NDJSON where None."""
-    upload = events.of_list(rows) if rows is not None else events.of_lines()
     serving(name)
-    return _begin(TaskName.PREDICT_BATCH, {"model": name, "events": upload.count}, upload)
+    with events.of_list(rows) if rows is not None else events.of_lines() as upload:
+        return _begin(TaskName.PREDICT_BATCH, {"model": name, "events": upload.count}, upload)
 
 
 def _begin(kind: TaskName, args: Json, upload: Upload) -> Response:
     def begin(session: Session) -> Started:
         job = submit.job(session, kind, args)
-        event_pages.put(session, job.id, upload.pages)
+        upload.give(session, job.id)
         return Started(job)
 
     return submit.start_with(begin, sent=[args, upload.sha256])

@@ -26,6 +26,7 @@ from app.db.tables_models import (
     ModelName,
     ModelVersion,
     ShadowScore,
+    UploadPage,
 )
 from app.db.tables_topics import DeadLetter, Topic, TopicBlock, TopicGroup
 from app.db.tables_watch import (
@@ -103,4 +104,5 @@ __all__ = [
     "Topic",
     "TopicBlock",
     "TopicGroup",
+    "UploadPage",
 ]

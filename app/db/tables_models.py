@@ -1,8 +1,9 @@
-"""Tables of models' lives: versions, their files, what shadows say, drift, pages of batches."""
+"""Tables of models' lives: versions, their files, what shadows say, drift, pages of batches and of uploads."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -107,6 +108,17 @@ class BatchPage(Base):
 
     __tablename__ = "batch_page"
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    lines: Mapped[int]
+    body: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW, index=True)
+
+
+class UploadPage(Base):
+    """Gzipped lines of an upload that is still under way; when it is whole they become its job's in `batch_page`."""
+
+    __tablename__ = "upload_page"
+    upload_id: Mapped[UUID] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     lines: Mapped[int]
     body: Mapped[bytes]

@@ -1,4 +1,4 @@
-"""What models learn from and go by: when an object ended, versions' numbers, what shadows say.
+"""What models learn from and go by: when an object ended, versions' numbers, what shadows say, uploads of events.
 
 Revision 0006: follows 0005.
 """
@@ -30,6 +30,7 @@ def upgrade() -> None:
     _numbers()
     _ends()
     _shadows()
+    _uploads()
 
 
 def _numbers() -> None:
@@ -66,8 +67,22 @@ def _shadows() -> None:
         op.add_column("shadow_score", sa.Column(name, ARRAY(sa.Double), nullable=False))
 
 
+def _uploads() -> None:
+    """Pages of events whose upload is under way."""
+    op.create_table(
+        "upload_page",
+        sa.Column("upload_id", sa.Uuid, primary_key=True),
+        sa.Column("number", sa.BigInteger, primary_key=True),
+        sa.Column("lines", sa.BigInteger, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+    )
+    op.create_index("ix_upload_page_created_at", "upload_page", ["created_at"])
+
+
 def downgrade() -> None:
     """To 0005."""
+    op.drop_table("upload_page")
     op.execute("delete from shadow_score")
     for name in ("said", "said_champion"):
         op.drop_column("shadow_score", name)
