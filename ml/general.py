@@ -1,7 +1,7 @@
 """Trains users' models over their own events and measures them on rows that they did not see (step: learn).
 
-Where events have a time, the latest fifth is held out; else a fifth drawn by the seed. The model that serves is the
-one that was measured. Each measure stands beside that of a named baseline.
+Where events have a time, the latest fifth is held out; else a fifth drawn by the seed and by what is in each event. The
+model that serves is the one that was measured. Each measure stands beside that of a named baseline.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import numpy as np
 from app.errors import Invalid, NotEnoughData
 from ml import packing_models
 from ml.general_measures import LEAST_JUDGED, gain, importances_of, losses, measure
+from ml.general_parts import Learned, parts
 from ml.general_rows import Table
 from ml.serving import Floats, Ints
 from ml.serving_models import Body, General, Label, label_text
 
-HELD_OUT = 0.2
-LEAST_HELD_OUT = 5
-"""With fewer rows than these held out nothing is measured, and all are learned from."""
 MOST_CLASSES = 100
 MOST_A_TREE = 200_000
 """A tree learns from so many rows at most, drawn anew for each."""
@@ -37,7 +35,7 @@ Tell = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to train. task: auto, classification or regression; missing: mean or zero."""
+    """What to train. task: auto, classification or regression; missing: mean or zero; time: the field of the times."""
 
     algorithm: str
     names: tuple[str, ...]
@@ -46,6 +44,7 @@ class Wanted:
     missing: str
     params: Mapping[str, float]
     seed: int
+    time: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,20 @@ class Trained:
     beats: bool | None
     reason: str
     against: Mapping[str, Any] | None
-    """The gain over the version that serves on the same rows held out; None where the two cannot be compared."""
+    """The gain over the version that serves on `n` rows held out; None where the two cannot be compared.
+
+    `known`: whether it is known that the version that serves has learned from none of these; of `held_out` rows others
+    are left out then.
+    """
+    learned: Learned
 
 
-def train(table: Table, wanted: Wanted, tell: Tell, serving: General | None = None) -> Trained:
+def train(
+    table: Table, wanted: Wanted, tell: Tell, serving: General | None = None, seen: Learned | None = None
+) -> Trained:
     """tell: called with steps done and their number. Raises Invalid or NotEnoughData where nothing can be learned.
 
-    serving: the version that tells the same target now.
+    serving: the version that tells the same target now; seen: what it has learned from, None where that is not known.
     """
     from threadpoolctl import threadpool_limits
 
@@ -79,7 +85,9 @@ def train(table: Table, wanted: Wanted, tell: Tell, serving: General | None = No
     if absent:
         raise Invalid(f"no event has the feature {', '.join(absent)}")
     task, labels, y = _target(table.target, wanted)
-    learn, test, split = _split(table, y if labels else None, wanted.seed)
+    learn, test, split, learned = parts(table, wanted.time, wanted.seed)
+    if labels and len(np.unique(y[learn])) < 2:
+        raise NotEnoughData("all events that are not held out have the same target: nothing can be told apart")
     fill, mean, scale = _prepared(table.X[learn], wanted)
     Z = (np.where(np.isnan(table.X[learn]), fill, table.X[learn]) - mean) / scale
     with threadpool_limits(1):
@@ -99,17 +107,32 @@ def train(table: Table, wanted: Wanted, tell: Tell, serving: General | None = No
         _details(model, table.X),
         found.beats,
         found.reason,
-        _against(model, serving, y[test], table.X[test], wanted.seed) if len(y) and len(test) else None,
+        _against(model, serving, seen, table, y, test, wanted) if len(y) and len(test) else None,
+        learned,
     )
 
 
-def _against(model: General, serving: General | None, y: Floats, X: Floats, seed: int) -> dict[str, Any] | None:
+def _against(
+    model: General,
+    serving: General | None,
+    seen: Learned | None,
+    table: Table,
+    y: Floats,
+    test: Ints,
+    wanted: Wanted,
+) -> dict[str, Any] | None:
     """None unless the other tells the same classes, or numbers, of some of the same features."""
     if serving is None or serving.labels != model.labels or not set(serving.names) <= set(model.names):
         return None
-    other = X[:, [model.names.index(name) for name in serving.names]]
+    new = seen.unseen(table, wanted.time, test) if seen else None
+    rows = test if new is None else new
+    found = {"n": len(rows), "held_out": len(test), "known": new is not None, "least": LEAST_JUDGED}
+    if not len(rows):
+        return found
+    mine, X = losses(model, y[rows], table.X[rows]), table.X[rows]
+    other = losses(serving, y[rows], X[:, [model.names.index(name) for name in serving.names]])
     by = "log_loss" if model.labels else "rmse"
-    return {"n": len(y), "least": LEAST_JUDGED, by: gain(losses(model, y, X), losses(serving, y, other), by, seed)}
+    return found | {by: gain(mine, other, by, wanted.seed)}
 
 
 def _target(target: tuple[Label, ...], wanted: Wanted) -> tuple[str, tuple[Label, ...], Floats]:
@@ -138,21 +161,6 @@ def _target(target: tuple[Label, ...], wanted: Wanted) -> tuple[str, tuple[Label
         raise Invalid(f"the targets are {len(labels)} classes; at most {MOST_CLASSES} are told apart")
     index = {(type(label), label): number for number, label in enumerate(labels)}
     return task, tuple(labels), np.array([index[type(value), value] for value in target], float)
-
-
-def _split(table: Table, classes: Floats | None, seed: int) -> tuple[Ints, Ints, str]:
-    """Rows to learn from and rows to measure on; every class must be among the first."""
-    n = len(table.X)
-    held = round(n * HELD_OUT)
-    everything = np.arange(n)
-    if held < LEAST_HELD_OUT:
-        return everything, everything[:0], "none: too few events to hold some out"
-    timed = len(table.times) > 0
-    order = everything if timed else np.random.default_rng(seed).permutation(n)
-    learn, test = order[: n - held], order[n - held :]
-    if classes is not None and len(np.unique(classes[learn])) < 2:
-        raise NotEnoughData("all events before the latest fifth have the same target: nothing can be told apart")
-    return np.sort(learn), test, "the latest fifth" if timed else "a fifth drawn by the seed"
 
 
 def _prepared(X: Floats, wanted: Wanted) -> tuple[Floats, Floats, Floats]:

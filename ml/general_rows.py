@@ -6,11 +6,13 @@ missing. Events with any other value, without a target, or with a time that cann
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from app.errors import FieldError, pointer_to
@@ -21,6 +23,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REPORTED = 20
 """So many events that are no good are named; all are counted."""
 LONGEST_LABEL = 200
+BITS = 20
+"""Hold the number of events that are taken at once."""
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
 """The first and the last second of the years 1 to 9999, since 1970: what a date can tell."""
 
@@ -34,6 +38,8 @@ class Table:
     target: tuple[Label, ...]
     times: Ints
     """Microseconds since 1970 UTC; empty without."""
+    prints: Ints
+    """A number of each event's content, however it was written; of events that are equal, the first, the second …"""
 
 
 @dataclass
@@ -50,6 +56,8 @@ class Reader:
     _pages: list[Floats] = field(default_factory=list)
     _target: list[Label] = field(default_factory=list)
     _times: list[int] = field(default_factory=list)
+    _prints: list[int] = field(default_factory=list)
+    _encoder: msgspec.json.Encoder = field(default_factory=lambda: msgspec.json.Encoder(order="sorted"))
     _known: dict[str, str] = field(default_factory=dict)
 
     def add(self, events: Sequence[Any]) -> None:
@@ -70,11 +78,13 @@ class Reader:
         X = np.concatenate(self._pages) if self._pages else np.zeros((0, len(self.features)))
         self._pages.clear()
         target = tuple(self._target)
+        prints = _numbered(np.array(self._prints, np.int64))
         if not self.time:
-            return Table(X, target, np.zeros(0, np.int64))
+            return Table(X, target, np.zeros(0, np.int64), prints)
         times = np.array(self._times, np.int64)
         order = np.argsort(times, kind="stable")
-        return Table(X[order], tuple(target[i] for i in order.tolist()) if target else (), times[order])
+        sorted_target = tuple(target[i] for i in order.tolist()) if target else ()
+        return Table(X[order], sorted_target, times[order], prints[order])
 
     def _take(self, event: Any, row: Floats) -> tuple[str, str] | None:
         """Fills the row; what is wrong otherwise, as a field and a sentence."""
@@ -102,6 +112,7 @@ class Reader:
             self._target.append(label)
         if self.time:
             self._times.append(moment)
+        self._prints.append(zlib.crc32(self._encoder.encode(event)))
         return None
 
     def _label(self, value: Any) -> Label:
@@ -117,6 +128,14 @@ class Reader:
         self.left_out += 1
         if len(self.errors) < REPORTED:
             self.errors.append(FieldError(pointer_to("events", self.count, *([name] if name else [])), detail))
+
+
+def _numbered(prints: Ints) -> Ints:
+    """Numbers below 2³² with, in their last bits, how many equal ones stand before."""
+    order = np.argsort(prints, kind="stable")
+    before = np.empty_like(prints)
+    before[order] = np.arange(len(prints)) - np.searchsorted(prints[order], prints[order])
+    return prints << BITS | before
 
 
 def time_of(value: Any) -> int:

@@ -18,6 +18,7 @@ from app.domain.states import ModelState
 from app.errors import ArtifactRefused, FieldError, NotEnoughData, NotFound, pointer_to
 from ml import general
 from ml.general import Trained, Wanted
+from ml.general_parts import Learned
 from ml.general_rows import EPOCH, Reader, Table
 from ml.serving import Sums
 from ml.serving_models import BadCell, Forest, General, Isolation
@@ -39,22 +40,30 @@ def learn(job: JobContext) -> Json:
         job.progress(READING + done * (PARTS - READING) // total, PARTS, "parts")
 
     wanted = Wanted(
-        recipe.algorithm, recipe.features, recipe.task, recipe.scale, recipe.missing, recipe.params, recipe.seed
+        recipe.algorithm,
+        recipe.features,
+        recipe.task,
+        recipe.scale,
+        recipe.missing,
+        recipe.params,
+        recipe.seed,
+        recipe.time,
     )
-    number, serving = _serving(name, recipe)
+    number, serving, seen = _serving(name, recipe)
     with job.stoppable():
-        trained = general.train(table, wanted, tell, serving)
+        trained = general.train(table, wanted, tell, serving, seen)
     return _keep(job, name, recipe, trained, number, reader, table)
 
 
-def _serving(name: str, recipe: Recipe) -> tuple[int | None, General | None]:
-    """The version that serves and its model, where it tells what the recipe asks for."""
+def _serving(name: str, recipe: Recipe) -> tuple[int | None, General | None, Learned | None]:
+    """The version that serves, and where it tells what the recipe asks for its model and what that learned from."""
     with session_scope() as session:
         champion = models.champion(session, name)
         if champion is None or recipe.target is None or champion.params.get("target") != recipe.target:
-            return champion.version if champion else None, None
+            return champion.version if champion else None, None, None
         found = model_files.serving(session, name, General.from_bytes)
-    return champion.version, found.opened if isinstance(found, model_files.Serving) and not found.refused else None
+    opened = found.opened if isinstance(found, model_files.Serving) and not found.refused else None
+    return champion.version, opened, Learned.of(champion.params)
 
 
 def _read(job: JobContext, reader: Reader) -> Table:
@@ -90,7 +99,8 @@ def _keep(
     with job.finishing(result) as session:
         models.lock(session, name)
         champion = models.champion(session, name)
-        against = dict(trained.against or {}) if champion and champion.version == beside else {}
+        newer = champion is not None and champion.version != beside
+        against = {} if newer or champion is None else dict(trained.against or {})
         added = models.add(
             session,
             name,
@@ -99,7 +109,13 @@ def _keep(
             data_to=times[1] if times else None,
             rows={**trained.rows, "left_out": reader.left_out},
             features=list(recipe.features),
-            params={**recipe.as_json(), "task": trained.task, "split": trained.split, "general": True},
+            params={
+                **recipe.as_json(),
+                "task": trained.task,
+                "split": trained.split,
+                "learned": trained.learned.as_json(),
+                "general": True,
+            },
             metrics={**trained.metrics, "beats_baseline": trained.beats},
             baselines=dict(trained.baselines),
             gate={"training": against} if against else {},
@@ -116,6 +132,7 @@ def _keep(
             champion.version if champion else None,
             (trained.beats, champion.metrics.get("beats_baseline") if champion else None),
             against or None,
+            newer=newer,
         )
         added.reason = trained.reason + verdict.said
         if verdict.serves:

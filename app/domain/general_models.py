@@ -16,6 +16,8 @@ MAX_ROW_FEATURES = 20_000_000
 """Events × features of one training: 160 MB as numbers."""
 MAX_FEATURES = 200
 SEED = 20_260_101
+MEASURES = ("log_loss", "rmse")
+"""By which two versions are compared: of classes, of numbers."""
 
 
 class Algorithm(StrEnum):
@@ -130,31 +132,46 @@ def judged(
     champion: int | None,
     beats: tuple[bool | None, bool | None],
     against: Mapping[str, Any] | None,
+    *,
+    newer: bool = False,
 ) -> Verdict:
     """The first serves whatever it is worth; a later one where it is better than the one that does on the same rows.
 
     beats: whether it, and the champion, beat their baselines. against: its gain over the champion on `n` rows, of which
-    `least` are needed. Where two cannot be compared, as of another target, the later serves, unless only the earlier is
-    known to beat its baseline.
+    `least` are needed; `known`: whether the champion has learned from none of these, so that of `held_out` others were
+    left out. Where two cannot be compared, as of another target, the later serves, unless only the earlier is known to
+    beat its baseline. newer: the champion began to serve while this one was trained: nobody has compared the two.
     """
     if champion is None:
         return Verdict(True, "" if beats[0] else "; the first version serves all the same")
     promote = f"; to let it serve: foretide models promote {name} {number} --reason …"
+    if newer:
+        began = f"; version {champion} began to serve while this one was trained, and the two have not been compared"
+        return Verdict(False, began + promote)
     if against is None:
         if beats[1] and not beats[0]:
             return Verdict(False, f"; version {champion}, which beats its own, goes on serving{promote}")
         return Verdict(True, f"; it cannot be compared with version {champion} and serves as the newer one")
-    by, found = next((key, value) for key, value in against.items() if key not in ("n", "least"))
+    few = "" if against["n"] >= against["least"] else f", and {against['least']} are the least to judge by"
+    if not against["n"]:
+        nothing = f"; version {champion} may have learned from all {against['held_out']} rows held out"
+        return Verdict(False, f"{nothing}: there is nothing to compare the two on{promote}")
+    by = next(measure for measure in MEASURES if measure in against)
+    found = against[by]
     low, high = found["interval"]
     told = (
         f"version {champion}: {by} {found['value']:.4g} against {found['beside']:.4g} on the same {against['n']} rows"
-        f" (gain {found['gain']:.3g}, 90 % interval {low:.3g} to {high:.3g})"
+        f" (gain {found['gain']:.3g}, 90 % interval {low:.3g} to {high:.3g}){_fairly(against)}"
     )
-    enough = against["n"] >= against["least"]
-    if enough and low > 0:
+    if not few and low > 0:
         return Verdict(True, f"; better than {told}")
-    few = "" if enough else f", and {against['least']} are the least to judge by"
     return Verdict(False, f"; not known to be better than {told}{few}{promote}")
+
+
+def _fairly(against: Mapping[str, Any]) -> str:
+    if not against["known"]:
+        return ", of which it may have learned from some: that is not known"
+    return f", of {against['held_out']} held out those that it has not learned from"
 
 
 def _field_errors(

@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import text
 
 from app.api.general_models import KEPT, cache
-from app.db import jobs
+from app.db import jobs, models
 from app.db.session import session_scope
-from app.db.tables import Job
+from app.db.tables import Job, ModelVersion
 from app.domain.roles import Role
 from app.settings import Settings
 from ml.features import NAMES
@@ -281,6 +281,35 @@ def test_a_later_version_serves_only_where_it_is_better_on_the_same_rows(api: Ap
     assert (gate["n"], gate["rmse"]["gain"]) == (40, 0)
     other = learned(api, time="at", target="slow", serve=False)
     assert "cannot be compared with version 2" in other["reason"]
+
+
+def test_a_version_that_began_to_serve_meanwhile_is_not_replaced_unseen(api: Api):
+    first = learned(api)
+    slow = {**RECIPE, "events": events(200), "params": {"n_estimators": 500}}
+    number = api.post("/v1/models/latency:train", slow).get_json()["id"]
+
+    def meanwhile() -> None:
+        """Trains another as soon as the first's events are read; it has compared itself with version 1 by then."""
+        progress: dict[str, int] = {}
+        while progress.get("done", 0) <= READING:
+            with session_scope() as session:
+                progress = jobs.get(session, number).progress or {}
+        with session_scope() as session:
+            version = models.get(session, "latency", first["version"])
+            copied = {c.key: getattr(version, c.key) for c in ModelVersion.__table__.columns}
+            for own in ("id", "name", "version", "state", "revision", "promoted_at"):
+                del copied[own]
+            models.promote(session, models.add(session, "latency", **copied), "it is newer")
+
+    with ThreadPoolExecutor(1) as other:
+        promoting = other.submit(meanwhile)
+        train(number)
+        promoting.result()
+    with session_scope() as session:
+        result = jobs.get(session, number).result or {}
+    assert (result["version"], result["state"]) == (3, "candidate")
+    assert "version 2 began to serve while this one was trained" in result["reason"]
+    assert "foretide models promote latency 3" in result["reason"]
 
 
 def test_what_a_model_is_worth_is_told_wherever_it_is_asked(api: Api):

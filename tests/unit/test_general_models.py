@@ -14,7 +14,7 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomFore
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
-from app.domain.general_models import PARAMS, Algorithm, Recipe
+from app.domain.general_models import PARAMS, Algorithm, Recipe, judged
 from app.errors import ArtifactRefused, Invalid, NotEnoughData
 from ml import general, packing_models
 from ml.general import Trained, Wanted
@@ -85,15 +85,28 @@ def test_what_counts_as_a_number():
             to_number(value)
 
 
-def trained(events: list[Any], algorithm: str = "random_forest", **given: Any) -> Trained:
+GAIN = {"value": 1.0, "beside": 2.0, "gain": 1.0, "interval": [0.5, 1.5]}
+
+
+def trained(
+    events: list[Any], algorithm: str = "random_forest", beside: Trained | None = None, **given: Any
+) -> Trained:
     recipe = Recipe.of({"algorithm": algorithm, "features": ["a", "b"], "params": {}, **given})
     reader = Reader(recipe.features, recipe.target, recipe.time, recipe.missing == "drop")
     reader.add(events)
     wanted = Wanted(
-        recipe.algorithm, recipe.features, recipe.task, recipe.scale, recipe.missing, recipe.params, recipe.seed
+        recipe.algorithm,
+        recipe.features,
+        recipe.task,
+        recipe.scale,
+        recipe.missing,
+        recipe.params,
+        recipe.seed,
+        recipe.time,
     )
     told: list[tuple[int, int]] = []
-    found = general.train(reader.table(), wanted, lambda done, total: told.append((done, total)))
+    serving = (beside.model, beside.learned) if beside else (None, None)
+    found = general.train(reader.table(), wanted, lambda done, total: told.append((done, total)), *serving)
     assert told[-1][0] == told[-1][1]
     return found
 
@@ -130,8 +143,55 @@ def test_later_rows_are_held_out_and_stand_beside_a_named_baseline():
     assert sum(found.importances["built_in"].values()) == pytest.approx(1)
     drawn = np.random.default_rng(5).normal(size=200)
     noise = [{**event, "c": float(n)} for event, n in zip(events(200), drawn, strict=True)]
-    assert trained(noise, target="c").beats is None, "worse by chance alone"
+    assert trained(noise, target="c").beats is not True
     assert trained(events(200), target="c", seed=5).metrics == trained(events(200), target="c", seed=5).metrics
+
+
+def compared(beside: Trained, rows: list[Any], **given: Any) -> tuple[int, int, bool]:
+    """On how many rows a version was compared with another, how many were held out, whether none had been learned."""
+    against = dict(trained(rows, beside=beside, target="c", **given).against or {})
+    return against["n"], against["held_out"], against["known"]
+
+
+def test_versions_are_compared_on_rows_that_the_one_that_serves_has_not_learned_from():
+    rows = events(400)
+    old = trained(rows[:300], target="c")
+    assert compared(old, rows[:300][::-1]) == (60, 60, True), "the same events in another order"
+    number, held_out, known = compared(old, rows, seed=7)
+    assert (held_out, known) == (80, True)
+    assert 0 < number < 30, "those alone that another seed would have held out too"
+    assert compared(old, rows, time="at")[2] is True
+    timed = trained(rows[:300], target="c", time="at")
+    assert compared(timed, rows[:300], time="at") == (60, 60, True)
+    assert compared(timed, rows[:280], time="at") == (40, 56, True)
+    assert compared(timed, rows[:200], time="at") == (0, 40, True)
+    assert compared(timed, rows) == (80, 80, False)
+
+
+def test_few_kinds_of_events_are_all_learned_from_and_held_out():
+    rows = [{"a": n % 2, "b": n % 3, "c": n % 2 > 0} for n in range(300)]
+    found = trained(rows, target="c")
+    assert (found.rows["test"], found.metrics["accuracy"], found.beats) == (60, 1, True)
+    assert compared(found, rows) == (60, 60, True)
+
+
+@pytest.mark.parametrize(
+    ("champion", "against", "newer", "serves", "said"),
+    [
+        (None, None, False, True, "the first version serves"),
+        (2, None, False, True, "cannot be compared with version 2"),
+        (2, None, True, False, "version 2 began to serve while this one was trained"),
+        (2, {"n": 0, "held_out": 40, "known": True, "least": 20}, False, False, "learned from all 40 rows"),
+        (2, {"n": 30, "known": True, "rmse": GAIN}, False, True, "of 40 held out those that it has not learned from"),
+        (2, {"n": 40, "known": False, "rmse": GAIN}, False, True, "may have learned from some: that is not known"),
+        (2, {"n": 9, "known": True, "rmse": GAIN}, False, False, "20 are the least"),
+    ],
+)
+def test_which_version_serves(champion: Any, against: Any, newer: bool, serves: bool, said: str):
+    found = against and {"held_out": 40, "least": 20, **against}
+    verdict = judged("m", 3, champion, (None, None), found, newer=newer)
+    assert (verdict.serves, said in verdict.said) == (serves, True), verdict.said
+    assert serves or "foretide models promote m 3" in verdict.said
 
 
 def test_a_class_that_appears_only_later_has_no_share_and_does_no_harm():
