@@ -62,8 +62,9 @@ def test_packed_forms_equal_sklearn(kind: str, seed: int, width: int, classes: i
     else:
         isolation = IsolationForest(n_estimators=20, contamination=0.1, random_state=0).fit(Z)
         model = packed("isolation_forest", packing_models.pack_isolation(isolation), scaler, width)
-        assert np.array_equal(isolation.predict(new), model.predict(fresh).value)
         wanted, got = isolation.decision_function(new), model.predict(fresh).detail[:, 0]
+        sure = np.abs(wanted) > 1e-9  # on the border itself the last bit decides
+        assert np.array_equal(isolation.predict(new)[sure], model.predict(fresh).value[sure])
     assert np.abs(got - wanted).max() <= 1e-6 * max(1.0, np.abs(wanted).max())
     again = General.from_bytes(model.to_bytes())
     assert again.told(again.predict(fresh)) == model.told(model.predict(fresh))
