@@ -24,7 +24,6 @@ from app.settings import Settings
 from ml.features import NAMES
 from tests.integration.conftest import Api
 from tests.learning import version
-from workers.general_models import READING
 from workers.models import train
 from workers.prediction_batches import predict_batch
 
@@ -39,6 +38,12 @@ def events(n: int, seed: int = 1) -> list[dict[str, Any]]:
         {"cpu": cpu, "memory": memory, "latency": 3 * cpu + memory, "slow": cpu > 50, "at": 1e9 + number}
         for number, (cpu, memory) in enumerate(rows)
     ]
+
+
+def await_fit() -> None:
+    """Until the main thread has begun a training: the timer that stops it runs."""
+    while not signal.getitimer(signal.ITIMER_REAL)[0]:
+        time.sleep(0.005)
 
 
 def lines(found: list[Any]) -> bytes:
@@ -289,11 +294,8 @@ def test_a_version_that_began_to_serve_meanwhile_is_not_replaced_unseen(api: Api
     number = api.post("/v1/models/latency:train", slow).get_json()["id"]
 
     def meanwhile() -> None:
-        """Trains another as soon as the first's events are read; it has compared itself with version 1 by then."""
-        progress: dict[str, int] = {}
-        while progress.get("done", 0) <= READING:
-            with session_scope() as session:
-                progress = jobs.get(session, number).progress or {}
+        """As soon as it has begun to learn: it is compared with version 1."""
+        await_fit()
         with session_scope() as session:
             version = models.get(session, "latency", first["version"])
             copied = {c.key: getattr(version, c.key) for c in ModelVersion.__table__.columns}
@@ -410,10 +412,7 @@ def test_clustering_is_cancelled_in_the_midst_of_its_one_long_fit(api: Api, conf
 
     def cancel() -> None:
         """As soon as the events are read: the fit alone takes half a minute."""
-        progress: dict[str, int] = {}
-        while progress.get("done") != READING:
-            with session_scope() as session:
-                progress = jobs.get(session, number).progress or {}
+        await_fit()
         asked.append(time.monotonic())
         assert api.post(f"/v1/jobs/{number}:cancel").status_code < 300
 
