@@ -11,6 +11,7 @@ from bench.result import Result
 from bench.rig import Rig
 
 BENCHMARKS: dict[str, str] = {
+    "aggregate": "Samples of metrics: windows against a dict and DuckDB; lines to rows; memory; percentiles.",
     "api": "Time to import the API and memory while it serves, against their limits.",
     "celery-items": "One message a batch against one task an item.",
     "copy": "Copies between two sites: small and large against rclone, CPU against plain boto3.",

@@ -64,8 +64,8 @@ def _within(found: Columns, ids: dict[metrics.Pair, int], most: int) -> tuple[Co
 def parts(found: Columns, ids: Ints) -> io.BytesIO:
     """The samples as rows of COPY in its binary form, one a stream and bucket. ids: of the streams by number."""
     windows = moments.by_window(found.stream, found.ts, found.value, WIDTH)
-    bodies, sketched = stored_values(found.value, windows.row, windows.moments.count)
-    return _copy(ids[windows.stream], windows.window, windows.moments, sketched, bodies)
+    bodies, sketched = stored_values(found.value, windows.rows(found.stream, found.ts), windows.moments.count)
+    return _copy(ids[windows.stream], windows.start, windows.moments, sketched, bodies)
 
 
 def _copy(stream: Ints, bucket: Ints, of: Moments, sketched: Iterable[bool], bodies: Iterable[bytes]) -> io.BytesIO:

@@ -94,7 +94,7 @@ def _stream_problem(name: str, group: str) -> Wrong | None:
 def _text_problem(field: str, text: str) -> Wrong | None:
     if len(text) > MOST_TEXT:
         return f"/{field}", f"the {field} has more than {MOST_TEXT} characters"
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if "\x00" in text or not (text.isascii() or text.encode(errors="ignore").decode() == text):
         return f"/{field}", f"the {field} holds a character that no text may hold"
     return None
 

@@ -19,8 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AT = re.compile(r" - at `\$([^`]*)`$")
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `([^`]*)`")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-SHORTEST = 19
-"""Characters of a time to the second, from which on numpy reads nothing else."""
+SECONDS = "0000-00-00T00:00:00"
 
 Text = Annotated[str, Meta(min_length=1, max_length=MOST_TEXT)]
 
@@ -143,22 +142,37 @@ def _explained(error: Exception) -> tuple[str, str]:
     return pointer, _AT.sub("", text).replace("`", "")
 
 
-def _times(texts: Sequence[str | None], now: int) -> Sequence[int] | None:
-    """Microseconds since 1970 of times that are all written in UTC; None where one is not, or is none."""
+def _times(texts: list[str | None], now: int) -> Sequence[int] | None:
+    """Microseconds since 1970 of times that are all written alike, in UTC; None where they are not."""
     given = [text for text in texts if text is not None]
     if not given:
         return [now] * len(texts)
-    short = [text[:-1] if text[-1:] == "Z" else text.removesuffix("+00:00") for text in given]
-    if min(map(len, short)) < SHORTEST or any(map(str.__eq__, short, given)):
-        return None
-    try:
-        read = np.array(short, "datetime64[us]").astype(np.int64).tolist()
-    except ValueError:
-        return None
-    if len(read) == len(texts):
-        return list(read)
+    read = _alike(given)
+    if read is None or len(read) == len(texts):
+        return read
     times = iter(read)
     return [now if text is None else next(times) for text in texts]
+
+
+def _alike(texts: list[str]) -> list[int] | None:
+    """The times by numpy, which reads other forms too, and none where one has another shape than the first."""
+    length = len(texts[0])
+    zone = "Z" if texts[0].endswith("Z") else "+00:00"
+    shape = (SECONDS + "." + "0" * length)[: max(length - len(zone), len(SECONDS))] + zone
+    whole = "".join(texts)
+    if set(map(len, texts)) != {len(shape)} or not whole.isascii():
+        return None
+    expected = np.frombuffer(shape.encode(), np.uint8)
+    characters = np.frombuffer(whole.encode(), np.uint8).reshape(-1, length)
+    digit = (expected == ord("0")) & (np.arange(length) < length - len(zone))
+    if (characters[:, ~digit] != expected[~digit]).any() or (characters[:, digit] - ord("0") > 9).any():
+        return None
+    try:
+        read = np.ascontiguousarray(characters[:, : -len(zone)]).view(f"S{length - len(zone)}")
+        found: list[int] = read.ravel().astype("datetime64[us]").astype(np.int64).tolist()
+    except ValueError:  # such as the 30th of February
+        return None
+    return found
 
 
 def _times_one_by_one(

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+PIECE = 2**17
+"""Values that are aggregated at a time, so that what is computed of them stays near the processor."""
 SPARSE = 4
 """More keys than so many a value are numbered anew, so that memory goes by the values."""
 
@@ -66,15 +68,18 @@ def joined(several: Sequence[Moments]) -> Moments:
 
 
 def of_values(key: Ints, value: Floats, size: int) -> Moments:
-    """The moments of values by key, each key below `size`."""
+    """The moments of values by key, each key below `size`.
+
+    The squares are of what lies between a value and the base, and are brought to the mean at the end: the base is one
+    of the n values, so it lies at most sqrt(n) deviations from the mean, and no more is lost than n roundings.
+    """
     count = np.bincount(key, minlength=size)
     base = np.zeros(size)
     base[key] = value  # which of a key's values it is does not matter
     apart = value - base[key]
     total = _sums(key, apart, size)
-    apart -= (total / np.maximum(count, 1))[key]
-    rest = _sums(key, apart, size)  # what rounding has left of a sum that is 0
-    m2 = _sums(key, apart * apart, size) - rest * rest / np.maximum(count, 1)
+    apart *= apart
+    m2 = _sums(key, apart, size) - total * total / np.maximum(count, 1)
     low, high = _extremes(key, value, value, size)
     return Moments(count, base, total, np.maximum(m2, 0.0), low, high)
 
@@ -107,30 +112,67 @@ def _extremes(key: Ints, lows: Floats, highs: Floats, size: int) -> tuple[Floats
 
 @dataclass(frozen=True)
 class Windows:
-    """Moments by stream and window, ordered by both; `row` says of each value in which row it is."""
+    """Moments by stream and window of time, ordered by both."""
 
-    stream: Ints
-    window: Ints
-    """Its start, in the unit of the times."""
+    key: Ints
+    """The stream × `span` + the window's number less `first`."""
     moments: Moments
-    row: Ints
+    width: int
+    first: int
+    span: int
+
+    @property
+    def stream(self) -> Ints:
+        """Of each row."""
+        return self.key // self.span
+
+    @property
+    def start(self) -> Ints:
+        """Of each row's window, in the unit of the times."""
+        return (self.key % self.span + self.first) * self.width
+
+    def rows(self, stream: Ints, ts: Ints) -> Ints:
+        """In which row each of the values is that these are of."""
+        key = _keys(stream, ts, self.width, self.first, self.span)
+        most = int(self.key[-1]) + 1 if len(self.key) else 0
+        if most > SPARSE * len(key) + 1024:
+            return np.searchsorted(self.key, key)
+        row = np.zeros(most, np.int64)
+        row[self.key] = np.arange(len(self.key))
+        return row[key]
 
 
 def by_window(stream: Ints, ts: Ints, value: Floats, width: int) -> Windows:
     """Aggregates values by stream and by windows of `width`. stream: from 0; ts and width: in one unit."""
     if not len(value):
-        none = np.zeros(0, np.int64)
-        return Windows(none, none, of_values(none, value, 0), none)
-    number = ts // width
-    first = int(number.min())
-    span = int(number.max()) - first + 1
-    key = stream * span + (number - first)
-    size = (int(stream.max()) + 1) * span
+        return Windows(np.zeros(0, np.int64), of_values(stream, value, 0), width, 0, 1)
+    first = int(ts.min()) // width
+    span = int(ts.max()) // width - first + 1
+    keys, several = [], []
+    for begin in range(0, len(value), PIECE):
+        piece = slice(begin, begin + PIECE)
+        found, moments = _by_key(_keys(stream[piece], ts[piece], width, first, span), value[piece])
+        keys.append(found)
+        several.append(moments)
+    if len(keys) == 1:
+        return Windows(keys[0], several[0], width, first, span)
+    whole, row = np.unique(np.concatenate(keys), return_inverse=True)
+    return Windows(whole, merged(row, joined(several), len(whole)), width, first, span)
+
+
+def _keys(stream: Ints, ts: Ints, width: int, first: int, span: int) -> Ints:
+    key = ts // width
+    key -= first
+    key += stream * span
+    return key
+
+
+def _by_key(key: Ints, value: Floats) -> tuple[Ints, Moments]:
+    """The keys that there are and their moments."""
+    size = int(key.max()) + 1
     if size > SPARSE * len(value) + 1024:
-        found, key = np.unique(key, return_inverse=True)
-        return Windows(found // span, (found % span + first) * width, of_values(key, value, len(found)), key)
+        found, row = np.unique(key, return_inverse=True)
+        return found, of_values(row, value, len(found))
     moments = of_values(key, value, size)
     filled = np.flatnonzero(moments.count)
-    if len(filled) < size:
-        moments, key = moments.take(filled), np.cumsum(moments.count > 0)[key] - 1
-    return Windows(filled // span, (filled % span + first) * width, moments, key)
+    return filled, moments if len(filled) == size else moments.take(filled)

@@ -75,15 +75,15 @@ def test_whole_numbers_sum_exactly():
 
 def test_windows_are_those_of_a_dictionary():
     rng = np.random.default_rng(3)
-    for streams, span in ((3, 1000), (1000, 10**6)):  # numbered densely and sparsely
-        stream, ts, value = rng.integers(0, streams, 2000), rng.integers(0, span, 2000), rng.normal(size=2000)
+    for streams, span, n in ((3, 1000, 2000), (1000, 10**6, 2000), (3, 1000, moments.PIECE + 9)):
+        stream, ts, value = rng.integers(0, streams, n), rng.integers(0, span, n), rng.normal(size=n)
         kept: dict[tuple[int, int], list[float]] = {}
         for each, at, what in zip(stream.tolist(), ts.tolist(), value.tolist(), strict=True):
             kept.setdefault((each, at // 100 * 100), []).append(what)
         found = moments.by_window(stream, ts, value, 100)
-        pairs = list(zip(found.stream.tolist(), found.window.tolist(), strict=True))
+        pairs = list(zip(found.stream.tolist(), found.start.tolist(), strict=True))
         assert pairs == sorted(kept)
-        assert [pairs[row] for row in found.row.tolist()] == [
+        assert [pairs[row] for row in found.rows(stream, ts).tolist()] == [
             *zip(stream.tolist(), (ts // 100 * 100).tolist(), strict=True)
         ]
         for number, pair in enumerate(pairs):
@@ -92,7 +92,7 @@ def test_windows_are_those_of_a_dictionary():
             assert found.moments.variance[number] == pytest.approx(np.var(kept[pair]))
             assert (found.moments.low[number], found.moments.high[number]) == (min(kept[pair]), max(kept[pair]))
     empty = np.zeros(0, np.int64)
-    assert not len(moments.by_window(empty, empty, np.zeros(0), 100).window)
+    assert not len(moments.by_window(empty, empty, np.zeros(0), 100).start)
 
 
 def within(spread: Spread, values: np.ndarray) -> None:
