@@ -107,6 +107,8 @@ def drift(name: str, as_json: bool) -> None:
         print_json(found)
         return
     nothing = "Nothing was compared yet: the watch runs each hour."
+    if name not in RESERVED:
+        nothing = "Models over your own events are not watched: the rows that they are asked are not kept."
     print_rows(found["features"], DRIFT, as_json=False, nothing=nothing)
     for watch, words in WATCHES.items():
         if watched := found[watch]:
