@@ -257,6 +257,12 @@ class Operations:
         """Drains a site and starts to move what it holds elsewhere; the job."""
         return self._api.start(f"/sites/{part(name)}:evacuate", {"dry_run": dry_run})
 
+    # -- Accesses
+
+    def rebuild_sums(self, since: str, until: str) -> Json:
+        """Starts to count hourly sums anew, of the UTC days from `since` to `until`; the job. Raises Conflict."""
+        return self._api.start("/accesses:rebuild", {"since": since, "until": until})
+
     # -- Chaos, where it is enabled
 
     def faults(self) -> list[Json]:

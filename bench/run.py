@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, str] = {
     "api": "Time to import the API and memory while it serves, against their limits.",
     "celery-items": "One message a batch against one task an item.",
     "copy": "Copies between two sites: small and large against rclone, CPU against plain boto3.",
+    "features": "Lines of accesses to features by columns, against json and dicts, an event at a time.",
     "inference": "One row and 100,000 rows through packed forests, against scikit-learn and ONNX Runtime.",
     "ingest": "Accesses by blocks of lines against one POST an event, and against bare COPY.",
     "moves": "Small objects copied by the running worker, rows, budgets and audit included, against rclone.",

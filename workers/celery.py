@@ -32,6 +32,7 @@ TASK_MODULES = (
     "workers.placement",
     "workers.prediction_batches",
     "workers.predictions",
+    "workers.rebuilds",
     "workers.repair",
     "workers.rollback",
     "workers.routing",

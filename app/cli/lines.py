@@ -21,7 +21,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 def ingest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --strict and --json."""
-    strict = click.option("--strict", is_flag=True, help="Refuse a whole block of 5,000 lines for one bad line.")
+    strict = click.option("--strict", is_flag=True, help="Refuse a whole block of up to 50,000 lines for one bad line.")
     return json_option(strict(command))
 
 

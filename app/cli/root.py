@@ -22,6 +22,7 @@ VERBS: dict[str, Verb] = {
     "test": Verb("app.cli.test:test", "Run the linters and the test suite."),
     "doctor": Verb("app.cli.doctor:doctor", "Say what is wrong and how to mend it."),
     "db": Verb("app.cli.db:db", "Bring the database's schema up to date."),
+    "accesses": Verb("app.cli.accesses:accesses", "Count hourly sums of accesses anew."),
     "aggregate": Verb("app.cli.aggregate:aggregate", "Send samples of metrics, and show their windows and tops."),
     "alerts": Verb("app.cli.alerts:alerts", "List, acknowledge and resolve alerts."),
     "assess": Verb("app.cli.assess:assess", "Show what would be saved, from logs or an inventory, read-only."),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.db import partitions
+from app.errors import Conflict
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
 READ = "a.op in ('GET', 'HEAD') and coalesce(a.status, 200) < 400"
 
 _MOST = 2**53
@@ -17,23 +22,29 @@ _CLAIM = text(
     "select id, ts_min, ts_max from access_batch where rolled_up_at is null order by id limit :limit"
     " for no key update skip locked"
 )
-_ROLL_UP = text(
-    f"""insert into access_hour as h
-        (object_id, hour, region, reads, writes, bytes_read, partial_uploads, last_ts)
-    select a.object_id, date_trunc('hour', a.ts, 'UTC'), coalesce(a.region, ''),
+_SUMS = f"""select a.object_id, date_trunc('hour', a.ts, 'UTC'), coalesce(a.region, ''),
         count(*) filter (where {READ}),
         count(*) filter (where a.op = 'PUT'),
         least(coalesce(sum(a.bytes) filter (where a.op = 'GET' and {READ}), 0), {_MOST}),
         count(*) filter (where a.partial_upload),
         max(a.ts)
-    from access a where a.batch_id = any(:batches) and a.ts between :since and :until
+    from access a where a.ts >= :since and a.ts <= :until and"""  # noqa: S608
+_COLUMNS = "object_id, hour, region, reads, writes, bytes_read, partial_uploads, last_ts"
+_ROLL_UP = text(
+    f"""insert into access_hour as h ({_COLUMNS})
+    {_SUMS} a.batch_id = any(:batches)
     group by 1, 2, 3 order by 1, 2, 3
     on conflict (object_id, hour, region) do update set
         reads = h.reads + excluded.reads, writes = h.writes + excluded.writes,
         bytes_read = least(h.bytes_read + excluded.bytes_read, {_MOST}),
         partial_uploads = h.partial_uploads + excluded.partial_uploads,
         last_ts = greatest(h.last_ts, excluded.last_ts)
-    returning object_id"""  # noqa: S608 - only constants of this module are put in
+    returning object_id"""
+)
+_REBUILD = text(
+    f"""insert into access_hour ({_COLUMNS})
+    {_SUMS} a.batch_id not in (select id from access_batch where rolled_up_at is null)
+    group by 1, 2, 3"""  # noqa: S608
 )
 _RECENT = text(
     f"""with open as (select id, ts_min, ts_max from access_batch where rolled_up_at is null and ts_max > :day),
@@ -73,6 +84,33 @@ def roll_up(session: Session, limit: int = 64) -> RolledUp:
         touched = set(rows)
     session.execute(text("update access_batch set rolled_up_at = now() where id = any(:ids)"), {"ids": ids})
     return RolledUp(len(ids), touched)
+
+
+def rebuild(session: Session, day: date) -> int:
+    """Counts the sums of a UTC day anew from its accesses; returns how many there are.
+
+    Exact while others ingest and roll up: who writes sums is awaited and waits, and blocks that are not rolled up are
+    left to their roll-up. Raises Conflict where the sums are all that is left of the day.
+    """
+    if lost := unknown(session, [day]):
+        raise Conflict(f"the accesses of {lost[0]} are no longer kept; its sums stay as they are")
+    session.execute(text("lock table access_hour in share row exclusive mode"))
+    span = {"since": partitions.start(day), "until": partitions.start(day + DAY) - timedelta(microseconds=1)}
+    session.execute(text("delete from access_hour where hour between :since and :until"), span)
+    return int(session.execute(_REBUILD, span).rowcount)  # type: ignore[attr-defined]
+
+
+def unknown(session: Session, days: Sequence[date]) -> list[date]:
+    """Those of the days that have sums but no accesses any more. A partition that is there stays for now."""
+    missing = partitions.missing(session, days)
+    for day in set(days).difference(missing):
+        session.execute(text(f"lock table {partitions.name_of(day)} in access share mode"))
+    return [day for day in missing if _has_sums(session, day)]
+
+
+def _has_sums(session: Session, day: date) -> bool:
+    query = text("select exists (select from access_hour where hour >= :since and hour < :until)")
+    return bool(session.scalar(query, {"since": partitions.start(day), "until": partitions.start(day + DAY)}))
 
 
 def clock(session: Session) -> datetime | None:

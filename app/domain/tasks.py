@@ -23,6 +23,7 @@ class TaskName(StrEnum):
 
     SCAN = "scan"
     ROLLUP = "rollup"
+    REBUILD = "rebuild"
     METRICS = "metrics"
     TRAIN = "train"
     PREDICT = "predict"
@@ -65,6 +66,7 @@ class TaskSpec:
 TASKS: dict[TaskName, TaskSpec] = {
     TaskName.SCAN: TaskSpec(QueueName.INGEST, 3600, 3660),
     TaskName.ROLLUP: TaskSpec(QueueName.FEATURES, 600, 660),
+    TaskName.REBUILD: TaskSpec(QueueName.FEATURES, 3600, 3660),
     TaskName.METRICS: TaskSpec(QueueName.FEATURES, 300, 360),
     TaskName.TRAIN: TaskSpec(QueueName.LEARN, 3600, 3660),
     TaskName.PREDICT: TaskSpec(QueueName.LEARN, 600, 660),

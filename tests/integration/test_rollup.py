@@ -11,10 +11,14 @@ import numpy as np
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.db import accesses, features, ingest, observations
+from app.db import accesses, features, ingest, observations, partitions
 from app.db.session import session_scope
 from app.domain.accesses import Block
+from app.domain.roles import Role
 from ml.features import NAMES, snapshot
+from tests import jobs
+from tests.integration.conftest import Api
+from workers.rebuilds import rebuild
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -122,6 +126,58 @@ def test_sums_equal_a_direct_count_whatever_comes_late_twice_or_between(session:
     while accesses.roll_up(session).batches:
         pass
     assert {row[:3]: list(row[3:7]) for row in hours(session)} == counted
+
+
+def test_days_are_counted_anew_exactly_and_one_after_the_other(api: Api, clean_database: str):
+    old, new = NOON - timedelta(days=2), NOON - timedelta(days=1)
+    lines = [{"ts": old, "key": "a"}, {"ts": old, "key": "b"}, {"ts": new, "key": "a"}, {"ts": NOON, "key": "a"}]
+    with session_scope() as session:
+        ingest.copy_block(session, block(lines))
+        accesses.roll_up(session)
+        right = hours(session)
+        session.execute(text("update access_hour set reads = 7 where hour >= :day"), {"day": new})
+        session.execute(text("delete from access_hour where hour < :day"), {"day": new})
+        ingest.copy_block(session, block([{"ts": old, "key": "a"}]))  # not rolled up: not counted yet
+    days = {"since": f"{old:%Y-%m-%d}", "until": f"{NOON:%Y-%m-%d}"}
+    started = api.post("/v1/accesses:rebuild", role=Role.OPERATOR, json=days)
+    assert started.status_code == 202
+    done = jobs.turn(rebuild, started.json["id"])
+    assert (done.state, done.progress["done"]) == ("succeeded", 3)
+    with session_scope() as session:
+        assert hours(session) == right
+        accesses.roll_up(session)
+        assert hours(session)[0][3] == 2
+        partitions.prune(session, NOON - timedelta(days=1), NOON - timedelta(days=400))
+    refused = api.post("/v1/accesses:rebuild", role=Role.OPERATOR, json=days)
+    assert refused.status_code == 409
+    assert f"{old:%Y-%m-%d}" in refused.json["detail"]
+    backwards = api.post(
+        "/v1/accesses:rebuild", role=Role.OPERATOR, json={"since": "2026-11-02", "until": "2026-11-01"}
+    )
+    assert backwards.status_code == 422
+
+
+def test_sums_counted_anew_while_others_roll_up_are_exact(clean_database: str):
+    def work() -> None:
+        for number in range(8):
+            with session_scope() as session:
+                ingest.copy_block(session, block([{"ts": NOON, "key": f"k{number % 3}"}] * 10))
+            with session_scope() as session:
+                accesses.roll_up(session)
+
+    def count_anew() -> None:
+        for _ in range(8):
+            with session_scope() as session:
+                accesses.rebuild(session, NOON.date())
+
+    threads = [threading.Thread(target=act) for act in (work, work, count_anew)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with session_scope() as session:
+        accesses.roll_up(session)
+        assert [row[3] for row in hours(session)] == [60, 60, 40]
 
 
 def _chosen(chance: random.Random, sent: list[dict[str, Any]]) -> dict[str, Any]:
