@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain import metric_moments as moments
@@ -39,9 +39,10 @@ def same(found: Moments, values: np.ndarray) -> None:
     mean = math.fsum(exact) / len(exact)
     variance = math.fsum((each - mean) ** 2 for each in exact) / len(exact)
     width = float(values.max() - values.min())
-    assert found.variance[0] == pytest.approx(variance, rel=1e-9, abs=1e-9 * width**2)
+    assert found.variance[0] == pytest.approx(variance, rel=1e-9, abs=1e-9 * width**2 + 1e-300)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(VALUES, min_size=1, max_size=20), min_size=1, max_size=8), st.randoms())
 def test_any_cut_into_parts_has_the_same_moments(parts, random):
     values = np.array([value for part in parts for value in part])
@@ -108,6 +109,7 @@ def within(spread: Spread, values: np.ndarray) -> None:
             assert found.value == exact == found.low == found.high
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=8), st.integers(0, 2**32 - 1))
 def test_percentiles_of_any_cut_are_within_the_bound(sizes, seed):
     values = np.random.default_rng(seed).lognormal(size=sum(sizes)).round(2)
@@ -145,6 +147,7 @@ def test_values_are_stored_by_row():
     assert np.frombuffer(bodies[1], "<f8").tolist() == value[1:2000:2].tolist()
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.floats(0, 1e6)), max_size=30), max_size=6))
 def test_items_weigh_what_is_told_or_up_to_the_error_more(parts):
     exact: dict[str, float] = {}
