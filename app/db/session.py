@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
+from psycopg2 import OperationalError as RawOperationalError
 from psycopg2.errors import DeadlockDetected
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -62,6 +63,8 @@ def session_scope() -> Iterator[Session]:
             yield session
     except OperationalError as error:
         raise (Deadlocked if isinstance(error.orig, DeadlockDetected) else DatabaseUnavailable) from error
+    except RawOperationalError as error:  # of the driver's own cursor, by which COPY goes
+        raise (Deadlocked if isinstance(error, DeadlockDetected) else DatabaseUnavailable) from error
     except PoolTimeout as error:
         raise DatabaseUnavailable from error
     except DBAPIError as error:

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.db import accesses, ingest, partitions
+from app.db import accesses, bulk, ingest, partitions
 from app.db.session import session_scope
 from app.domain.accesses import Block
+from app.errors import DatabaseUnavailable
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -132,6 +133,11 @@ def test_no_day_is_dropped_before_its_blocks_are_rolled_up(session: Session):
     assert partitions.prune(session, limit, limit) == 2
     assert count(session, "access") == count(session, "access_hour") == 0
     assert count(session, "access_batch") == 1  # the one without a time was received today
+
+
+def test_a_connection_that_ends_during_the_copy_is_an_unavailable_database(clean_database: str):
+    with pytest.raises(DatabaseUnavailable), session_scope() as session, bulk.cursor(session) as cursor:
+        cursor.execute("select pg_terminate_backend(pg_backend_pid())")
 
 
 def test_blocks_at_the_same_time_share_keys_and_partitions(clean_database: str):
