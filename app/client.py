@@ -52,7 +52,11 @@ class Client(Operations, TopicOperations):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Closes the connections."""
+        """Closes the client."""
+        self.close()
+
+    def close(self) -> None:
+        """Delivers what its producers hold, and closes the connections."""
         for producer in self._producers:
             producer.close()
         self.tees.wait(TEE_WAIT_S)

@@ -6,6 +6,7 @@ with Client() as client, client.producer("analytics") as producer:
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import json
 import random
@@ -121,6 +122,7 @@ class Producer:
         self._open = self._new()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"producer-{topic}")
         self._thread.start()
+        atexit.register(self.close)  # who forgets to close it must not lose events in silence
 
     def __enter__(self) -> Self:
         """The producer; leaving closes it."""
@@ -163,6 +165,7 @@ class Producer:
 
     def close(self, timeout_s: float = CLOSE_S) -> bool:
         """Delivers what waits and ends; False when something was left. What is left is in the spool, or has failed."""
+        atexit.unregister(self.close)
         done = self.flush(timeout_s)
         with self._changed:
             self._closing = True
@@ -177,7 +180,8 @@ class Producer:
             log.error("events not delivered", topic=self.topic, events=count, kept_in_spool=self._spool is not None)
             for batch in left:
                 self._told(batch, Unavailable("the producer was closed before the event was delivered"))
-            self._count(failed=0 if self._spool else count)
+            size = sum(batch.size for batch in left)
+            self._count(failed=0 if self._spool else count, waiting=-count, waiting_bytes=-size)
         return done
 
     # -- the caller's side, under the lock

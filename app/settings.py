@@ -168,6 +168,12 @@ class Settings(BaseSettings):
     events_days: int = Field(7, ge=1, description="Events of topics are kept for so long.")
     events_bytes: int = Field(2**30, ge=0, description="Bytes of a topic, packed, above which its oldest events go.")
 
+    kafka_url: str = Field(
+        "", description="Kafka's bootstrap servers, as host:port,…: events go through it; empty: straight to Postgres."
+    )
+    kafka_prefix: str = Field("foretide.", description="Before a topic's name in Kafka.")
+    kafka_partitions: int = Field(1, ge=1, description="Partitions of topics that are made in Kafka.")
+
     # API
     max_body_bytes: int = Field(2**20, description="Bytes of any other request body.")
     rate_limit: str = Field(

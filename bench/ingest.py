@@ -28,16 +28,17 @@ def measure(rig: Rig) -> Iterator[Result]:
     """Events committed a second by one client."""
     headers = {"Authorization": f"Bearer {rig.endpoints.token}", "Content-Type": "application/x-ndjson"}
     with httpx.Client(base_url=rig.endpoints.url, headers=headers, timeout=60) as http:
-        _send(http, _block(1), 1)  # its connection and the day's partition stand before anything is measured
+        send(http, block_of(1), 1)  # its connection and the day's partition stand before anything is measured
 
         def rate(lines: int) -> float:
-            return sent_per_second(lambda: _block(lines), lambda block: _send(http, block, lines), SECONDS)
+            return sent_per_second(lambda: block_of(lines), lambda block: send(http, block, lines), SECONDS)
 
         yield more("ingest", rate(BLOCK), rate(1), "events/s", BAR_POSTS)
         yield more("ingest-copy", rate(LARGEST), _bare_copy(), "events/s", BAR_COPY)
 
 
-def _send(http: httpx.Client, block: bytes, lines: int) -> int:
+def send(http: httpx.Client, block: bytes, lines: int) -> int:
+    """Sends a block of accesses; how many lines were taken, which must be all."""
     reply = http.post("/v1/accesses", content=block)
     reply.raise_for_status()
     accepted: int = reply.json()["accepted"]
@@ -45,7 +46,8 @@ def _send(http: httpx.Client, block: bytes, lines: int) -> int:
     return accepted
 
 
-def _block(lines: int) -> bytes:
+def block_of(lines: int) -> bytes:
+    """Lines that were never sent before."""
     now = datetime.now(UTC) - timedelta(minutes=5)
     return b"\n".join(
         json.dumps(

@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, str] = {
     "placement": "One object against PuLP programs; fleets with coupling rows against HiGHS; replays; limits.",
     "plans": "A plan of a hundred thousand objects against limits of time and memory.",
     "start": "The launcher to the first finished job, against its limit.",
+    "topics": "Events by batches against one POST an event; accesses through a topic against those sent straight.",
     "submit-to-start": "Submitting a job to its worker's start, against its limit.",
 }
 

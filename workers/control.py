@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from app import queue
+from app import kafka, queue
 from app.db import (
     batch_pages,
     dead_letters,
@@ -21,7 +21,7 @@ from app.db import (
 from app.db.jobs import Bell
 from app.db.session import session_scope
 from app.db.tables import Json
-from app.domain.topics import WORKERS, TopicName
+from app.domain.topics import INTAKE, WORKERS, TopicName
 from app.errors import BrokerUnavailable
 from app.queue import SCHEDULES, QueueName, TaskName
 from app.settings import get_settings
@@ -56,7 +56,7 @@ def sweep_up() -> None:
             bells += _due(session, name, 4 * settings.worker_slots - length)
         groups = topic_groups.ring(session, WORKERS, again_s=settings.ring_again_s)
     ring_all(bells)
-    for group in groups:
+    for group in groups + ([INTAKE] if kafka.enabled() else []):  # Kafka does not ring: it is asked
         queue.ring(TaskName.CONSUME, group)
 
 

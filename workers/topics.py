@@ -18,11 +18,11 @@ from app.db.topic_groups import Claim
 from app.db.topics import Chunk
 from app.domain.jobs import RetryPolicy
 from app.domain.states import DeadLetterState
-from app.domain.topics import MOST_BYTES, WORKERS, TopicName, after_failure, after_loss, at_once
+from app.domain.topics import INTAKE, MOST_BYTES, WORKERS, TopicName, after_failure, after_loss, at_once
 from app.errors import OffsetGone
 from app.queue import TaskName
 from app.settings import get_settings
-from workers import shutdown
+from workers import kafka_intake, shutdown
 from workers.base import problem, raw_task, tried, worker_name
 from workers.topic_handlers import HANDLERS, Handler, Refused
 
@@ -35,6 +35,9 @@ RETRIES = 100
 @raw_task(TaskName.CONSUME)
 def consume(name: str) -> None:
     """Handles a group's events until none waits; nothing where another worker is at it."""
+    if name == INTAKE:
+        kafka_intake.take()
+        return
     until = time.monotonic() + TURN_S
     while (turn := Turn.begin(name)) is not None:
         is_over = turn.run(until)

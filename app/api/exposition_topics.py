@@ -10,7 +10,7 @@ from threading import Lock
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app import queue
+from app import kafka, queue
 from app.db import dead_letters, durations, topic_groups, topics
 from app.db.session import session_scope
 from app.db.tables import Topic, TopicGroup
@@ -47,6 +47,8 @@ class Topics(Collector):
         up = GaugeMetricFamily("foretide_broker_up", what, labels=["broker"])
         up.add_metric(["topics"], seen.topics is not None)
         up.add_metric(["bell"], seen.broker)
+        if kafka.enabled():
+            up.add_metric(["kafka"], kafka.answers())
         yield up
         if seen.topics is not None:
             yield from _topics(seen.topics)

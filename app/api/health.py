@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app import queue
+from app import kafka, queue
 from app.api import exposition, waiting
 from app.api.router import Router, reply
 from app.auth import LOOPBACK, OPEN
@@ -66,7 +66,7 @@ def readiness() -> tuple[dict[str, Any], bool]:
         problem = f"schema: the database is at {found}, the program at {expected}; run ./foretide db upgrade"
     if problem:
         return body | {"status": "unavailable", "reason": problem}, False
-    body["degraded"] = _broker() + [f"queue {name}: no worker consumes it" for name in late]
+    body["degraded"] = _broker() + _kafka() + [f"queue {name}: no worker consumes it" for name in late]
     return body | {"status": "degraded" if body["degraded"] else "ok"}, True
 
 
@@ -82,15 +82,20 @@ def _broker() -> list[str]:
     return []
 
 
+def _kafka() -> list[str]:
+    if kafka.enabled() and not kafka.answers():
+        return ["kafka: does not answer; events are refused until it does"]
+    return []
+
+
 def components() -> list[dict[str, Any]]:
     """The parts in use and why, as demo or up told; else what the settings name."""
     settings = get_settings()
-    if settings.components:
-        found: list[dict[str, Any]] = json.loads(settings.components)
-        return found
-    return [
+    named = [("database", settings.database_url), ("broker", settings.broker_url), ("kafka", settings.kafka_url)]
+    told: list[dict[str, Any]] = json.loads(settings.components) if settings.components else []
+    return told + [
         {"name": name, "mode": "external", "why": f"FORETIDE_{name.upper()}_URL is set"}
-        for name, url in (("database", settings.database_url), ("broker", settings.broker_url))
+        for name, url in (named[2:] if told else named)  # what was started here tells of the first two itself
         if url
     ]
 

@@ -22,7 +22,7 @@ from app.db.session import session_scope
 from app.db.tables import TopicGroup
 from app.db.topic_groups import Claim, Standing
 from app.domain.roles import Role
-from app.domain.topics import WORKERS, TopicName, topic_of
+from app.domain.topics import INTAKE, WORKERS, TopicName, topic_of
 from app.errors import Conflict, FieldError, Invalid, LeaseLost, PreconditionFailed, PreconditionRequired
 
 router = Router("events-groups")
@@ -107,7 +107,8 @@ def claim_group(topic: str, group: str, body: ClaimIn) -> Response:
     """Gives a member the topic's events to handle, until its lease lapses; 409 while another member has them."""
     name = _others(topic, group)
     with session_scope() as session:
-        taken = topic_groups.claim(session, group, name, body.member, body.lease_s, at_end=body.begin == "latest")
+        begin = topics.get(session, name).next_offset if body.begin == "latest" else None
+        taken = topic_groups.claim(session, group, name, body.member, body.lease_s, begin=begin)
         if taken is None:
             raise Conflict(f"another member of group {group} is at topic {topic}", reason="held")
         row, lost = taken
@@ -167,7 +168,7 @@ def bury_event(topic: str, group: str, body: LetterIn) -> None:
 def _others(topic: str, group: str) -> TopicName:
     """The topic of a group that is not the workers' own."""
     name = topic_of(topic)
-    if group in WORKERS:
+    if group in WORKERS or group == INTAKE:
         raise Conflict(f"group {group} is the workers' own", reason="reserved")
     return name
 

@@ -10,7 +10,7 @@ from flask import Response, request
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from app import auth, clock, queue
+from app import auth, clock, kafka, queue
 from app.api import security, submit, waiting
 from app.api.accesses import NDJSON, TYPES, LineError
 from app.api.pages import decode, encode
@@ -25,7 +25,7 @@ from app.domain import access_lines, topic_lines
 from app.domain.roles import Role
 from app.domain.tasks import TaskName
 from app.domain.topic_lines import Events
-from app.domain.topics import WORKERS, TopicName, topic_of
+from app.domain.topics import INTAKE, WORKERS, TopicName, topic_of
 from app.errors import FieldError, Invalid, UnsupportedMedia
 from app.settings import get_settings
 
@@ -43,8 +43,9 @@ class Published(Out):
     """What became of a batch: its events have the offsets from `first_offset` up to, without, `next_offset`."""
 
     topic: str
-    first_offset: int
-    next_offset: int
+    partition: int | None = Field(None, description="Of Kafka's, where events go through it: so are the offsets.")
+    first_offset: int | None
+    next_offset: int | None
     accepted: int
     duplicates: int = Field(description="All of its events, when the batch was sent before with the same key.")
     rejected: int
@@ -134,10 +135,29 @@ def publish(name: TopicName, data: bytes, *, strict: bool = False) -> Json:
                 FieldError(f"/{error['line'] - 1}{error['pointer']}", error["detail"]) for error in found.errors
             )
             raise Invalid(f"{len(found.errors)} events are wrong; nothing was taken", errors=tuple(pointers))
-        reply, groups = _append(session, name, found, f"{auth.identity().token_id}:{key}" if key else None, data)
+        if key:
+            key = f"{auth.identity().token_id}:{key}"
+        if not kafka.enabled():
+            reply, groups = _append(session, name, found, key, data)
+        elif found.errors:
+            topics.refuse(session, name, len(found.errors))
+    if kafka.enabled():
+        reply, groups = _to_kafka(name, found, key), [INTAKE]
     for group in groups:
         queue.ring(TaskName.CONSUME, group)
     return reply
+
+
+def _to_kafka(name: TopicName, found: Events, key: str | None) -> Json:
+    counts: Json = {
+        "accepted": len(found.lines),
+        "duplicates": 0,
+        "rejected": len(found.errors),
+        "errors": found.errors,
+    }
+    if not found.lines:
+        return {"topic": name, "partition": None, "first_offset": None, "next_offset": None, **counts}
+    return {"topic": name, **vars(kafka.publish(name, found.lines, key)), **counts}
 
 
 def _append(session: Session, name: TopicName, found: Events, key: str | None, sent: bytes) -> tuple[Json, list[str]]:

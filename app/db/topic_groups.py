@@ -49,17 +49,17 @@ def claim(
     member: str,
     lease_s: float,
     *,
-    at_end: bool = False,
+    begin: int | None = None,
     partition: int = 0,
 ) -> tuple[TopicGroup, bool] | None:
     """Takes the group's topic for a member; None while another has it, or while it waits after a failure.
 
-    A group that is new begins at the topic's first event, or at its end. A member may take over from itself. The second
-    value: the claim before was never given back, so its member was lost at its work.
+    begin: where a group that is new begins; None: at the topic's first event. A member may take over from itself. The
+    second value: the claim before was never given back, so its member was lost at its work.
     """
     log = topics.get(session, topic)
-    begin = log.next_offset if at_end else log.first_offset
-    new = insert(TopicGroup).values(name=name, topic=topic, partition=partition, position=begin)
+    first = log.first_offset if begin is None else begin
+    new = insert(TopicGroup).values(name=name, topic=topic, partition=partition, position=first)
     session.execute(new.on_conflict_do_nothing())
     free = or_(_G.member.is_(None), _G.lease_until < func.now(), _G.member == member)
     chosen = select(_G).where(*_this(name, topic, partition), free, _G.next_attempt_at <= func.now())

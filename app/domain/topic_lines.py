@@ -57,15 +57,16 @@ def read(data: bytes, max_lines: int) -> Events:
     given = split(data, max_lines)
     found = Events(errors=given.errors)
     for number, line in zip(given.numbers, given.lines, strict=True):
-        if problem := _problem(line):
-            found.refuse(number, "", problem)
+        if wrong := problem(line):
+            found.refuse(number, "", wrong)
         else:
-            found.lines.append(line if b"\n" not in line else _on_one_line(line))
+            found.lines.append(on_one_line(line))
             found.numbers.append(number)
     return found
 
 
-def _problem(line: bytes) -> str | None:
+def problem(line: bytes) -> str | None:
+    """Why this is no event; None where it is one."""
     if len(line) > MAX_EVENT:
         return f"the event has more than {MAX_EVENT} bytes"
     try:
@@ -79,6 +80,8 @@ def _problem(line: bytes) -> str | None:
     return None
 
 
-def _on_one_line(line: bytes) -> bytes:
-    """An element of an array may span lines; newlines stand between its tokens only, since text has them escaped."""
+def on_one_line(line: bytes) -> bytes:
+    """An event that may span lines; newlines stand between its tokens only, since text has them escaped."""
+    if b"\n" not in line:
+        return line
     return b" ".join(part.strip() for part in line.split(b"\n"))

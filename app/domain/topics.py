@@ -31,6 +31,8 @@ class TopicName(StrEnum):
 
 WORKERS: Mapping[str, TopicName] = {"accesses": TopicName.FILE_ACCESS, "metrics": TopicName.METRICS}
 """Groups whose members are the workers of this program; no other consumer may take such a name."""
+INTAKE = "kafka"
+"""The workers' group that takes events from Kafka into the logs; its partitions and offsets are Kafka's."""
 MAX_EVENT = 2**18
 """Bytes of one event."""
 MOST_LINES, MOST_BYTES = 10_000, 4 * 2**20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -193,3 +195,43 @@ def test_a_group_handles_several_topics_and_sets_aside_what_fails(client: Client
     assert [(group["name"], group["lag"], group["skipped"]) for group in topic["groups"]] == [("readers", 0, 0)]
     second.close()
     assert client.set_position("readers", "user", 0)["lag"] == 42
+
+
+def test_the_command_line_publishes_reads_and_moves_groups(client: Client, served: Served, token: str):
+    environment = os.environ | {"FORETIDE_URL": f"http://127.0.0.1:{served.port}", "FORETIDE_TOKEN": token}
+
+    def run(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        argv = [sys.executable, "-P", "-m", "app", "events", *words]
+        environment["PYTHONPATH"] = str(PROJECT_ROOT)
+        return subprocess.run(argv, input=given, env=environment, capture_output=True, check=False)
+
+    sent = run("publish", "user", "-", given=b'{"number": 0}\n{"number": "\x1b[31m"}\n[]\n')
+    assert (sent.returncode, sent.stdout) == (7, b"accepted 2, duplicates 0, rejected 1\n")
+    assert sent.stderr.startswith(b"line 3: ")
+    read = run("read", "user", "--offset", "1")
+    assert read.stdout == b'1\t{"number": "\\u001b[31m"}\n'
+    client.consumer("readers", ["user"], lambda event: None).poll()
+    assert json.loads(run("groups", "list", "--json").stdout)[-1]["lag"] == 0
+    held = run("groups", "move", "readers", "user", "0", "--yes")
+    assert held.returncode == 4
+    assert b"another member" in held.stderr
+    assert b"user" in run("topics").stdout
+    assert run("dead-letters", "list").stderr == b"No dead letter: every event was handled.\n"
+    assert run("read", "nothing").returncode == 3
+
+
+SAYING = """
+from app.publishing import producer, publish_analytics, publish_metric
+publish_analytics(user_id="ann", action="login")
+publish_metric("latency", 150.5, service="api")
+assert producer("analytics") is producer("analytics")
+"""
+
+
+def test_what_a_program_has_said_is_delivered_when_it_ends(client: Client, served: Served, token: str):
+    environment = os.environ | {"FORETIDE_URL": f"http://127.0.0.1:{served.port}", "FORETIDE_TOKEN": token}
+    subprocess.run([sys.executable, "-c", SAYING], cwd=PROJECT_ROOT, env=environment, check=True)
+    (said,) = client.events("analytics")["items"]
+    assert (said["event"]["user_id"], said["event"]["action"]) == ("ann", "login")
+    (sample,) = client.events("metrics")["items"]
+    assert (sample["event"]["name"], sample["event"]["value"], sample["event"]["group"]) == ("latency", 150.5, "api")
