@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 from sqlalchemy.orm import Session
@@ -28,7 +29,7 @@ from workers.topic_handlers import HANDLERS, Handler, Refused
 
 log = structlog.get_logger()
 TURN_S = 60.0
-"""A task ends after this long and rings for what is left, so that other work of its queue gets its turn."""
+"""A task ends after this long, so that other work of its queue gets its turn; the sweep rings for what is left."""
 RETRIES = 100
 
 
@@ -74,7 +75,8 @@ class Turn:
             if not chunks:
                 return False
             lines = sum(len(chunk.lines) for chunk in chunks)
-            if (error := tried(lambda: self._handle(chunks))) and not self._failed(error, chunks, position, lines):  # noqa: B023
+            error = tried(partial(self._handle, chunks))
+            if error and not self._failed(error, chunks, position, lines):
                 return True
         return True
 
@@ -151,7 +153,7 @@ class Turn:
             waiting = dead_letters.to_retry(session, self._claim.name, self._claim.topic, RETRIES)
         for letter in waiting:
             chunk = Chunk(letter.offset, letter.created_at, [letter.event])
-            error = tried(lambda: self._retry(letter.id, chunk))  # noqa: B023
+            error = tried(partial(self._retry, letter.id, chunk))
             if error:
                 with session_scope() as session:
                     topic_groups.hold(session, self._claim)

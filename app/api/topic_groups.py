@@ -123,8 +123,11 @@ def commit_position(topic: str, group: str, body: PositionIn) -> Response:
     claim = _claim(topic, group)
     with session_scope() as session:
         row = _held(session, claim)
-        if body.position > (end := topics.get(session, claim.topic).next_offset):
-            raise Invalid(errors=(FieldError("/position", f"topic {topic} ends at offset {end}"),))
+        log = topics.get(session, claim.topic)
+        if body.position > log.next_offset:
+            raise Invalid(errors=(FieldError("/position", f"topic {topic} ends at offset {log.next_offset}"),))
+        if row.position < log.first_offset <= body.position:
+            topic_groups.skip(row, log.first_offset)
         handled = max(0, body.position - row.position)
         topic_groups.advance(row, body.position, body.lease_s, handled=handled)
         session.flush()
@@ -191,4 +194,4 @@ def _held(session: Session, claim: Claim) -> TopicGroup:
 def _reply(session: Session, row: TopicGroup) -> Response:
     end = topics.get(session, TopicName(row.topic)).next_offset
     standing = Standing(row, end if row.end_offset is None else row.end_offset)
-    return reply(shown([standing], dead_letters.counts(session))[0], headers=etag(row.fence))
+    return reply(shown([standing], dead_letters.counts(session, row.name, row.topic))[0], headers=etag(row.fence))

@@ -93,12 +93,13 @@ def to_retry(session: Session, group: str, topic: TopicName, limit: int) -> Sequ
     return listing(session, group=group, topic=topic, state=DeadLetterState.RETRY, limit=limit)
 
 
-def counts(session: Session) -> dict[tuple[str, str, str], int]:
-    """How many there are by group, topic and state."""
-    rows = session.execute(
-        select(_L.group_name, _L.topic, _L.state, func.count()).group_by(_L.group_name, _L.topic, _L.state)
-    )
-    return {(group, topic, str(state)): number for group, topic, state, number in rows}
+def counts(session: Session, group: str | None = None, topic: str | None = None) -> dict[tuple[str, str, str], int]:
+    """How many there are by group, topic and state; of one group and topic where they are given."""
+    by = (_L.group_name, _L.topic, _L.state)
+    query = select(*by, func.count()).group_by(*by)
+    if group is not None:
+        query = query.where(_L.group_name == group, _L.topic == topic)
+    return {(name, of, str(state)): number for name, of, state, number in session.execute(query)}
 
 
 def prune(session: Session, days: int) -> int:

@@ -328,6 +328,18 @@ def test_one_member_at_a_time_has_a_topic(api: Api):
     assert (reserved.status_code, reserved.json["reason"]) == (409, "reserved")
 
 
+def test_a_group_outside_shows_what_retention_removed(api: Api):
+    for n in range(3):
+        publish(api, "user", [event(n)])
+    tag = {"If-Match": claim(api, "one").headers["ETag"]}
+    with session_scope() as session:
+        topics.prune(session, USER, timedelta(days=7), 100)
+        first = topics.get(session, USER).first_offset
+    found = api.put("/v1/events/user/groups/readers", {"position": 3}, headers=tag).json
+    assert first > 0
+    assert (found["skipped"], found["handled"], found["lag"]) == (first, 3 - first, 0)
+
+
 def test_objects_of_accesses_are_known(api: Api):
     publish(api, "file_access", [access(1, key="ключ/😀 \t")])
     consume("accesses")
