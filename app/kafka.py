@@ -124,7 +124,8 @@ def ensure(topic: TopicName) -> list[int]:
     from confluent_kafka import admin
 
     new = admin.NewTopic(topic_name(topic), num_partitions=get_settings().kafka_partitions)  # type: ignore[attr-defined]
-    made = admin.AdminClient({"bootstrap.servers": get_settings().kafka_url}).create_topics([new])
+    client = admin.AdminClient({"bootstrap.servers": get_settings().kafka_url})  # it must outlive what it promises
+    made = client.create_topics([new])
     try:
         made[topic_name(topic)].result(TIMEOUT_S)
     except kafka.KafkaException as error:

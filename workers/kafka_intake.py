@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 
 import structlog
 from sqlalchemy.orm import Session
@@ -99,10 +98,25 @@ def _store(claim: Claim, records: Sequence[Record]) -> list[str]:
 
 def _batches(records: Iterable[Record]) -> Iterator[tuple[str | None, list[bytes]]]:
     """Events as they were published together; a batch that was not read whole, or has no key, has none here."""
-    for key, together in groupby(records, lambda record: record.batch):
-        found = list(together)
-        whole = [record.number for record in found] == list(range(found[0].of)) if key else False
-        yield (key if whole else None), [on_one_line(record.value) for record in found]
+    together: list[Record] = []
+    for record in records:
+        if together and not _follows(together[-1], record):
+            yield _batch(together)
+            together = []
+        together.append(record)
+    if together:
+        yield _batch(together)
+
+
+def _follows(last: Record, record: Record) -> bool:
+    """Whether two were published together; what has no key may stand with its neighbours."""
+    return record.batch == last.batch and (record.batch is None or record.number == last.number + 1)
+
+
+def _batch(together: Sequence[Record]) -> tuple[str | None, list[bytes]]:
+    first = together[0]
+    whole = first.batch and [record.number for record in together] == list(range(first.of))
+    return (first.batch if whole else None), [on_one_line(record.value) for record in together]
 
 
 def _append(session: Session, topic: TopicName, lines: list[bytes], key: str | None) -> None:

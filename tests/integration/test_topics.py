@@ -333,7 +333,7 @@ def test_a_group_outside_shows_what_retention_removed(api: Api):
         publish(api, "user", [event(n)])
     tag = {"If-Match": claim(api, "one").headers["ETag"]}
     with session_scope() as session:
-        topics.prune(session, USER, timedelta(days=7), 100)
+        topics.prune(session, USER, timedelta(days=7), 70)
         first = topics.get(session, USER).first_offset
     found = api.put("/v1/events/user/groups/readers", {"position": 3}, headers=tag).json
     assert first > 0

@@ -93,4 +93,4 @@ def test_each_access_is_stored_once_through_kills_and_freezes(fleet: Fleet, full
         dead = session.scalar(text("select count(*) from dead_letter"))
     assert (count, ids, dead) == (sent, sent, 0)
     shown = f"each event of a topic was handled once through {len(acts)} kills and freezes, seed {first}"
-    figure("I20", shown, sent, bound=False)
+    figure("I21", shown, sent, bound=False)
