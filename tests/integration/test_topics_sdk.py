@@ -205,7 +205,7 @@ def test_the_command_line_publishes_reads_and_moves_groups(client: Client, serve
         environment["PYTHONPATH"] = str(PROJECT_ROOT)
         return subprocess.run(argv, input=given, env=environment, capture_output=True, check=False)
 
-    sent = run("publish", "user", "-", given=b'{"number": 0}\n{"number": "\x1b[31m"}\n[]\n')
+    sent = run("publish", "user", "-", given=b'{"number": 0}\n{"number": "\\u001b[31m"}\n[]\n')
     assert (sent.returncode, sent.stdout) == (7, b"accepted 2, duplicates 0, rejected 1\n")
     assert sent.stderr.startswith(b"line 3: ")
     read = run("read", "user", "--offset", "1")
