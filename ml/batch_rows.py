@@ -41,25 +41,25 @@ class Reader:
     def columns(self, events: Sequence[Any], lines: Sequence[bytes]) -> Columns:
         """The columns of a page. lines: the events as they were sent, which are kept where the operation tells them."""
         names = [ROW, TS, VALUE, KEY, *(group_column(n) for n in range(len(self.groups)))]
-        names += [BODY] if self.keeps_body else []
-        columns: Columns = {name: [] for name in names}
+        rows: list[tuple[Any, ...]] = []
+        kept: list[str] = []
         for event, line in zip(events, lines, strict=True):
             try:
-                cells = self._cells(event)
+                rows.append(self._cells(event))
             except _Bad as bad:
                 self._refuse(bad)
             else:
-                cells += [line.decode()] if self.keeps_body else []
-                for name, cell in zip(names, cells, strict=True):
-                    columns[name].append(cell)
+                if self.keeps_body:
+                    kept.append(line.decode())
             self.count += 1
-        return columns
+        columns: Columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+        return {name: columns.get(name, []) for name in names} | ({BODY: kept} if self.keeps_body else {})
 
-    def _cells(self, event: Any) -> list[Any]:
-        if not isinstance(event, Mapping):
+    def _cells(self, event: Any) -> tuple[Any, ...]:
+        if not isinstance(event, dict):
             raise _Bad("", "is no JSON object")
-        texts = [_text(event, name) for name in self.groups]
-        return [self.count, self._time(event), self._value(event), _text(event, self.key) if self.key else None, *texts]
+        key = _text(event, self.key) if self.key else None
+        return (self.count, self._time(event), self._value(event), key, *[_text(event, name) for name in self.groups])
 
     def _time(self, event: Mapping[str, Any]) -> int | None:
         names = (self.time,) if self.time else TIME_FIELDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from app.domain.pins import Pin
@@ -39,21 +39,19 @@ def upload(
     _forget_uploads(bucket, key)
     standing = objects.find(bucket, key)
     target = Target(key, storage_class, INTENT, standing.pin.etag if standing else None, conditional)
-    with path.open("rb") as file, closing(_mapped(file.fileno(), path.stat().st_size)) as mapped:
-        whole = memoryview(mapped)
-        try:
-            copied = _digests(whole, part_size)
-            with suppress(ConditionFailed, UnknownOutcome):  # an answer may be lost after the write was done
-                _write(bucket, target, whole, copied, check)
-            found = _proven(bucket, key, copied, len(whole))
-        finally:
-            whole.release()
+    whole = _mapped(path)
+    copied = _digests(whole, part_size)
+    with suppress(ConditionFailed, UnknownOutcome):  # an answer may be lost after the write was done
+        _write(bucket, target, whole, copied, check)
+    found = _proven(bucket, key, copied, len(whole))
     assert copied.sha256  # noqa: S101 - summed up above
     return copied.sha256, found.pin.etag
 
 
-def _mapped(descriptor: int, size: int) -> mmap.mmap:
-    return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+def _mapped(path: Path) -> memoryview:
+    """The file's bytes, in memory only as they are looked at; let go with the last view of them, whatever happens."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _digests(whole: memoryview, part_size: int) -> Copied:

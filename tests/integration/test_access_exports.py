@@ -93,6 +93,10 @@ def test_large_days_go_in_parts_and_what_a_killed_worker_left_is_removed(exporti
     path = tmp_path / "large"
     path.write_bytes(bytes(range(256)) * (11 * 2**12))
     options: dict[str, Any] = {"storage_class": "STANDARD", "part_size": 5 * 2**20, "conditional": True}
+    asked = iter([None])
+    with pytest.raises(StopIteration):  # broken off after the first part: readers see nothing of it
+        files.upload(bucket, key, path, check=lambda: next(asked), **options)
+    assert objects.find(bucket, key) is None
     for _ in range(2):  # the second time in place of the first
         sha256, etag = files.upload(bucket, key, path, check=lambda: None, **options)
     assert [left for page in uploads.pages(bucket, key) for left in page] == []
