@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, str] = {
     "features": "Lines of accesses to features by columns, against json and dicts, an event at a time.",
     "inference": "One row and 100,000 rows through packed forests, against scikit-learn and ONNX Runtime.",
     "ingest": "Accesses by blocks of lines against one POST an event, and against bare COPY.",
+    "ingest-logs": "Log lines read on one core against a limit, a loop of re and DuckDB's reader; read and committed.",
     "moves": "Small objects copied by the running worker, rows, budgets and audit included, against rclone.",
     "placement": "One object against PuLP programs; fleets with coupling rows against HiGHS; replays; limits.",
     "plans": "A plan of a hundred thousand objects against limits of time and memory.",

@@ -78,7 +78,7 @@ def _again(block: Block) -> Place:
 
 def _end(block: Block) -> int:
     """Where what follows the block begins: a last line without an end is read once more when it may have grown."""
-    return block.end - len(block.data.rpartition(b"\n")[2])
+    return block.end - (len(block.data) - block.data.rfind(b"\n") - 1)
 
 
 def _ndjson(path: Path, source: Source, start: Place, _: LogFormat | None) -> Iterator[Part]:

@@ -26,14 +26,15 @@ class LineIds:
 
     def of(self, lines: Iterable[bytes]) -> bytes:
         """The ids of lines, one after the other, each of DIGEST_BYTES."""
-        key, equal, before = self._key, self._equal, self._before
-        found = bytearray()
-        for line in lines:
-            digest = blake2b(line, digest_size=DIGEST_BYTES, key=key).digest()
-            number = equal.get(digest, 0)
-            equal[digest] = number + 1
-            number += before.get(digest, 0)
-            if number:
-                digest = blake2b(digest + number.to_bytes(8, "big"), digest_size=DIGEST_BYTES).digest()
-            found += digest
-        return bytes(found)
+        key, before = self._key, self._before
+        found = [blake2b(line, digest_size=DIGEST_BYTES, key=key).digest() for line in lines]
+        if self._equal or not before.keys().isdisjoint(found) or len(set(found)) < len(found):
+            return b"".join([self._numbered(digest) for digest in found])
+        self._equal = dict.fromkeys(found, 1)  # no line is equal to another: they need not be looked at one by one
+        return b"".join(found)
+
+    def _numbered(self, digest: bytes) -> bytes:
+        number = self._equal.get(digest, 0)
+        self._equal[digest] = number + 1
+        number += self._before.get(digest, 0)
+        return blake2b(digest + number.to_bytes(8, "big"), digest_size=DIGEST_BYTES).digest() if number else digest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from app.lab.line_ids import DIGEST_BYTES, LineIds
 from app.lab.log_loops import Bytes, Ints
 from app.lab.logs import FLAT, OK, LogFormat
 
-FIELDS_LINE = re.compile(rb"^#Fields:.*$", re.MULTILINE)
+FIELDS = b"#Fields:"
 CUT_TEXT = 500
 """Characters of a refused line that are shown."""
 PROBLEMS = {
@@ -82,16 +81,18 @@ class Reader:
             yield self._lines(flat, data, first_line, is_unfinished=block.is_unfinished)
 
     def _parts(self, block: Block) -> Iterator[tuple[bytes, int]]:
-        begin, line = 0, block.first_line
-        if self._format.header:
-            for found in FIELDS_LINE.finditer(block.data):
-                if found.start() > begin:
-                    yield block.data[begin : found.start()], line
-                line += block.data.count(b"\n", begin, found.start())
-                begin = found.start()
-                self._format = self._format.of_header(found.group())
-        if begin < len(block.data):
-            yield (block.data[begin:] if begin else block.data), line
+        data, begin, line = block.data, 0, block.first_line
+        found = data.find(FIELDS) if self._format.header else -1
+        while found >= 0:
+            if found == 0 or data[found - 1] == 10:
+                if found > begin:
+                    yield data[begin:found], line
+                line += data.count(b"\n", begin, found)
+                begin, end = found, data.find(b"\n", found)
+                self._format = self._format.of_header(data[found : end if end >= 0 else len(data)])
+            found = data.find(FIELDS, found + 1)
+        if begin < len(data):
+            yield (data[begin:] if begin else data), line
 
     def _lines(self, data: bytes, original: bytes, first_line: int, *, is_unfinished: bool) -> Lines:
         a = np.frombuffer(data, np.uint8)
@@ -145,7 +146,10 @@ class Reader:
         """Of each line that names no request, as hexadecimal digits: (lines × 24)."""
         rows = columns[loops.LINE][columns[loops.ID_TO] <= columns[loops.ID_FROM]]
         places = zip(starts[rows].tolist(), ends[rows].tolist(), strict=True)
-        found = self._ids.of(data[begin:end].removesuffix(b"\r") for begin, end in places)
+        lines = [data[begin:end] for begin, end in places]
+        if lines and b"\r" in data:
+            lines = [line.removesuffix(b"\r") for line in lines]
+        found = self._ids.of(lines)
         return np.frombuffer(found.hex().encode(), np.uint8).reshape(-1, 2 * DIGEST_BYTES)
 
     def _refusals(self, out: Bytes, data: bytes, first_line: int) -> Iterator[Refused]:
