@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -19,6 +20,7 @@ from app.db import access_days
 from app.db.access_days import COLUMNS
 from app.db.session import session_scope
 from app.domain.batch import Span
+from app.errors import SettingsError
 from app.settings import get_settings
 from ml.batch_columns import ROW, TS, VALUE
 
@@ -36,8 +38,10 @@ BLOCK = 4 * 2**20
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """A folder of the job's own, gone with the context; what killed workers have left goes too."""
+    """A folder of the job's own, gone with the context; what killed workers left goes too. Raises SettingsError."""
     parent = Path(get_settings().batch_dir or tempfile.gettempdir())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise SettingsError(f"FORETIDE_BATCH_DIR: {parent} is no folder that can be written to")
     for left in parent.glob(FOLDER + "*"):
         with suppress(OSError):  # another worker removes it too
             if time.time() - left.stat().st_mtime > STALE_S:

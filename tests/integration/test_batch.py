@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -218,6 +219,14 @@ def test_spark_runs_where_a_master_is_set_and_its_java_ends_with_the_job(make_ap
     assert not [child for child in psutil.Process().children(recursive=True) if "java" in child.name()]
     assert api.get("/pipeline/spark/status").json["status"] == "active"
     assert answer(api, {**document, "operation": "process_events"})[0]["engine"] == "spark"  # a second session
+
+
+def test_a_folder_that_is_not_there_is_named(make_api: Callable[..., Api], tmp_path: Path):
+    api = make_api(batch_dir=tmp_path / "missing")
+    job_id = api.post("/v1/batch", {"operation": "process_events", "events": []}).json["id"]
+    run_batch(job_id)
+    job = api.get(f"/v1/jobs/{job_id}").json
+    assert (job["state"], job["problem"]["type"]) == ("failed", "settings")
 
 
 def test_source_routes(api: Api):
