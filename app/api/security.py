@@ -68,27 +68,41 @@ def check_text(texts: Iterable[str]) -> None:
 
 
 def unpacked_body(max_bytes: int) -> bytes:
-    """The request's body, unpacked when it is gzip and never more than `max_bytes`.
+    """The request's body, unpacked when it is gzip (of one member or several) and never more than `max_bytes`.
 
-    Raises TooLarge before more is unpacked, UnsupportedMedia for another encoding, BadRequest for broken gzip.
+    The server ends a body where its connection breaks, so its length or its gzip must tell that all has come: half a
+    block would be taken for a whole one. Raises TooLarge before more is unpacked, UnsupportedMedia for another
+    encoding, BadRequest for broken gzip, for a body that is cut off, and for one that does not say its length.
     """
     request.max_content_length = max_bytes
-    data = request.get_data()
     encoding = (request.content_encoding or "identity").lower()
-    if encoding == "identity":
-        return data
-    if encoding != "gzip":
+    if encoding not in ("identity", "gzip"):
         raise UnsupportedMedia("Content-Encoding may be gzip or nothing")
-    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    try:
-        unpacked = unpacker.decompress(data, max_bytes + 1)
-    except zlib.error as error:
-        raise BadRequest(f"the body is not gzip: {error}") from error
-    if len(unpacked) > max_bytes:
-        raise TooLarge(f"the body is larger than {max_bytes} bytes when unpacked")
-    if not unpacker.eof:
-        raise BadRequest("the gzip body is cut off")
-    return unpacked
+    length, data = request.content_length, request.get_data()
+    if data and length is None and encoding == "identity":
+        raise BadRequest("say the Content-Length, or send gzip: nothing else tells whether all has come")
+    if length is not None and len(data) < length:
+        raise BadRequest(f"the body is cut off: {len(data)} bytes of {length} came")
+    return _unpacked(data, max_bytes) if encoding == "gzip" else data
+
+
+def _unpacked(data: bytes, max_bytes: int) -> bytes:
+    """The members of a gzip body, which follow each other."""
+    parts, total = [], 0
+    while True:
+        unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            parts.append(unpacker.decompress(data, max_bytes + 1 - total))
+        except zlib.error as error:
+            raise BadRequest(f"the body is not gzip: {error}") from error
+        total += len(parts[-1])
+        if total > max_bytes:
+            raise TooLarge(f"the body is larger than {max_bytes} bytes when unpacked")
+        if not unpacker.eof:
+            raise BadRequest("the gzip body is cut off")
+        data = unpacker.unused_data
+        if not data:
+            return b"".join(parts)
 
 
 def request_id() -> str:

@@ -27,7 +27,6 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 TRAIN = "/v1/models/k:train?algorithm=kmeans&features=a"
 LINE = b'{"a":%d,"more":"%s"}\n'
 MANY = b"".join(LINE % (number, b"x") for number in range(events.PAGE * 2 + 1))
-CUT = gzip.compress(MANY)[:-9]
 SENT, GROWTH = 50 * 2**20, 40 * 2**20
 """Bytes that are sent, and by how many the API may grow: a page of each request, its packed form and the modules."""
 
@@ -97,21 +96,26 @@ def test_a_large_upload_does_not_grow_the_api(served: Served):
     assert most - before < GROWTH, f"{before >> 20} to {most >> 20} MiB"
 
 
-def test_an_upload_that_is_cut_off_starts_nothing(served: Served):
+BLOCK = b"".join(b'{"ts":"%s","key":"k","op":"GET"}\n' % datetime.now(UTC).isoformat().encode() for _ in range(100))
+
+
+@pytest.mark.parametrize(("path", "body"), [(TRAIN, MANY), ("/v1/accesses", BLOCK), ("/v1/events/user", BLOCK)])
+def test_what_is_cut_off_starts_nothing(served: Served, path: str, body: bytes):
     url = served.http.base_url
-    head = f"POST {TRAIN} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
     head += f"Authorization: {served.http.headers['Authorization']}\r\n"
     chunked = "Transfer-Encoding: chunked"
-    for framing, body in (
-        (f"Content-Length: {len(MANY) + 1}", MANY),
-        (chunked, b"%x\r\n%s\r\n" % (len(MANY), MANY)),
-        (f"Content-Encoding: gzip\r\n{chunked}", b"%x\r\n%s\r\n" % (len(CUT), CUT)),
+    cut = gzip.compress(body)[:-9]
+    for framing, sent in (
+        (f"Content-Length: {len(body) + 1}", body),
+        (chunked, b"%x\r\n%s\r\n" % (len(body), body)),
+        (f"Content-Encoding: gzip\r\n{chunked}", b"%x\r\n%s\r\n" % (len(cut), cut)),
     ):
         with socket.create_connection((url.host, url.port)) as connection:
-            connection.sendall(f"{head}{framing}\r\n\r\n".encode() + body)
+            connection.sendall(f"{head}{framing}\r\n\r\n".encode() + sent)
             connection.shutdown(socket.SHUT_WR)
             assert b" 400 " in connection.recv(1000)[:20], framing
-    assert (pages("upload_page"), pages("batch_page"), pages("job")) == (0, 0, 0)
+    assert {pages(table) for table in ("upload_page", "batch_page", "job", "access", "topic_block")} == {0}
 
 
 def test_gzip_members_that_follow_each_other_are_all_read(api: Api):
@@ -120,3 +124,6 @@ def test_gzip_members_that_follow_each_other_are_all_read(api: Api):
     reply = api.post(TRAIN, data=body, headers=packed)
     assert reply.get_json()["args"]["events"] == events.PAGE * 2 + 1
     assert api.post(TRAIN, data=body + b"more", headers=packed).status_code == 400
+    both = gzip.compress(BLOCK) + gzip.compress(BLOCK)
+    assert api.post("/v1/accesses", data=both, headers=packed).get_json()["accepted"] == 200
+    assert api.post("/v1/accesses", data=both + b"more", headers=packed).status_code == 400
