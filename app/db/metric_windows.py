@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,15 @@ NUMBERS: dict[str, Column] = {
     "count": "bigint",
     **dict.fromkeys(("base", "total", "m2", "low", "high"), "double precision"),
 }
+# Of ten thousand streams a join is planned far better than any(:ids).
 _SPREADS = text(
     "select stream_id, (extract(epoch from bucket) * 1000000)::bigint as start, count, base, total, m2, low, high,"
-    " sketched, body from metric_part where stream_id = any(:ids) and bucket between :first and :now"
+    " sketched, body from metric_part join unnest(:ids) as asked(stream_id) using (stream_id)"
+    " where bucket between :first and :now"
 ).bindparams(bindparam("ids", type_=ARRAY(BIGINT)))
 
 _COUNTS = text(
-    "select stream_id, sum(count) from metric_part where stream_id = any(:ids) group by stream_id"
+    "select stream_id, sum(count) from metric_part join unnest(:ids) as asked(stream_id) using (stream_id) group by 1"
 ).bindparams(bindparam("ids", type_=ARRAY(BIGINT)))
 
 
@@ -65,12 +67,13 @@ def read(session: Session, ids: Sequence[int], rows: Sequence[int], window: Wind
     if ids:
         query = (
             f"select {', '.join(NUMBERS)} from metric_part"  # noqa: S608 - names of columns
-            " where stream_id = any(%(ids)s) and bucket between %(first)s and %(now)s"
+            " join unnest(%(ids)s::bigint[]) as asked(stream_id) using (stream_id)"
+            " where bucket between %(first)s and %(now)s"
         )
         given = {"ids": list(ids), "first": moment(window.first), "now": moment(window.now)}
         found = read_columns(session, query, NUMBERS, **given)
         numbers = [found[name] for name in list(NUMBERS)[2:]]
-        sums.add(_rows_of(ids, rows, found["stream_id"]), found["bucket"], Moments(*numbers))
+        sums.add(_rows_of(ids, rows)(found["stream_id"]), found["bucket"], Moments(*numbers))
     return sums.found()
 
 
@@ -78,10 +81,11 @@ def read_spread(session: Session, ids: Sequence[int], rows: Sequence[int], windo
     """The same with how the values are spread."""
     size = max(rows, default=-1) + 1
     sums, spreads = _Sums(window, size), [Spread() for _ in range(size)]
+    rows_of = _rows_of(ids, rows)
     for chunk in _chunks(session, ids, window):
         numbers = np.array([row[2:8] for row in chunk]).T
         stream, bucket = np.array([row[:2] for row in chunk]).T
-        key = _rows_of(ids, rows, stream)
+        key = rows_of(stream)
         sums.add(key, bucket, Moments(numbers[0].astype(np.int64), *numbers[1:]))
         for number, part in zip(key.tolist(), chunk, strict=True):
             if part.start >= window.since:
@@ -94,9 +98,11 @@ def _chunks(session: Session, ids: Sequence[int], window: Window) -> Iterator[Se
     yield from session.execute(_SPREADS, given, execution_options={"yield_per": AT_ONCE}).partitions()
 
 
-def _rows_of(ids: Sequence[int], rows: Sequence[int], stream: Ints) -> Ints:
+def _rows_of(ids: Sequence[int], rows: Sequence[int]) -> Callable[[Ints], Ints]:
+    """Which row each of the streams counts in."""
     order = np.argsort(np.array(ids))
-    return np.array(rows)[order[np.searchsorted(np.array(ids)[order], stream)]]
+    known, row = np.array(ids)[order], np.array(rows)[order]
+    return lambda stream: row[np.searchsorted(known, stream)]
 
 
 def top_items(session: Session, name: str, window: Window) -> Tally:

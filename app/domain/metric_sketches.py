@@ -48,7 +48,7 @@ class Spread:
         """Takes values."""
         self._few.append(values)
         self._count += len(values)
-        if self._sketch is not None or self._count > EXACT_READ:
+        if self._count > EXACT_READ:
             self._fold()
 
     def add_stored(self, body: bytes, *, sketched: bool) -> None:
@@ -61,11 +61,10 @@ class Spread:
             self._sketch = found
         else:
             self._sketch.merge(found)
-        self._fold()
 
     def stored(self) -> tuple[bytes, bool]:
         """All as bytes, and whether they are a sketch: little-endian doubles while they are few."""
-        if self._sketch is None and self._count > EXACT_STORED:
+        if self._sketch is not None or self._count > EXACT_STORED:
             self._fold()
         if self._sketch is not None:
             return self._sketch.serialize(), True
@@ -74,7 +73,7 @@ class Spread:
     def _fold(self) -> None:
         if self._sketch is None:
             self._sketch = kll_doubles_sketch(K)
-        if self._few:
+        if self._few:  # what is held is added at once, since each call takes its time
             self._sketch.update(np.concatenate(self._few))
         self._few.clear()
         self._count = 0
@@ -82,7 +81,10 @@ class Spread:
     @property
     def rank_error(self) -> float:
         """By how much the share of values below a quantile may differ from the share asked for; 0: exact."""
-        if self._sketch is None or not self._sketch.is_estimation_mode():
+        if self._sketch is None:
+            return 0.0
+        self._fold()
+        if not self._sketch.is_estimation_mode():
             return 0.0
         return SURE * float(self._sketch.normalized_rank_error(False))
 
