@@ -135,20 +135,26 @@ def _csv(path: Path, kind: str) -> int:
 
 
 def _sent(rig: Rig, folder: Path) -> Result:
-    """The whole way into Postgres, by the clock, against ready-made lines sent in blocks of the same size."""
-    path = _log(folder / "sent", FORMS["s3-access-logs"].replace("logs/", "bench-sent/"), SENT_LINES)
-    ready = _log(
-        folder / "ready", FORMS["s3-access-logs"].replace("logs/", "bench-ready/").replace("{id:", "F{id:"), SENT_LINES
-    )
-    bodies = [part.body for part in parts(ready, Source("s3-access-logs"), Place(), 0)]
-    lines = [line + b"\n" for body in bodies for line in body.splitlines()]
+    """The whole way into Postgres, by the clock, against ready-made lines sent in blocks of the same size, in turns."""
+    ours, peer = 0.0, 0.0
+    source = Source("s3-access-logs")
     with Client(rig.endpoints.url, rig.endpoints.token) as client:
-        started = time.perf_counter()
-        for first in range(0, len(lines), BLOCK_LINES):
-            client.ingest_block(b"".join(lines[first : first + BLOCK_LINES]))
-        peer = SENT_LINES / (time.perf_counter() - started)
-        started = time.perf_counter()
-        work = Import([path], Source("s3-access-logs"), client, None)
-        list(work.run())
-        assert work.report.accepted == SENT_LINES
-        return more("ingest-logs, sent", SENT_LINES / (time.perf_counter() - started), peer, "lines/s", SENT_BAR)
+        for turn in range(2):
+            paths = [_log(folder / f"{name}-{turn}", _few_keys(f"{turn}{name}"), SENT_LINES) for name in ("A", "B")]
+            lines = [line + b"\n" for part in parts(paths[0], source, Place(), 0) for line in part.body.splitlines()]
+            started = time.perf_counter()
+            for first in range(0, len(lines), BLOCK_LINES):
+                client.ingest_block(b"".join(lines[first : first + BLOCK_LINES]))
+            peer = max(peer, SENT_LINES / (time.perf_counter() - started))
+            started = time.perf_counter()
+            work = Import(paths[1:], source, client, None)
+            list(work.run())
+            assert work.report.accepted == SENT_LINES
+            ours = max(ours, SENT_LINES / (time.perf_counter() - started))
+    return more("ingest-logs, sent", ours, peer, "lines/s", SENT_BAR)
+
+
+def _few_keys(mark: str) -> str:
+    """Server access logs of 5,000 objects; mark: two hexadecimal digits that make the requests' ids others."""
+    form = FORMS["s3-access-logs"].replace("part%2520{number}", "part").replace("logs/", f"bench-{mark}/")
+    return form.replace("{id:016X}", f"{mark}{{id:014X}}")
