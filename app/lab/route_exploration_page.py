@@ -75,7 +75,7 @@ def _lags(values: Sequence[float]) -> str:
 
 def _reliability(bins: Sequence[Mapping[str, float]]) -> str:
     ends = [(0, "0"), (1, "1")]
-    parts = _frame("risk said", "share that was slow within 45 s; ten bins of as many looks", ends, ends)
+    parts = _frame("risk said", "share that was slow within 45 s", ends, ends)
     (x0, y0), (x1, y1) = _place(0, 0), _place(1, 1)
     parts.append(f'<line x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}" stroke="{GREY}" stroke-dasharray="6 3"/>')
     for each in bins:
