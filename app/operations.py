@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
+from app.blocks import IngestReport, send_blocks
 from app.errors import NotFound
 from app.transport import Json, Transport, given
 
@@ -14,6 +15,14 @@ class Operations:
     """The part of `app.client.Client` that mends, proves, empties and disturbs."""
 
     _api: Transport
+
+    # -- Import
+
+    def import_inventory(
+        self, site: str, lines: Iterable[Json], on_block: Callable[[IngestReport], None] | None = None
+    ) -> IngestReport:
+        """Adds objects that an inventory tells of: mappings of key, size, etag, last_modified and storage_class."""
+        return send_blocks(self._api, f"/sites/{part(site)}/inventory", lines, strict=False, on_block=on_block)
 
     # -- Ask
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from flask import Response
+from flask import Response, request
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from app.api import submit
+from app.api import security, submit
+from app.api.accesses import TYPES, Ingested
 from app.api.audit import record
 from app.api.etags import check_match, etag
 from app.api.pages import PageQuery, page
@@ -20,11 +21,15 @@ from app.api.submit import Started
 from app.db import objects, predictions, sites
 from app.db.session import session_scope
 from app.db.tables import Object, Prediction, Replica
+from app.domain import inventory_lines
 from app.domain.roles import Role
 from app.domain.states import ObjectState
 from app.domain.tasks import TaskName
+from app.errors import UnsupportedMedia
+from app.settings import get_settings
 
 router = Router("objects")
+LINES = ("application/x-ndjson",)
 TagName = Annotated[str, Field(min_length=1, max_length=128)]
 TagValue = Annotated[str, Field(max_length=256)]
 """As long as S3 allows."""
@@ -95,6 +100,30 @@ def scan(body: ScanIn) -> Response:
         return Started(submit.job(session, TaskName.SCAN, body.model_dump(exclude_defaults=True)))
 
     return submit.start_with(begin)
+
+
+@router.post("/sites/<name>/inventory", Role.OPERATOR, answer=Ingested, limited=False, reads=LINES)
+def import_inventory(name: str) -> dict[str, Any]:
+    """Adds objects that an inventory tells of, as NDJSON of key, size, etag, last_modified and storage_class.
+
+    What the catalogue knows at the site already counts as a duplicate and stays as it is.
+    """
+    if request.mimetype not in TYPES - {"application/json"}:
+        raise UnsupportedMedia("send NDJSON with the header Content-Type: application/x-ndjson")
+    settings = get_settings()
+    data = security.unpacked_body(settings.ingest_max_bytes)
+    with session_scope() as session:
+        site = sites.get(session, name)
+        found = inventory_lines.read(data, settings.ingest_max_lines, sites.classes_told(site))
+        added = objects.add_page(session, site.id, found.pins) if found.pins else objects.Scanned()
+        if added.new:
+            record(session, "objects.import", site.name, {"added": added.new})
+    return {
+        "accepted": added.new,
+        "duplicates": found.right - added.new,
+        "rejected": len(found.errors),
+        "errors": found.errors,
+    }
 
 
 def show(row: Object, replicas: list[tuple[Replica, str]]) -> Json:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli.inventory import inventory
 from app.cli.output import json_option, print_json, safe
 from app.cli.session import connect
 from app.errors import ExitCode
@@ -43,7 +44,7 @@ FILES = """
 
 @click.group()
 def ingest() -> None:
-    """Send accesses from files, folders or a pipe."""
+    """Send accesses from files, folders or a pipe, or the objects of an inventory."""
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,6 +78,7 @@ def _verb(kind: str, told: str) -> None:
 
 for _kind, _told in KINDS.items():
     _verb(_kind, _told)
+ingest.add_command(inventory)
 
 
 def _expanded(given: Sequence[str]) -> list[Path]:

@@ -70,6 +70,21 @@ def save_page(
     return Scanned(len(listed), sizes, len(found[Finding.NEW]), len(found[Finding.CHANGED]))
 
 
+def add_page(session: Session, site_id: int, told: Mapping[str, Pin]) -> Scanned:
+    """Adds what an inventory tells of a site and the catalogue does not know there; what it knows stays as it is.
+
+    An inventory is as old as its report: it adds objects, and never says that one has changed or is gone.
+    """
+    _add_missing(session, list(told))
+    locked = select(Object.id).where(Object.key.in_(list(told))).order_by(Object.id).with_for_update(key_share=True)
+    session.execute(locked)
+    known = select(Replica.object_id).where(Replica.site_id == site_id).correlate(None)
+    rows = session.execute(select(Object.id, Object.key).where(Object.key.in_(list(told)), Object.id.not_in(known)))
+    new = sorted((object_id, told[key]) for object_id, key in rows)
+    _save_new(session, site_id, new, clock(session))
+    return Scanned(len(told), sum(pin.size for _, pin in new), len(new))
+
+
 def save_tags(session: Session, tags: Mapping[str, Mapping[str, str]]) -> None:
     """Gives objects, by key, the tags that a site has of them; those of which it has none keep theirs."""
     rows = [{"k": key, "t": dict(tags[key])} for key in sorted(tags) if tags[key]]

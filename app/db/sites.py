@@ -130,6 +130,12 @@ def address(site: Site) -> SiteAddress:
     )
 
 
+def classes_told(site: Site) -> dict[str, str]:
+    """The site's classes by the names that its server gives them."""
+    theirs = Capabilities.from_json(site.capabilities).class_names
+    return {theirs.get(name, name): name for name in site.classes}
+
+
 def facts(site: Site) -> SiteFacts:
     """The site as a move sees it."""
     capabilities = Capabilities.from_json(site.capabilities)

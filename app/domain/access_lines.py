@@ -132,7 +132,7 @@ def _decode_each(texts: list[bytes]) -> Lines:
             found.lines.append(_line.decode(text))
             found.numbers.append(number)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            found.refuse(number, *_explained(error))
+            found.refuse(number, *explained(error))
     return found
 
 
@@ -141,8 +141,8 @@ def _check_count(count: int, max_lines: int) -> None:
         raise TooLarge(f"the request has {count} lines; at most {max_lines} are taken, so send blocks")
 
 
-def _explained(error: Exception) -> tuple[str, str]:
-    """Where and what, as a pointer into the line and a sentence."""
+def explained(error: Exception) -> tuple[str, str]:
+    """Where and what is wrong with a line that was not decoded: a pointer into it and a sentence."""
     if isinstance(error, UnicodeDecodeError):
         return "", "the line is not UTF-8"
     if isinstance(error, RecursionError):

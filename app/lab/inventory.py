@@ -6,7 +6,9 @@ Parquet or CSV with a header, or the manifest.json of an S3 Inventory report wit
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ from ml.tiering_types import Ints
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+BATCH = 10_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAMES = {
     "key": ("key", "object", "name"),
     "size": ("size", "bytes", "content_length"),
@@ -26,6 +30,7 @@ NAMES = {
     "storage_class": ("storage_class", "storageclass", "class", "accesstier", "tier"),
     "latest": ("is_latest", "islatest"),
     "marker": ("is_delete_marker", "isdeletemarker"),
+    "etag": ("e_tag", "etag"),
 }
 """What columns are called, in lower case, by what they hold; key and size are needed."""
 
@@ -59,34 +64,69 @@ def read_inventory(path: Path) -> Inventory:
         connection.close()
 
 
-def _load(connection: DuckDBPyConnection, path: Path) -> None:
-    """The lines as they stand, as the table `line`."""
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """What the file tells of each object, as `POST /v1/sites/{name}/inventory` takes it; it is never held whole.
+
+    Old versions, delete markers and folders are passed over. Raises Invalid, also for a file without ETags or times:
+    what an object was when it was looked at is needed to move it.
+    """
+    import duckdb
+
+    if not path.is_file():
+        raise Invalid(f"there is no file {path}")
+    connection = duckdb.connect(config=OFFLINE)
+    try:
+        _load(connection, path, ("key", "size", "etag", "modified"))
+        rows = connection.execute("select key, size, etag, modified, storage_class from line where stands")
+        while batch := rows.fetchmany(BATCH):
+            yield from (_told(*row) for row in batch if not (row[0] or "").endswith("/"))
+    except duckdb.Error as error:
+        raise Invalid(f"the inventory {path.name} cannot be read: {str(error).splitlines()[0]}") from None
+    finally:
+        connection.close()
+
+
+def _told(key: str | None, size: int | None, etag: str | None, modified: int, storage_class: str) -> dict[str, Any]:
+    """A line; what the file does not say is left out, and refused by the API with its reason."""
+    when = (EPOCH + timedelta(microseconds=modified)).isoformat() if modified else None
+    line = {"key": key, "size": size, "etag": etag, "last_modified": when, "storage_class": storage_class or None}
+    return {name: value for name, value in line.items() if value is not None}
+
+
+def _load(connection: DuckDBPyConnection, path: Path, needed: tuple[str, ...] = ("key", "size")) -> None:
+    """The lines as they stand, as the view `line`: the file is read as they are asked for."""
     if path.name.endswith(".json"):
-        source, parameters, decoded = _manifest(path)
+        source, decoded = _manifest(path)
     elif path.suffix == ".parquet":
-        source, parameters, decoded = "read_parquet(?)", [str(path)], False
+        source, decoded = f"read_parquet({_literal(str(path))})", False
     else:
-        source, parameters, decoded = "read_csv(?, header=true, all_varchar=true)", [str(path)], False
-    connection.execute(f"create temp table given as select * from {source}", parameters)  # noqa: S608 - of this module
+        source, decoded = f"read_csv({_literal(str(path))}, header=true, all_varchar=true)", False
+    connection.execute(f"create temp view given as select * from {source}")  # noqa: S608 - a literal of this module's
     known = {row[0].lower(): row[0] for row in connection.execute("describe given").fetchall()}
     columns = {what: next((known[name] for name in names if name in known), None) for what, names in NAMES.items()}
-    missing = [what for what in ("key", "size") if columns[what] is None]
+    missing = [what for what in needed if columns[what] is None]
     if missing:
         raise Invalid(f"the inventory {path.name} has no column {' nor '.join(missing)}; it has {', '.join(known)}")
     quoted = {what: "null" if name is None else '"' + name.replace('"', '""') + '"' for what, name in columns.items()}
-    key = f"url_decode({quoted['key']}::varchar)" if decoded else f"{quoted['key']}::varchar"
+    # Spaces stand as + in the CSV of S3 Inventory, and a plus sign as %2B.
+    key = f"url_decode(replace({quoted['key']}::varchar, '+', ' '))" if decoded else f"{quoted['key']}::varchar"
     connection.execute(
-        f"""create temp table line as select {key} as key, try_cast({quoted["size"]} as bigint) as size,
+        f"""create temp view line as select {key} as key, try_cast({quoted["size"]} as bigint) as size,
             coalesce(epoch_us(try_cast({quoted["modified"]}::varchar as timestamptz)), 0) as modified,
             coalesce({quoted["storage_class"]}::varchar, '') as storage_class,
+            {quoted["etag"]}::varchar as etag,
             coalesce(try_cast({quoted["latest"]} as boolean), true)
                 and not coalesce(try_cast({quoted["marker"]} as boolean), false) as stands
         from given"""  # noqa: S608 - names of this module, and of columns in quotes
     )
 
 
-def _manifest(path: Path) -> tuple[str, list[Any], bool]:
-    """What DuckDB reads for an S3 Inventory manifest. Raises Invalid when a file is not beside it."""
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _manifest(path: Path) -> tuple[str, bool]:
+    """What DuckDB reads for an S3 Inventory manifest, and whether keys are encoded as in URLs. Raises Invalid."""
     try:
         manifest = json.loads(path.read_text())
         files = [Path(entry["key"]).name for entry in manifest["files"]]
@@ -98,11 +138,12 @@ def _manifest(path: Path) -> tuple[str, list[Any], bool]:
     if None in places or not places:
         lacking = ", ".join(name for name, place in zip(files, places, strict=True) if place is None) or "any file"
         raise Invalid(f"{path.name} names files that are not beside it: {lacking}")
-    found = [str(place) for place in places]
+    found = "[" + ", ".join(_literal(str(place)) for place in places) + "]"
     if kind == "CSV":
-        return "read_csv(?, header=false, all_varchar=true, names=?)", [found, schema], True
+        names = "[" + ", ".join(map(_literal, schema)) + "]"
+        return f"read_csv({found}, header=false, all_varchar=true, names={names})", True
     if kind == "Parquet":
-        return "read_parquet(?)", [found], False
+        return f"read_parquet({found})", False
     raise Invalid(f"{path.name} is of format {kind}; CSV and Parquet are read")
 
 
