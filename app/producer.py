@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import gzip
 import json
+import os
 import random
 import threading
 import time
@@ -105,7 +106,8 @@ class Producer:
         """A batch is sent once it has so many events or bytes, or is `linger_s` old; a buffer holds `buffer_bytes`.
 
         when_full: what `send` does then; spool: a folder of this producer alone, in which events outlive the process;
-        retry_cap_s: the longest pause between two tries. Raises Conflict when another process has the folder.
+        retry_cap_s: the longest pause between two tries. Raises Conflict when another process has the folder, or when
+        another topic's events are left in it.
         """
         self.topic = topic
         self._api, self._events, self._bytes, self._linger_s = api, batch_events, batch_bytes, linger_s
@@ -113,8 +115,9 @@ class Producer:
         self._name, self._number = uuid.uuid4().hex, 0
         self._changed = threading.Condition()
         self._closing = False
+        self._process = os.getpid()
         self._stats, self._away_since = Stats(), 0.0
-        self._spool = Spool(spool) if spool else None
+        self._spool = Spool(spool, topic) if spool else None
         self._queue: deque[Batch] = deque()
         for key, size, count in self._spool.left() if self._spool else ():
             self._queue.append(Batch(key, size=size, count=count))
@@ -142,9 +145,14 @@ class Producer:
     def send(self, event: Mapping[str, Any], callback: Callback | None = None, timeout_s: float | None = None) -> None:
         """Takes an event; it is on its way, and in the spool if there is one, when this returns.
 
-        Raises Overloaded when the buffer is full: at once, or after `timeout_s` seconds where it blocks.
+        Raises Overloaded when the buffer is full: at once, or after `timeout_s` seconds where it blocks. Raises Invalid
+        in a forked process: the thread that delivers did not come along.
         """
+        if self._is_copy():
+            raise Invalid("this producer belongs to the process before the fork; make one of your own")
         line = encode(event)
+        if len(line) >= self._room:
+            raise Invalid(f"the event has {len(line)} bytes, more than the buffer of topic {self.topic}")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while self._stats.waiting_bytes + len(line) > self._room or self._closing:
@@ -165,10 +173,13 @@ class Producer:
 
     def close(self, timeout_s: float = CLOSE_S) -> bool:
         """Delivers what waits and ends; False when something was left. What is left is in the spool, or has failed."""
+        if self._is_copy():
+            return False  # what waits is the other process's, which delivers it
         atexit.unregister(self.close)
         done = self.flush(timeout_s)
         with self._changed:
             self._closing = True
+            self._shut()  # what other threads have sent since
             self._changed.notify_all()
         self._thread.join()
         with self._changed:
@@ -183,6 +194,10 @@ class Producer:
             size = sum(batch.size for batch in left)
             self._count(failed=0 if self._spool else count, waiting=-count, waiting_bytes=-size)
         return done
+
+    def _is_copy(self) -> bool:
+        """Whether this is another process than that which made it: its locks and its spool are not ours to touch."""
+        return os.getpid() != self._process
 
     # -- the caller's side, under the lock
 
@@ -235,13 +250,13 @@ class Producer:
         while (batch := self._next()) is not None:
             try:
                 reply = self._deliver(batch)
-            except Transient as error:
-                attempt += 1
-                self._is_away(error, attempt)
-                continue
             except Permanent as error:
                 self._ended(batch, failed=batch.count, error=error)
                 log.error("batch refused", topic=self.topic, events=batch.count, reason=error.detail)
+            except ForetideError as error:  # transient, or one that says neither, such as a 500: it may pass
+                attempt += 1
+                self._is_away(error, attempt)
+                continue
             else:
                 self._is_back()
                 self._acknowledged(batch, reply)
@@ -264,11 +279,17 @@ class Producer:
         data = self._spool.read(batch.key) if self._spool else b"\n".join(batch.lines)
         body = gzip.compress(data, compresslevel=1)
         headers = {**HEADERS, "Idempotency-Key": batch.key}
-        reply: Json = self._api.send("POST", f"/events/{part(self.topic)}", content=body, headers=headers).json()
+        answer = self._api.send("POST", f"/events/{part(self.topic)}", content=body, headers=headers)
+        try:
+            reply: Json = answer.json()
+            reply["first_offset"], reply["errors"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise Unavailable(f"what answers at {self._api.url} is no API of topics") from error
         return reply
 
-    def _is_away(self, error: Transient, attempt: int) -> None:
-        delay = random.uniform(0, min(self._retry_cap_s, BASE_S * 2.0**attempt)) + (error.retry_after_s or 0.0)  # noqa: S311
+    def _is_away(self, error: ForetideError, attempt: int) -> None:
+        asked = error.retry_after_s if isinstance(error, Transient) else None
+        delay = random.uniform(0, min(self._retry_cap_s, BASE_S * 2.0 ** min(attempt, 32))) + (asked or 0.0)  # noqa: S311
         with self._changed:
             self._count(retries=1)
             self._stats = replace(self._stats, last_error=error.detail)

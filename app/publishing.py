@@ -7,6 +7,7 @@ publish_metric("latency", 150.5, service="api")
 from __future__ import annotations
 
 import atexit
+import os
 from datetime import UTC, datetime
 from functools import lru_cache
 from threading import Lock
@@ -60,3 +61,14 @@ def _client() -> Client:
     made = Client()
     atexit.register(made.close)
     return made
+
+
+def _forget() -> None:
+    """A forked process makes its own: threads and connections stay with the one before."""
+    global _making  # noqa: PLW0603  # another thread may have held it
+    _making = Lock()
+    _producer.cache_clear()
+    _client.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget)
