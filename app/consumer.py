@@ -219,7 +219,7 @@ class Consumer:
     def _bury(self, claim: _Claim, event: Event, error: BaseException) -> None:
         self.stats.dead += 1
         log.error("dead letter", topic=event.topic, offset=event.offset, group=self._group, error=repr(error))
-        body = {"offset": event.offset, "type": type(error).__name__, "detail": str(error)[:10_000] or repr(error)}
+        body = {"offset": event.offset, "type": type(error).__name__, "detail": _said(error)}
         self._api.send("POST", f"{self._path(claim.topic)}/dead-letters", json=body, headers={"If-Match": claim.etag})
 
     def _keep(self, claim: _Claim) -> None:
@@ -265,3 +265,9 @@ class Consumer:
 
     def _path(self, topic: str) -> str:
         return f"/events/{part(topic)}/groups/{part(self._group)}"
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, in characters that a request can hold: it may quote any of the event's."""
+    text = str(error)[:10_000] or repr(error)
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

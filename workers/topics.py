@@ -137,13 +137,21 @@ class Turn:
         return setback.delay_s == 0
 
     def _note_loss(self, session: Session, group: TopicGroup) -> None:
-        """The worker before was killed or frozen at these events, by them or by something else."""
+        """The worker before was killed or frozen at these events, by them or by something else.
+
+        Where none waits, or retention has removed what it was at, there is nothing to suspect.
+        """
+        try:
+            chunks = topics.read(session, self._claim.topic, group.position, 1, 1)
+        except OffsetGone:
+            return
+        if not chunks:
+            return
         limit = get_settings().max_attempts
         setback = after_loss(group.position, group.attempts, group.suspect_until, limit)
         lost: Json = {"type": "worker-lost", "detail": "the worker was lost while it handled the event"}
         topic_groups.fail(group, setback, lost)
         if setback.is_dead:
-            chunks = topics.read(session, self._claim.topic, group.position, 1, 1)
             self._bury(session, chunks, [Refused(group.position, lost)])
             topic_groups.advance(group, group.position + 1, get_settings().lease_s)
 

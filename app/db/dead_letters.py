@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -27,21 +29,31 @@ def put(
     """
     if not events:
         return
-    rows = [
-        {"group_name": group, "topic": topic, "partition": partition, "offset": offset, "event": event, "error": error}
+    rows: list[dict[str, Any]] = [
+        {
+            "group_name": group, "topic": topic, "partition": partition, "offset": offset, "event": event,
+            "error": _storable(error),
+        }
         for offset, event, error in events
-    ]
+    ]  # fmt: skip
     new = insert(DeadLetter)
     dead = {"state": DeadLetterState.DEAD, "attempts": _L.attempts + 1}
     again = {**dead, "error": new.excluded.error, "updated_at": func.now()}
     place = ["group_name", "topic", "partition", "offset"]
     session.execute(new.on_conflict_do_update(index_elements=place, set_=again), rows)
-    reason = events[0][2].get("detail") or events[0][2].get("type")
+    why = rows[0]["error"]
+    reason = why.get("detail") or why.get("type")
     message = (
         f"group {group} could not handle {len(events)} events of topic {topic}, from offset {events[0][0]}: {reason};"
         f" see foretide events dead-letters list"
     )
     alerts.raise_alert(session, ALERT, "warning", message, subject=f"{group} {topic}", data={"events": len(events)})
+
+
+def _storable(error: Json) -> Json:
+    """An error may quote an event's NUL characters, which Postgres cannot hold: they are shown as U+FFFD."""
+    shown: Json = json.loads(json.dumps(error).replace("\\u0000", "\\ufffd"))
+    return shown
 
 
 def get(session: Session, letter_id: int) -> DeadLetter:
@@ -61,7 +73,7 @@ def change(session: Session, letter_id: int, state: DeadLetterState, error: Json
     check_transition(DEAD_LETTER_TRANSITIONS, DeadLetterState(letter.state), state)
     letter.state, letter.updated_at = state, func.now()
     if error is not None:
-        letter.error, letter.attempts = error, letter.attempts + 1
+        letter.error, letter.attempts = _storable(error), letter.attempts + 1
     session.flush()
     session.refresh(letter)
     waiting = select(_L.id).where(_L.group_name == letter.group_name, _L.topic == letter.topic)
