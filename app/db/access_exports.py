@@ -46,10 +46,11 @@ def due(session: Session, before: datetime) -> list[date]:
 def unsaved(session: Session, days: Sequence[date]) -> list[date]:
     """Those of the days that retention must not drop yet: they have accesses that are in no export.
 
-    No access is added to any day from here to the transaction's end.
+    No access is added to any of them from here to the transaction's end.
     """
-    if days:
-        session.execute(text("lock table only access in access exclusive mode"))  # as dropping a partition needs anyway
+    if days:  # as dropping needs anyway; blocks of one day go straight into its partition, past the lock of the whole
+        tables = ", ".join(["only access", *map(partitions.name_of, days)])
+        session.execute(text(f"lock table {tables} in access exclusive mode"))
     kept = []
     for day in days:
         blocks, _ = access_days.blocks(session, day)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -167,3 +168,34 @@ def test_exports_are_no_objects_of_the_catalogue(exporting: World):
     run(scan, "scan", {"site": "aws-eu", "prefix": "foretide/"})
     with session_scope() as session:
         assert session.scalars(text("select key from object where key like 'foretide/%'")).all() == []
+
+
+def test_retention_awaits_a_block_that_is_on_its_way_into_one_day(clean_database: str):
+    """Such a block goes straight into its day's partition; were it not awaited, it could be dropped unexported."""
+    day = datetime(2026, 11, 1, tzinfo=UTC)
+    stamp = round(day.timestamp()) * 1_000_000
+
+    def block() -> Block:
+        return Block([stamp], ["a"], ["GET"], [None], [1], [200], [None], [None], [None], [False])
+
+    found: list[list[date]] = []
+
+    def look() -> None:
+        with session_scope() as session:
+            found.append(access_exports.unsaved(session, [day.date()]))
+
+    looking = threading.Thread(target=look)
+    waits = text("select count(*) from pg_locks where not granted and mode = 'AccessExclusiveLock'")
+    with session_scope() as session:
+        partitions.ensure(session, [day.date()])
+    with session_scope() as writing, session_scope() as watching:
+        with writing.begin_nested() as first:  # so that this connection knows the partition's bounds
+            ingest.copy_block(writing, block())
+            first.rollback()
+        ingest.copy_block(writing, block())
+        looking.start()
+        while looking.is_alive() and not watching.scalar(waits):
+            looking.join(0.01)
+        assert not found
+    looking.join(10)
+    assert found == [[day.date()]]
