@@ -19,7 +19,16 @@ from typing import Any, Literal
 
 import structlog
 
-from app.errors import Conflict, NotFound, OffsetGone, PreconditionFailed, Throttled, Transient
+from app.errors import (
+    Conflict,
+    ForetideError,
+    NotFound,
+    OffsetGone,
+    Permanent,
+    PreconditionFailed,
+    Throttled,
+    Transient,
+)
 from app.operations import part
 from app.transport import Json, Transport
 
@@ -110,8 +119,10 @@ class Consumer:
                 if not self.poll():
                     self._idle()
                 attempt = 0
-            except Transient as error:
-                attempt += 1
+            except Permanent:
+                raise
+            except ForetideError as error:  # transient, or one that says neither, such as a 500: it may pass
+                attempt = min(attempt + 1, 32)  # a day's outage is no number too large
                 log.warning("the API is away", group=self._group, error=error.detail)
                 self._stopping.wait(random.uniform(0, min(CAP_S, BASE_S * 2.0**attempt)))  # noqa: S311
         with suppress(Transient):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.client import Client
-from app.errors import Conflict, ForetideError, Invalid, Overloaded
+from app.errors import Conflict, Forbidden, ForetideError, Invalid, Overloaded
 from app.spool import Spool
 
 AWAY = "http://127.0.0.1:9"
@@ -157,3 +157,10 @@ def test_an_event_that_the_disk_takes_in_part_spoils_no_other(tmp_path: Path):
     spool.append("k", b'{"number":3}')
     assert spool.read("k").split(b"\n") == [b'{"number":1}', b'{"number":3}']
     spool.close()
+
+
+def test_a_consumer_goes_on_after_replies_that_are_no_answer(answering: Answering):
+    answering.replies = [(500, b"<html>"), (500, b"{}"), (403, b"{}")]
+    with Client(f"http://127.0.0.1:{answering.server_port}", "t") as client, pytest.raises(Forbidden):
+        client.consumer("mine", ["user"], print).run()
+    assert not answering.replies
