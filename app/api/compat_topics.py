@@ -42,7 +42,8 @@ def pipeline_publish(body: PipelinePublishIn) -> Json:
         raise Invalid(errors=(FieldError("/event", "give an event, or a list of events"),))
     topic = topic_of(body.topic.removeprefix(PREFIX))
     reply = topics.publish(topic, b"\n".join(msgspec.json.encode(event) for event in events))
-    return {"status": "rejected" if reply["errors"] else "published", **reply, "topic": named(topic)}
+    status = "published" if not reply["rejected"] else "partial" if reply["accepted"] else "rejected"
+    return {"status": status, **reply, "topic": named(topic)}
 
 
 @router.get("/pipeline/topics", Role.VIEWER)

@@ -74,7 +74,7 @@ def publish(topic: str, file: IO[bytes], as_json: bool) -> ExitCode:
     else:
         click.echo(", ".join(f"{name} {count}" for name, count in counts.items()))
     for error in errors[:SHOWN]:
-        click.echo(f"line {error['line']}: {safe(error['pointer'])} {safe(error['detail'])}", err=True)
+        click.echo(f"line {error['line']}: {safe(error['pointer'] + ' ' + error['detail']).strip()}", err=True)
     return ExitCode.PARTIAL if errors else ExitCode.OK
 
 

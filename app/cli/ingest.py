@@ -94,7 +94,8 @@ def _expanded(given: Sequence[str]) -> list[Path]:
             matching = glob.glob(name, recursive=True)  # noqa: PTH207 - absolute or not
             inside = sorted(Path(each) for each in matching if Path(each).is_file())
         if not inside:
-            raise click.UsageError(f"there is no file {name}")
+            said = "is no file or folder; - reads a pipe" if path.exists() and not path.is_dir() else "holds no file"
+            raise click.UsageError(f"{name} {said}" if path.exists() else f"there is no file {name}")
         found |= dict.fromkeys(inside)
     return list(found)
 

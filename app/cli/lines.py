@@ -44,7 +44,7 @@ def unpacked(file: IO[bytes]) -> Iterator[bytes]:
 def tell_errors(report: IngestReport, what: str) -> None:
     """The first lines that were refused. what: the word for a line."""
     for error in report.errors[:SHOWN]:
-        click.echo(f"{what} {error['line']}: {safe(error['pointer'])} {safe(error['detail'])}", err=True)
+        click.echo(f"{what} {error['line']}: {safe(error['pointer'] + ' ' + error['detail']).strip()}", err=True)
     if len(report.errors) > SHOWN:
         click.echo(f"… and {len(report.errors) - SHOWN} more; --json lists them all", err=True)
 

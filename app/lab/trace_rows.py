@@ -37,7 +37,7 @@ def table_parts(path: Path, source: Source, start: Place) -> Iterator[Part]:
     size = path.stat().st_size
     with _opened(path) as connection:
         text = f"{_LINE} || '\"'{site} || '}}' || chr(10)"
-        reader = connection.execute(
+        reader = connection.sql(
             f"""select line, problem, case when count > 1 and problem is null then count - 1 else 0 end as uncounted,
                 case when problem is null then {text} end as text from ({judged(connection, path, None)})
                 where line > {start.offset}"""  # noqa: S608 - of this module, and a text in quotes

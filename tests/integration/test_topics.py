@@ -355,6 +355,9 @@ def test_the_sources_routes_take_both_forms_of_a_name(api: Api):
     assert numbers(api) == [1, 2, 3]
     wrong = api.post("/pipeline/publish", {"topic": "file_access", "event": {"key": "a"}}).json
     assert (wrong["status"], wrong["rejected"]) == ("rejected", 1)
+    mixed = [{"key": "a", "op": "GET", "bytes": 1, "ts": datetime.now(UTC).isoformat()}, {"key": "a"}]
+    part = api.post("/pipeline/publish", {"topic": "file_access", "events": mixed}).json
+    assert (part["status"], part["accepted"], part["rejected"]) == ("partial", 1, 1)
     assert api.post("/pipeline/publish", {"topic": "user"}).status_code == 422
     assert api.post("/pipeline/publish", {"topic": "events.no", "event": {}}).status_code == 404
 
