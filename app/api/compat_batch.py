@@ -19,7 +19,7 @@ from app.errors import FieldError, Invalid
 from app.settings import get_settings
 
 router = Router("sources-batch", prefix="")
-SENT = {"/key": "/join_key", "/other": "/right_events"}
+SENT = {"/key": "/join_key", "/other": "/right_events", "/threshold": "/threshold_std"}
 """What fields are called in these routes."""
 
 
@@ -49,9 +49,9 @@ def spark_process() -> Response:
     body = parse(ProcessIn, security.json_body(), strict=True)
     assert isinstance(body, ProcessIn)  # noqa: S101 - what parse was given
     document: Json = {"operation": body.operation, "key": body.join_key}
-    if body.operation is Operation.TIME_WINDOW_METRICS:
+    if "window_minutes" in body.model_fields_set or body.operation is Operation.TIME_WINDOW_METRICS:
         document["window_minutes"] = body.window_minutes
-    if body.operation is Operation.DETECT_ANOMALIES:
+    if "threshold_std" in body.model_fields_set or body.operation is Operation.DETECT_ANOMALIES:
         document["threshold"] = body.threshold_std
     left = None if body.right_events is None else len(body.events)
     try:

@@ -235,6 +235,8 @@ def test_source_routes(api: Api):
     assert lines[0]["mean"] == 2.0
     body = {"events": [{"id": 1}], "right_events": [{"id": 1}], "join_key": "id", "operation": "join_streams"}
     assert len(answer(api, body, path="/pipeline/spark/process")[1]) == 1
+    useless = api.post("/pipeline/spark/process", {"events": [], "operation": "process_events", "threshold_std": 3.0})
+    assert [error["pointer"] for error in useless.json["errors"]] == ["/threshold_std"]
     refused = api.post("/pipeline/spark/process", {"events": [], "operation": "join_streams"})
     assert [error["pointer"] for error in refused.json["errors"]] == ["/right_events"]
     status = api.get("/pipeline/spark/status", role=Role.VIEWER).json
