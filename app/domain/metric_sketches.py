@@ -98,7 +98,9 @@ class Spread:
 
     def _at(self, shares: list[float]) -> list[float]:
         if self._sketch is not None:
-            return [float(value) for value in self._sketch.get_quantiles(shares, True)]
+            found = [float(value) for value in self._sketch.get_quantiles(shares, True)]
+            ends = {0.0: self._sketch.get_min_value, 1.0: self._sketch.get_max_value}  # exact, kept or not
+            return [float(ends[share]()) if share in ends else told for share, told in zip(shares, found, strict=True)]
         values = np.sort(np.concatenate(self._few))
         places = np.ceil(np.array(shares) * len(values) - 1e-9).astype(np.int64) - 1
         return [float(value) for value in values[np.clip(places, 0, len(values) - 1)]]

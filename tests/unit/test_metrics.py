@@ -206,3 +206,11 @@ def test_an_empty_window_has_no_mean():
     shown = told(Found(window, none, np.zeros(1, np.int64), [Spread()]), 0)
     assert (shown["count"], shown["sum"], shown["rate"]) == (0, 0, 0)
     assert {shown[name] for name in ("mean", "min", "max", "variance", "stddev", *PERCENTILES)} == {None}
+
+
+def test_the_bounds_of_the_outermost_percentiles_are_the_extremes_themselves():
+    """A sketch keeps its extremes apart, and forgets them among its values."""
+    spread = Spread()
+    spread.add(np.random.default_rng(1).permutation(15_000).astype(float))
+    least, most = spread.quantiles([0.001, 0.999])
+    assert (least.low, most.high) == (0.0, 14_999.0)
