@@ -33,7 +33,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "browser": ("tests/browser",),
 }
 GROUPS = ("lint", *PATHS)
-PROCESSES = 2
+PROCESSES = 3
 IN_PARALLEL = {"unit": "loadfile", "integration": "loadfile", "e2e": "loadgroup"}
 """Groups whose tests are shared out to that many processes, each with a stack of its own, and how pytest-xdist does it.
 
