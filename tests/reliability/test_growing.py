@@ -75,6 +75,7 @@ def test_no_object_is_moved_torn_while_it_grows(field, configure, rounds, figure
         skipped += too_young(field, configure, names)
         moved += grown(field, configure, names, chance)
         n += BATCH
+    assert moved  # of one round, each may have grown after its switch
     found = f"{skipped} growing ones skipped, {moved} moved whole while they grew"
     figure("I6", f"{found}; clocks −1, 0 and +1 h; {field.observer.rounds:,} looks, seed {chosen}", n)
 
@@ -118,6 +119,4 @@ def grown(field: Field, configure, names: list[str], chance: random.Random) -> i
         states = field.states(name)
         serving = {field.plain[site].get(field.key(name)) for site, state in states.items() if state == "serving"}
         assert serving == {bodies[name]}, (name, states)
-    moved = sum(row.state == "done" for row in field.rows(job_id))
-    assert moved, [(row.state, row.reason) for row in field.rows(job_id)]
-    return moved
+    return sum(row.state == "done" for row in field.rows(job_id))
